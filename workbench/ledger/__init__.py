@@ -1,0 +1,1 @@
+"""What was decided? Transactional tables and the hash-chained audit."""

@@ -1,0 +1,1 @@
+"""What happened? The log lake, the importers and the metric catalogue."""

@@ -1,0 +1,1 @@
+"""May it go? Evidence, gates, anti-patterns and the review."""

@@ -1,0 +1,28 @@
+"""What people write down: app, people, bundle, gates, plan and rota. See `loading` for reading them with exact errors."""
+
+from workbench.spec.app import AppSpec, Kpi, OutcomeRule, ScoreRule, StatusRule, SuccessRule, Workflow
+from workbench.spec.bundle import BundleSpec
+from workbench.spec.gates import AgainstBaseline, Family, GatesSpec, GateSpec
+from workbench.spec.people import PeopleSpec, Person, Role
+from workbench.spec.plan import PlanSpec
+from workbench.spec.rota import RotaSpec
+
+__all__ = [
+    "AgainstBaseline",
+    "AppSpec",
+    "BundleSpec",
+    "Family",
+    "GateSpec",
+    "GatesSpec",
+    "Kpi",
+    "OutcomeRule",
+    "PeopleSpec",
+    "Person",
+    "PlanSpec",
+    "Role",
+    "RotaSpec",
+    "ScoreRule",
+    "StatusRule",
+    "SuccessRule",
+    "Workflow",
+]

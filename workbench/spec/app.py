@@ -1,0 +1,136 @@
+"""`app.yaml`: what the application is for, who answers for it, and what counts as success."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from workbench.spec.base import Duration, Name, Spec
+
+
+class StatusRule(Spec):
+    """A request succeeded when it ended `ok` without a fallback."""
+
+    rule: Literal["status"]
+
+
+class ScoreRule(Spec):
+    """A request succeeded when its newest score of this name reaches the bar; unscored requests are undecided."""
+
+    rule: Literal["score"]
+    score: str
+    """Name of the score, for example `resolved`."""
+    at_least: float
+    """The bar, in the score's own unit."""
+
+
+class OutcomeRule(Spec):
+    """A request succeeded when this business event followed it in time; undecided until the window is over."""
+
+    rule: Literal["outcome"]
+    outcome: str
+    """Name of the outcome event."""
+    within: Duration
+    """How long the event may take, from the request's start."""
+
+
+SuccessRule = Annotated[StatusRule | ScoreRule | OutcomeRule, Field(discriminator="rule")]
+
+
+class Workflow(Spec):
+    """One thing that people come to do."""
+
+    name: Name
+    description: str = ""
+    success: SuccessRule
+    """When a request of this workflow counts as a success."""
+
+
+class Kpi(Spec):
+    """A business result that the application exists to move."""
+
+    name: Name
+    description: str = ""
+    outcome: str
+    """The business event that is measured, as it is named in `outcomes.kpi`."""
+    aggregate: Literal["rate", "mean", "sum"] = "rate"
+    """`rate`: share of sessions with the event; `mean`: mean value of the events; `sum`: their total."""
+    direction: Literal["higher_is_better", "lower_is_better"] = "higher_is_better"
+    unit: str = "share"
+    """Unit of the value, for example `share`, `EUR`, `minutes`."""
+    kind: Literal["outcome", "usage"] = "outcome"
+    """`usage` counts activity (requests, users, clicks); it can accompany an outcome, never replace it."""
+    baseline: float | None = None
+    """The value before the application, on the same definition."""
+    target: float | None = None
+    target_date: date | None = None
+    owner: Name | None = None
+    """The person who answers for reaching the target."""
+
+
+class Risk(Spec):
+    """Something that must not happen, and what stands against it."""
+
+    name: Name
+    description: str
+    control: str
+    """The policy rule, guard or procedure that prevents or detects it."""
+    owner: Name | None = None
+
+
+class EscalationStep(Spec):
+    """Whom to call, by when."""
+
+    to: Name
+    """A person of people.yaml."""
+    within: Duration
+    """Time from the start of the incident to this step."""
+
+
+class Fallback(Spec):
+    """What a user gets when the assistant cannot answer."""
+
+    kind: Literal["canned", "human", "off"]
+    text: str | None = None
+    """The words of a `canned` answer."""
+
+    @model_validator(mode="after")
+    def _canned_has_text(self) -> Self:
+        if self.kind == "canned" and not self.text:
+            raise ValueError("a canned fallback needs its text")
+        return self
+
+
+class AppSpec(Spec):
+    """The declaration of one application."""
+
+    app: Name
+    title: str
+    purpose: str = ""
+    """Intended use, in one sentence that a stakeholder understands."""
+    risk_tier: Literal["low", "medium", "high"]
+    serving: Literal["hosted", "proxied", "external"] = "hosted"
+    owner: Name | None = None
+    """The accountable person, from people.yaml."""
+    workflows: tuple[Workflow, ...] = ()
+    kpis: tuple[Kpi, ...] = ()
+    risks: tuple[Risk, ...] = ()
+    escalation: tuple[EscalationStep, ...] = ()
+    """In order: the first is called first."""
+    fallback: Fallback | None = None
+    kill_switch: str | None = None
+    """How the application is switched off, in words that work at night."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for label, names in (
+            ("workflows", [w.name for w in self.workflows]),
+            ("kpis", [k.name for k in self.kpis]),
+            ("risks", [r.name for r in self.risks]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{label}: {', '.join(twice)} is declared more than once")
+        return self

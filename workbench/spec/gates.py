@@ -1,0 +1,81 @@
+"""`gates.yaml`: the measured bars that a bundle must clear before it goes live.
+
+The declared gates (owner, plan, target, escalation …) need no entry here: they are built in and cannot be left out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from workbench.spec.base import Duration, Name, Spec, parse_duration
+
+
+class Family(StrEnum):
+    """The guide's four families of readiness gates."""
+
+    BUSINESS = "business"
+    QUALITY = "quality"
+    RISK = "risk"
+    ROLLBACK = "rollback"
+
+
+class AgainstBaseline(Spec):
+    """How much worse than the baseline bundle the candidate may be; exactly one of the two."""
+
+    margin: Annotated[float, Field(ge=0)] | None = None
+    """Tolerated absolute difference, in the metric's unit."""
+    ratio: Annotated[float, Field(ge=1)] | None = None
+    """Tolerated candidate/baseline ratio (baseline/candidate where higher is better)."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.margin is None) == (self.ratio is None):
+            raise ValueError("give either margin or ratio")
+        return self
+
+
+class GateSpec(Spec):
+    """One bar. Exactly one of `at_least`, `at_most` and `against_baseline` sets it."""
+
+    id: Name
+    title: str = ""
+    family: Family = Family.QUALITY
+    metric: str
+    """A metric of the catalogue or a KPI of app.yaml."""
+    where: dict[str, str] = Field(default_factory=dict)
+    """Restricts the requests, for example `{workflow: refund}`."""
+    at_least: float | None = None
+    at_most: float | None = None
+    against_baseline: AgainstBaseline | None = None
+    min_n: Annotated[int, Field(ge=1)] = 100
+    """Fewest observations on which the gate may decide."""
+    max_age: Duration = parse_duration("14d")
+    """How old the newest observation may be."""
+    is_blocking: bool = True
+    """Whether a failure stops the release, or is only shown."""
+    why: str = ""
+    """What the bar protects, for the reader of a review."""
+
+    @model_validator(mode="after")
+    def _one_bar(self) -> Self:
+        bars = [self.at_least is not None, self.at_most is not None, self.against_baseline is not None]
+        if sum(bars) != 1:
+            raise ValueError("a gate has exactly one of at_least, at_most and against_baseline")
+        return self
+
+
+class GatesSpec(Spec):
+    """The measured gates of an app."""
+
+    gates: tuple[GateSpec, ...]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        ids = [gate.id for gate in self.gates]
+        twice = sorted({gate_id for gate_id in ids if ids.count(gate_id) > 1})
+        if twice:
+            raise ValueError(f"gate ids must be unique; {', '.join(twice)} appears more than once")
+        return self

@@ -1,0 +1,1 @@
+"""What do the numbers say? Intervals and paired tests: pure functions with their sources."""

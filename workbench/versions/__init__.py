@@ -1,0 +1,1 @@
+"""Which exact thing is this? Content-addressed bundles, their registry and their differences."""
