@@ -1,1 +1,56 @@
-"""What a notebook imports."""
+"""What a notebook imports: open a workspace, show the nouns. `open` makes IPython display reviews, bundles and differences as pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from workbench.readiness.model import Review
+    from workbench.versions.model import BundleDiff
+    from workbench.views.page import Page
+    from workbench.workspace import Workspace
+
+__all__ = ["changes", "open", "part"]
+
+
+def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `notebook.open()` reads as what it does
+    """The workspace in `home`, else in `$WORKBENCH_HOME`, else in `./.workbench`; it must exist.
+
+    Raises:
+        UnknownSubject: there is no workspace.
+    """
+    from dataclasses import replace  # noqa: PLC0415  # importing this module stays fast
+
+    from workbench.notebook.display import register  # noqa: PLC0415
+    from workbench.workspace import Workspace  # noqa: PLC0415
+
+    register()
+    ws = Workspace.open(home, create=False)
+    return Workspace(ws.settings, clock=ws.clock, actor=replace(ws.actor, via="notebook"))
+
+
+def part(review: Review, name: str) -> Page:
+    """One part of a review's page: verdict, comparison, measured, declared, change, anti-patterns or provenance.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    from workbench.views.review import PARTS, part_of  # noqa: PLC0415
+
+    if name not in PARTS:
+        raise UsageError(f"part {name!r}", seen="a review has no such part", needed=f"one of {', '.join(PARTS)}")
+    return part_of(review, name)
+
+
+def changes(ws: Workspace, review: Review) -> BundleDiff | Page:
+    """What differs between the reviewed bundle and its baseline; a sentence where there is nothing to compare with."""
+    from workbench.views.page import Page  # noqa: PLC0415
+
+    if review.baseline_id is None:
+        return Page(lead=("There is no baseline to compare with.",))
+    if review.baseline_id not in {known.bundle.bundle_id for known in ws.versions.list(review.app)}:
+        return Page(lead=(f"The log names the baseline {review.baseline_id}, but it was never registered, so its parts are unknown.",))
+    return ws.versions.diff(review.baseline_id, review.bundle_id)

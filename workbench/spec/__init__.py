@@ -2,7 +2,7 @@
 
 from workbench.spec.app import AppSpec, Kpi, OutcomeRule, ScoreRule, StatusRule, SuccessRule, Workflow
 from workbench.spec.bundle import BundleSpec
-from workbench.spec.gates import AgainstBaseline, Family, GatesSpec, GateSpec
+from workbench.spec.gates import AgainstBaseline, Family, GateSpec, GatesSpec
 from workbench.spec.people import PeopleSpec, Person, Role
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec

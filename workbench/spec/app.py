@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
+import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, Spec
+from workbench.spec.base import Day, Duration, Name, Number, Spec, Text, format_duration, twice
 
 
 class StatusRule(Spec):
@@ -20,9 +20,9 @@ class ScoreRule(Spec):
     """A request succeeded when its newest score of this name reaches the bar; unscored requests are undecided."""
 
     rule: Literal["score"]
-    score: str
+    score: Text
     """Name of the score, for example `resolved`."""
-    at_least: float
+    at_least: Number
     """The bar, in the score's own unit."""
 
 
@@ -30,7 +30,7 @@ class OutcomeRule(Spec):
     """A request succeeded when this business event followed it in time; undecided until the window is over."""
 
     rule: Literal["outcome"]
-    outcome: str
+    outcome: Text
     """Name of the outcome event."""
     within: Duration
     """How long the event may take, from the request's start."""
@@ -53,7 +53,7 @@ class Kpi(Spec):
 
     name: Name
     description: str = ""
-    outcome: str
+    outcome: Text
     """The business event that is measured, as it is named in `outcomes.kpi`."""
     aggregate: Literal["rate", "mean", "sum"] = "rate"
     """`rate`: share of sessions with the event; `mean`: mean value of the events; `sum`: their total."""
@@ -62,10 +62,11 @@ class Kpi(Spec):
     """Unit of the value, for example `share`, `EUR`, `minutes`."""
     kind: Literal["outcome", "usage"] = "outcome"
     """`usage` counts activity (requests, users, clicks); it can accompany an outcome, never replace it."""
-    baseline: float | None = None
+    baseline: Number | None = None
     """The value before the application, on the same definition."""
-    target: float | None = None
-    target_date: date | None = None
+    target: Number | None = None
+    target_date: Day | None = None
+    """The day by which the target is to be reached."""
     owner: Name | None = None
     """The person who answers for reaching the target."""
 
@@ -74,8 +75,8 @@ class Risk(Spec):
     """Something that must not happen, and what stands against it."""
 
     name: Name
-    description: str
-    control: str
+    description: Text
+    control: Text
     """The policy rule, guard or procedure that prevents or detects it."""
     owner: Name | None = None
 
@@ -93,7 +94,7 @@ class Fallback(Spec):
     """What a user gets when the assistant cannot answer."""
 
     kind: Literal["canned", "human", "off"]
-    text: str | None = None
+    text: Text | None = None
     """The words of a `canned` answer."""
 
     @model_validator(mode="after")
@@ -107,7 +108,7 @@ class AppSpec(Spec):
     """The declaration of one application."""
 
     app: Name
-    title: str
+    title: Text
     purpose: str = ""
     """Intended use, in one sentence that a stakeholder understands."""
     risk_tier: Literal["low", "medium", "high"]
@@ -120,7 +121,7 @@ class AppSpec(Spec):
     escalation: tuple[EscalationStep, ...] = ()
     """In order: the first is called first."""
     fallback: Fallback | None = None
-    kill_switch: str | None = None
+    kill_switch: Text | None = None
     """How the application is switched off, in words that work at night."""
 
     @model_validator(mode="after")
@@ -130,7 +131,17 @@ class AppSpec(Spec):
             ("kpis", [k.name for k in self.kpis]),
             ("risks", [r.name for r in self.risks]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{label}: {', '.join(twice)} is declared more than once")
+            repeated = twice(names)
+            if repeated:
+                raise ValueError(f"{label}: {', '.join(repeated)} is declared more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _escalation_goes_on(self) -> Self:
+        for earlier, later in itertools.pairwise(self.escalation):
+            if later.within < earlier.within:
+                spans = (
+                    f"{later.to} within {format_duration(later.within)} stands after {earlier.to} within {format_duration(earlier.within)}"
+                )
+                raise ValueError(f"escalation: {spans}; order the steps by time")
         return self

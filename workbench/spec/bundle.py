@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, Spec
+from workbench.spec.base import Duration, Name, Number, Spec, Text
 
 PartName = Literal["model", "prompts", "orchestration", "retrieval", "policy", "controls", "environment"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -15,8 +15,8 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 class Model(Spec):
     """The model behind the assistant."""
 
-    provider: str
-    name: str
+    provider: Text
+    name: Text
     version: str | None = None
     """The exact, immutable version. Absent means that the provider may change it under you."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -25,7 +25,7 @@ class Model(Spec):
 class Tool(Spec):
     """Something the assistant may do."""
 
-    name: str
+    name: Text
     description: str = ""
     side_effect: Literal["read", "write", "unknown"] = "unknown"
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -49,7 +49,7 @@ class Orchestration(Spec):
 class Source(Spec):
     """Documents that answers are drawn from: a file, or a named immutable snapshot."""
 
-    name: str
+    name: Text
     file: str | None = None
     snapshot: str | None = None
 
@@ -72,8 +72,8 @@ class Index(Spec):
 class Embedding(Spec):
     """The model that turns text into vectors."""
 
-    provider: str
-    name: str
+    provider: Text
+    name: Text
     version: str | None = None
 
 
@@ -92,7 +92,7 @@ class Policy(Spec):
 
     rules: str | None = None
     """File with the rules."""
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    thresholds: dict[str, Number] = Field(default_factory=dict)
 
 
 class Controls(Spec):
@@ -114,7 +114,7 @@ class BundleSpec(Spec):
     """One version of an assistant, whole."""
 
     app: Name
-    name: str
+    name: Text
     """A label for people; the digest is the identity."""
     model: Model
     prompts: dict[Name, str] = Field(default_factory=dict)

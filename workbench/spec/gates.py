@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, Spec, parse_duration
+from workbench.spec.base import Duration, Name, NotNegative, Number, Ratio, Spec, Text, parse_duration, twice
 
 
 class Family(StrEnum):
@@ -25,9 +25,9 @@ class Family(StrEnum):
 class AgainstBaseline(Spec):
     """How much worse than the baseline bundle the candidate may be; exactly one of the two."""
 
-    margin: Annotated[float, Field(ge=0)] | None = None
+    margin: NotNegative | None = None
     """Tolerated absolute difference, in the metric's unit."""
-    ratio: Annotated[float, Field(ge=1)] | None = None
+    ratio: Ratio | None = None
     """Tolerated candidate/baseline ratio (baseline/candidate where higher is better)."""
 
     @model_validator(mode="after")
@@ -43,16 +43,16 @@ class GateSpec(Spec):
     id: Name
     title: str = ""
     family: Family = Family.QUALITY
-    metric: str
+    metric: Text
     """A metric of the catalogue or a KPI of app.yaml."""
     where: dict[str, str] = Field(default_factory=dict)
     """Restricts the requests, for example `{workflow: refund}`."""
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
     against_baseline: AgainstBaseline | None = None
     min_n: Annotated[int, Field(ge=1)] = 100
     """Fewest observations on which the gate may decide."""
-    max_age: Duration = parse_duration("14d")
+    max_age: Duration = Field(default=parse_duration("14d"), json_schema_extra={"default": "14d"})
     """How old the newest observation may be."""
     is_blocking: bool = True
     """Whether a failure stops the release, or is only shown."""
@@ -74,8 +74,7 @@ class GatesSpec(Spec):
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Self:
-        ids = [gate.id for gate in self.gates]
-        twice = sorted({gate_id for gate_id in ids if ids.count(gate_id) > 1})
-        if twice:
-            raise ValueError(f"gate ids must be unique; {', '.join(twice)} appears more than once")
+        repeated = twice([gate.id for gate in self.gates])
+        if repeated:
+            raise ValueError(f"gate ids must be unique; {', '.join(repeated)} appears more than once")
         return self

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Name, Spec
+from workbench.spec.base import Name, Spec, Text
+
+AppOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62}|[*])$", description="an app's name, or * for every app")]
 
 
 class Role(StrEnum):
@@ -24,28 +26,31 @@ class Person(Spec):
     """One human being, however they reach the workbench."""
 
     title: str = ""
-    slack: tuple[str, ...] = ()
+    slack: tuple[Text, ...] = ()
     """Slack user ids, for example `U012AB3CD`."""
-    os: tuple[str, ...] = ()
+    os: tuple[Text, ...] = ()
     """Operating-system logins."""
-    contact: str | None = None
+    contact: Text | None = None
     """How to reach the person at night: a phone number or a paging address."""
-    roles: dict[str, tuple[Role, ...]] = Field(default_factory=dict)
+    roles: dict[AppOrAll, tuple[Role, ...]] = Field(default_factory=dict)
     """App name, or `*` for every app, to roles."""
 
 
 class PeopleSpec(Spec):
     """Everybody who acts on the applications of this workspace."""
 
-    people: dict[Name, Person]
+    people: dict[Name, Person] = Field(min_length=1)
+    """Name to person. Other specs use the name; Slack and the operating system use the identities below it."""
 
     @model_validator(mode="after")
     def _identities_are_unique(self) -> Self:
         for edge in ("slack", "os"):
             holders: dict[str, str] = {}
             for name, person in self.people.items():
-                for identity in getattr(person, edge):
-                    if identity in holders:
-                        raise ValueError(f"{edge} identity {identity!r} belongs to both {holders[identity]!r} and {name!r}; one identity is one person")
-                    holders[identity] = name
+                for identity in person.slack if edge == "slack" else person.os:
+                    holder = holders.setdefault(identity, name)
+                    if holder != name:
+                        raise ValueError(
+                            f'{edge} identity "{identity}" belongs to both "{holder}" and "{name}"; one identity is one person'
+                        )
         return self

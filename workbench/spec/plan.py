@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, Share, Spec
+from workbench.spec.base import Duration, Name, PositiveShare, Ratio, Spec, Text
 
 
 class Step(Spec):
     """One stage of the canary."""
 
-    share: Annotated[float, Field(gt=0, le=1)]
+    share: PositiveShare
     """Fraction of units that the candidate serves."""
     at_least: Duration
     """Shortest stay, so that a traffic cycle is seen."""
@@ -23,8 +24,8 @@ class Step(Spec):
 class RollbackCriterion(Spec):
     """The candidate is taken back when this metric is worse than stable by more than the margin."""
 
-    metric: str
-    ratio: Annotated[float, Field(ge=1)] = 1.0
+    metric: Text
+    ratio: Ratio = 1.0
     """Tolerated candidate/stable ratio."""
 
 
@@ -38,8 +39,8 @@ class Rollback(Spec):
 class FreezeWindow(Spec):
     """Weekly hours without releases, in UTC."""
 
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...]
-    reason: str
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(min_length=1)
+    reason: Text
 
 
 class PlanSpec(Spec):
@@ -56,7 +57,7 @@ class PlanSpec(Spec):
 
     @model_validator(mode="after")
     def _shares_grow(self) -> Self:
-        shares: list[Share] = [step.share for step in self.steps]
-        if any(later <= earlier for earlier, later in zip(shares, shares[1:], strict=False)):
+        shares = [step.share for step in self.steps]
+        if any(later <= earlier for earlier, later in itertools.pairwise(shares)):
             raise ValueError(f"steps: shares {shares} must grow from step to step")
         return self

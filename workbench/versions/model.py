@@ -74,8 +74,10 @@ class PartChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDiff:
-    """What changed from one bundle to another; no parts means that they are the same."""
+    """What changed from one bundle to another; neither parts nor labels means that they are the same."""
 
     old: Bundle
     new: Bundle
     parts: tuple[PartChange, ...]
+    labels: tuple[str, ...] = ()
+    """`name: old → new` and `app: old → new`, where they differ."""

@@ -1,0 +1,1 @@
+"""The shop's support assistant. Standard library only; every file here is part of each bundle, by content."""

@@ -1,0 +1,26 @@
+"""What every test gets: no workspace of the person who runs it, and no network beyond this machine."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA", "WORKBENCH_SPOOL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "workspace"))
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            pytest.fail(f"a test tried to reach {address[0]}; tests stay on this machine")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.observability.lakes import NOON, request
+from workbench.errors import StoreError, UsageError
+from workbench.observability.rows import conformed, decoded, encoded
+from workbench.observability.tables import REQUESTS, TABLES, TIMESTAMP, WRITABLE, arrow_table
+
+
+def test_every_table_ends_with_what_the_storage_fills():
+    for table in WRITABLE.values():
+        assert {"spool_id", "seq", "batch_id", "day"} <= set(table.by_name)
+        assert {column.name for column in table.given}.isdisjoint({"spool_id", "seq", "batch_id", "day", "ingested_at"})
+
+
+def test_a_table_with_an_app_is_partitioned_by_it_and_the_day():
+    for table in TABLES.values():
+        if "day" in table.by_name:
+            assert table.partition_by == (("app", "day") if "app" in table.by_name else ("day",))
+
+
+def test_a_missing_key_is_null_and_zero_stays_zero():
+    arrow = arrow_table("requests", [request(input_tokens=0), request()])
+    assert arrow.column("input_tokens").to_pylist() == [0, None]
+
+
+def test_an_unknown_key_is_refused_by_name():
+    with pytest.raises(UsageError, match="latency_seconds"):
+        arrow_table("requests", [request(latency_seconds=1)])
+    with pytest.raises(UsageError, match="latency_seconds"):
+        encoded("requests", request(latency_seconds=1))
+
+
+def test_an_unknown_table_is_refused_with_the_ones_there_are():
+    with pytest.raises(UsageError, match="requests, spans, scores, outcomes"):
+        arrow_table("flushed", [])
+
+
+def test_a_time_keeps_its_instant_whatever_its_zone():
+    at = datetime(2026, 3, 1, 13, 30, 0, 123456, tzinfo=timezone(timedelta(hours=1, minutes=30)))
+    arrow = arrow_table("requests", [request(ts_start=at)])
+    assert arrow.column("ts_start").type == TIMESTAMP
+    assert arrow.column("ts_start").to_pylist() == [datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("door", ["row", "arrow"])
+def test_a_time_without_zone_is_refused(door):
+    with pytest.raises(UsageError, match="zone"):
+        if door == "row":
+            encoded("requests", request(ts_start=datetime(2026, 3, 1)))
+        else:
+            arrow_table("requests", [request(ts_start=datetime(2026, 3, 1))])
+
+
+BAD = {
+    "latency_ms": [-1, float("nan"), float("inf"), "12", True],
+    "status": ["OK", 1],
+    "arm": ["blue"],
+    "input_tokens": [-1, 1.5, 10**12 + 1, True],
+    "cost_usd": [-0.01, 1e9, "1"],
+    "violation_rules": ["pii", [1], ["a\0b"]],
+    "is_fallback": [1, "yes"],
+    "workflow": [7, "\ud800"],
+    "batch_id": [1],
+    "day": [NOON.date()],
+}
+
+
+@pytest.mark.parametrize(("column", "value"), [(column, value) for column, values in BAD.items() for value in values])
+def test_a_value_that_its_column_cannot_hold_is_refused_at_the_door(column, value):
+    with pytest.raises(UsageError):
+        encoded("requests", request(**{column: value}))
+
+
+@pytest.mark.parametrize("column", ["request_id", "app", "ts_start"])
+def test_a_row_without_a_required_value_is_refused(column):
+    with pytest.raises(UsageError, match=column):
+        encoded("requests", request(**{column: None}))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("latency_ms", [1.0, -1.0]),
+        ("latency_ms", [float("nan"), None]),
+        ("cost_usd", [1e9, 0.0]),
+        ("status", ["ok", "fine"]),
+        ("app", ["shop", None]),
+        ("ts_start", pa.array([NOON.replace(tzinfo=None)] * 2, pa.timestamp("us"))),
+        ("input_tokens", ["a", "b"]),
+        ("violation_rules", [["a\0"], None]),
+        ("colour", ["red", "red"]),
+    ],
+)
+def test_the_bulk_door_refuses_what_the_row_door_refuses(column, values):
+    good = arrow_table("requests", [request(), request()])
+    kept = good.drop_columns([column]) if column in good.column_names else good
+    with pytest.raises(UsageError):
+        conformed("requests", kept.append_column(column, values if isinstance(values, pa.Array) else pa.array(values)))
+
+
+def test_the_bulk_door_takes_what_polars_and_parquet_hold():
+    arrow = pa.table(
+        {
+            "request_id": pa.array(["a"], pa.large_string()),
+            "app": pa.array(["shop"]).dictionary_encode(),
+            "ts_start": pa.array([NOON], pa.timestamp("ns", "Europe/Berlin")),
+            "input_tokens": pa.array([3], pa.int32()),
+            "violation_rules": pa.array([["x"]], pa.large_list(pa.large_string())),
+            "workflow": pa.array([None], pa.null()),
+        }
+    )
+    assert conformed("requests", arrow).schema.field("violation_rules").type == pa.list_(pa.string())
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+rows = st.fixed_dictionaries(
+    {
+        "request_id": texts.filter(bool),
+        "app": texts.filter(bool),
+        "ts_start": st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])),
+    },
+    optional={
+        "latency_ms": st.floats(0, 1e12),
+        "input_tokens": st.integers(0, 10**12),
+        "output": texts,
+        "is_fallback": st.booleans(),
+        "violation_rules": st.lists(texts.filter(lambda text: "\0" not in text), max_size=3),
+        "status": st.sampled_from(REQUESTS.by_name["status"].allowed),
+    },
+)
+
+
+@given(rows)
+def test_a_row_comes_out_of_a_spool_as_it_went_in(row):
+    arrow = arrow_table("requests", [decoded(encoded("requests", row), "test")])
+    assert {name: arrow.column(name).to_pylist()[0] for name in row} == row
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b"\xff\x00"])
+def test_bytes_that_are_no_row_are_a_store_error(payload):
+    with pytest.raises(StoreError, match="spool x"):
+        decoded(payload, "spool x")

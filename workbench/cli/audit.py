@@ -1,0 +1,48 @@
+"""`workbench audit`: the hash-chained record of who did what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workbench.cli.shared import Json, print_json
+
+group = typer.Typer(help="Who did what, in a chain that shows tampering.", no_args_is_help=True)
+
+
+@group.command("verify")
+def verify_(
+    head: Annotated[
+        str | None, typer.Option(help="SEQ:DIGEST as printed by an earlier report; proves that nothing was cut off since.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every entry against the chain. Exit 1 and the first broken entry's number when something was altered, removed or cut off."""
+    from workbench import Workspace
+    from workbench.ledger.audit import Head, verify
+    from workbench.views.audit import chain_text
+
+    expected = None if head is None else Head.parse(head)
+    with Workspace.open(create=False) as ws, ws.ledger.read() as connection:
+        report = verify(connection, expected=expected)
+    if as_json:
+        print_json(report)
+    else:
+        typer.echo(chain_text(report))
+    raise typer.Exit(0 if report.is_whole else 1)
+
+
+@group.command("tail")
+def tail_(n: Annotated[int, typer.Option("-n", min=1, help="How many entries.")] = 20, as_json: Json = False) -> None:
+    """The newest entries, oldest of them first."""
+    from workbench import Workspace
+    from workbench.ledger.audit import tail
+    from workbench.views.audit import entries_text
+
+    with Workspace.open(create=False) as ws, ws.ledger.read() as connection:
+        entries = tail(connection, n)
+    if as_json:
+        print_json(entries)
+    else:
+        typer.echo(entries_text(entries))

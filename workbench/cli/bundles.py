@@ -1,0 +1,69 @@
+"""`workbench bundle`: register, list, show and compare versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.shared import Json, print_json
+
+group = typer.Typer(help="Versions of everything that decides an assistant's behaviour.", no_args_is_help=True)
+Reference = Annotated[str, typer.Argument(help="app@digest, at least 8 hex digits of it, or app@name.")]
+
+
+@group.command("register")
+def register(folder: Annotated[Path, typer.Argument(help="Folder with bundle.yaml.")], as_json: Json = False) -> None:
+    """Register the bundle in FOLDER, and what its app folder declares. The same content twice is the same bundle."""
+    from workbench import Workspace
+    from workbench.views.bundles import registered_text
+
+    with Workspace.open() as ws:
+        registered = ws.versions.register(folder)
+    if as_json:
+        print_json(registered)
+    else:
+        typer.echo(registered_text(registered))
+
+
+@group.command("list")
+def list_(app: Annotated[str | None, typer.Argument(help="Only this app.")] = None, as_json: Json = False) -> None:
+    """Registered bundles, oldest first."""
+    from workbench import Workspace
+    from workbench.views.bundles import bundles_text
+
+    with Workspace.open(create=False) as ws:
+        bundles = ws.versions.list(app)
+    if as_json:
+        print_json(bundles)
+    else:
+        typer.echo(bundles_text(bundles))
+
+
+@group.command("show")
+def show(bundle: Reference, as_json: Json = False) -> None:
+    """One bundle: its parts, their digests, and what is not pinned."""
+    from workbench import Workspace
+    from workbench.views.bundles import bundle_text
+
+    with Workspace.open(create=False) as ws:
+        found = ws.versions.get(bundle)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(bundle_text(found))
+
+
+@group.command("diff")
+def diff(old: Reference, new: Reference, as_json: Json = False) -> None:
+    """Which parts changed from OLD to NEW, with the text of prompts, policy and code."""
+    from workbench import Workspace
+    from workbench.views.bundles import diff_text
+
+    with Workspace.open(create=False) as ws:
+        difference = ws.versions.diff(old, new)
+    if as_json:
+        print_json(difference)
+    else:
+        typer.echo(diff_text(difference))

@@ -1,0 +1,68 @@
+"""The checks of `workbench doctor`: each gives what it looked at, the state and what was seen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from workbench.errors import WorkbenchError
+from workbench.ledger.audit import verify
+from workbench.workspace import Workspace, default_home
+
+Row = dict[str, str]
+
+
+def run_checks() -> list[Row]:
+    """Rows `check, state (ok | note | broken), seen`; a broken check never stops the next one."""
+    rows = [_row("python", "ok", sys.version.split()[0]), *_packages()]
+    home = default_home()
+    if not home.exists():
+        return [*rows, _row("workspace", "note", f"{home} does not exist yet; `workbench demo` or `workbench import` makes it")]
+    rows.append(_row("workspace", "ok", str(home)))
+    with Workspace.open(create=False) as ws:
+        rows += [_try("ledger", lambda: _ledger(ws)), _try("lake", lambda: _lake(ws)), _try("spools", lambda: _spools(ws))]
+    return rows
+
+
+def _packages() -> Iterator[Row]:
+    wanted = version("duckdb")
+    for extension in ("ducklake", "sqlite-scanner", "postgres-scanner"):
+        package = f"duckdb-extension-{extension}"
+        try:
+            seen = version(package)
+        except PackageNotFoundError:
+            is_optional = extension == "postgres-scanner"
+            yield _row(package, "note" if is_optional else "broken", "not installed" + (" (extra `shared`)" if is_optional else ""))
+            continue
+        yield _row(
+            package, "ok" if seen == wanted else "broken", seen if seen == wanted else f"{seen}, but duckdb is {wanted}; they must be equal"
+        )
+
+
+def _ledger(ws: Workspace) -> str:
+    with ws.ledger.read() as connection:
+        report = verify(connection)
+    report.require_whole()
+    return f"{report.n} audit entries, chain whole"
+
+
+def _lake(ws: Workspace) -> str:
+    snapshot = ws.lake.snapshot()
+    return "nothing was logged yet" if snapshot is None else f"readable at snapshot {snapshot}"
+
+
+def _spools(ws: Workspace) -> str:
+    waiting = ws.logs.waiting()
+    return "empty" if not waiting else ", ".join(f"{spool}: {n} rows wait for the lake" for spool, n in waiting.items())
+
+
+def _try(check: str, look: Callable[[], str]) -> Row:
+    try:
+        return _row(check, "ok", look())
+    except WorkbenchError as error:
+        return _row(check, "broken", str(error))
+
+
+def _row(check: str, state: str, seen: str) -> Row:
+    return {"check": check, "state": state, "seen": seen}

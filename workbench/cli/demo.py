@@ -1,0 +1,29 @@
+"""`workbench demo`: the shop's assistant, its traffic, and three readiness reviews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Workspace to (re)build; by default $WORKBENCH_HOME, else ./.workbench. Only a demo workspace is replaced."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the customers.")] = 7,
+) -> None:
+    """Run the demo shop: register four bundles, serve seeded customers, review three candidates, print what to open next."""
+    from workbench.cli.progress import file_progress
+    from workbench.demo.place import fresh_workspace
+    from workbench.demo.story import run_story
+    from workbench.views.story import story_text
+    from workbench.workspace import default_home
+
+    place = (home or default_home()).absolute()
+    with fresh_workspace(place) as ws, file_progress() as progress:
+        result = run_story(ws, seed=seed, progress=progress)
+    typer.echo(story_text(result, home=None if place == default_home() else place))
+    raise typer.Exit(0 if result.is_as_told else 1)

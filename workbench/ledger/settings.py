@@ -1,0 +1,25 @@
+"""Values that a workspace chooses once and keeps: its id, its keys' names, its salts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from workbench.ledger.store import Ledger
+from workbench.ledger.tables import settings
+
+
+def get_or_create(ledger: Ledger, name: str, make: Callable[[], str]) -> str:
+    """The stored value; made and stored the first time. Processes that ask at the same time get the same one."""
+    wanted = select(settings.c.value).where(settings.c.name == name)
+    with ledger.read() as connection:
+        known = connection.execute(wanted).scalar()
+    if known is not None:
+        return str(known)
+    value = make()
+    with ledger.write() as act:
+        dialect = postgresql if act.connection.dialect.name == "postgresql" else sqlite
+        act.connection.execute(dialect.insert(settings).values(name=name, value=value).on_conflict_do_nothing())
+        return str(act.connection.execute(wanted).scalar_one())

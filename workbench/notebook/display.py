@@ -1,0 +1,42 @@
+"""How IPython shows the nouns: the same words as the terminal, as text, HTML and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workbench.readiness.model import Review
+from workbench.versions.model import Bundle, BundleDiff
+from workbench.views.bundles import bundle_html, bundle_text, diff_html, diff_text
+from workbench.views.page import Page, page_html, page_text
+from workbench.views.review import review_bundle
+
+MimeBundle = dict[str, Any]
+
+FORMS: Mapping[type, Callable[[Any], MimeBundle]] = {
+    Review: review_bundle,
+    BundleDiff: lambda diff: {"text/plain": diff_text(diff), "text/html": diff_html(diff)},
+    Bundle: lambda bundle: {"text/plain": bundle_text(bundle), "text/html": bundle_html(bundle)},
+    Page: lambda page: {"text/plain": page_text(page), "text/html": page_html(page)},
+}
+
+
+def register() -> None:
+    """Teach the running IPython to show the nouns; without IPython nothing happens."""
+    from IPython.core.getipython import get_ipython  # noqa: PLC0415  # a heavy import, only paid in a notebook
+
+    shell = get_ipython()
+    if shell is None or shell.display_formatter is None:
+        return
+    formatter = shell.display_formatter.mimebundle_formatter
+    for noun, form in FORMS.items():
+        formatter.for_type(noun, _accepting_filters(form))
+
+
+def _accepting_filters(form: Callable[[Any], MimeBundle]) -> Callable[..., MimeBundle]:
+    """The form as IPython calls it: with the wanted and unwanted mime types, which it sorts out itself."""
+
+    def formatted(noun: Any, include: Any = None, exclude: Any = None) -> MimeBundle:  # noqa: ARG001
+        return form(noun)
+
+    return formatted

@@ -1,0 +1,171 @@
+"""Candidate against baseline: the difference and the ratio of one metric, paired where both saw the same units once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.model import Direction
+from workbench.observability.readings import Reading
+from workbench.stats.cluster import difference_of_ratios, p_of_t
+from workbench.stats.estimate import Estimate, p_by_inversion
+from workbench.stats.paired import PairCounts, mcnemar, paired_mean_difference, paired_rate_difference, paired_t_p
+from workbench.stats.proportion import hybrid_difference
+from workbench.stats.ratio import conservative_difference, conservative_ratio, level_of_each
+
+LEVEL = 0.95
+ReadAt = Callable[[float], Reading]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPair:
+    """What one unit contributed on each side: rows, and its sums of y, x and observations k."""
+
+    has_unit: bool
+    """False for a request that names no unit and stands for itself."""
+    rows: tuple[int, int]
+    """Candidate, baseline; the same order everywhere."""
+    y: tuple[float, float]
+    x: tuple[float, float]
+    k: tuple[int, int]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both sides hold an observation."""
+        return self.k[0] > 0 and self.k[1] > 0
+
+
+def is_paired(units: Sequence[UnitPair]) -> bool:
+    """Whether both sides have exactly the same units, with one request each."""
+    return bool(units) and all(unit.has_unit and unit.rows == (1, 1) for unit in units)
+
+
+def compare(metric: Metric, candidate: ReadAt, baseline: ReadAt, units: Sequence[UnitPair]) -> dict[str, Any]:
+    """`design`, `difference` and `ratio` of a comparison record. What cannot be said is None.
+
+    Args:
+        metric: what is compared.
+        candidate: coverage to the candidate's reading.
+        baseline: the same for the baseline.
+        units: everything that both sides saw, by unit.
+    """
+    pairs = [unit for unit in units if unit.is_complete] if is_paired(units) else []
+    compared = _Compared(metric=metric, candidate=candidate, baseline=baseline, units=units, pairs=pairs)
+    difference = compared.difference()
+    wins, losses = compared.wins_and_losses() if pairs and metric.direction is not Direction.NEITHER else (None, None)
+    p, p_method = compared.p(difference)
+    if p is None and wins is not None and losses is not None:
+        p, p_method = mcnemar(wins, losses), "exact sign test"
+    tested = {"n_pairs": len(pairs) or None, "wins": wins, "losses": losses, "p": p, "p_method": p_method}
+    return {"design": "paired" if pairs else "unpaired", "difference": _entry(difference) | tested, "ratio": _entry(compared.ratio())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """Both sides of one metric, and their complete pairs, which are empty when the design is unpaired."""
+
+    metric: Metric
+    candidate: ReadAt
+    baseline: ReadAt
+    units: Sequence[UnitPair]
+    pairs: Sequence[UnitPair]
+
+    def sides(self, level: float) -> tuple[Estimate, Estimate] | None:
+        """Both estimates at this coverage; None when a side has no data."""
+        first, second = self.candidate(level).as_estimate(), self.baseline(level).as_estimate()
+        return None if first is None or second is None else (first, second)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the pairs are single answers of yes or no."""
+        return bool(self.pairs) and self.metric.kind is Kind.RATE and all(pair.k == (1, 1) for pair in self.pairs)
+
+    def pair_counts(self) -> PairCounts:
+        seen = [(pair.y[0] > 0, pair.y[1] > 0) for pair in self.pairs]
+        both, wins, losses = (seen.count(answers) for answers in ((True, True), (True, False), (False, True)))
+        return PairCounts(both=both, wins=wins, losses=losses, neither=len(seen) - both - wins - losses)
+
+    def values(self) -> tuple[list[float], list[float]]:
+        """Each pair's own value on both sides."""
+        whole = [pair for pair in self.pairs if pair.x[0] and pair.x[1]]
+        return [pair.y[0] / pair.x[0] for pair in whole], [pair.y[1] / pair.x[1] for pair in whole]
+
+    def wins_and_losses(self) -> tuple[int, int]:
+        """On how many units the candidate is better, and worse; ties are neither."""
+        sign = 1 if self.metric.direction is Direction.HIGHER else -1
+        gains = [sign * (c - b) for c, b in zip(*self.values(), strict=True)]
+        return sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+
+    def difference(self) -> Estimate | None:
+        """Candidate less baseline; None when a side has no data."""
+        sides = self.sides(LEVEL)
+        if sides is None:
+            return None
+        match self.metric.kind:
+            case Kind.RATE:
+                return paired_rate_difference(self.pair_counts(), level=LEVEL) if self.is_binary else hybrid_difference(*sides)
+            case Kind.MEAN | Kind.RATIO:
+                return self._mean_difference(*sides)
+            case Kind.QUANTILE:
+                each = self.sides(level_of_each(LEVEL))
+                return conservative_difference(*each) if each else None
+            case Kind.COUNT | Kind.SUM:
+                return _unbounded(*sides)
+
+    def _mean_difference(self, first: Estimate, second: Estimate) -> Estimate:
+        if self.pairs and self.metric.kind is Kind.MEAN:
+            return paired_mean_difference(*self.values(), level=LEVEL)
+        counted = self._counted()
+        if len(counted) < 2:  # noqa: PLR2004 - a variance takes two
+            return _unbounded(first, second)
+        left, right = (([unit.y[side] for unit in counted], [unit.x[side] for unit in counted]) for side in (0, 1))
+        return difference_of_ratios(left, right, level=LEVEL)
+
+    def _counted(self) -> list[UnitPair]:
+        """The units that hold an observation on some side; sums over them are exact, so their order does not matter."""
+        return [unit for unit in self.units if unit.k != (0, 0)]
+
+    def p(self, difference: Estimate | None) -> tuple[float | None, str | None]:
+        """The two-sided p of no difference, and the test it comes from."""
+        if difference is None or difference.low is None:
+            return None, None
+        match self.metric.kind:
+            case Kind.RATE if self.is_binary:
+                counts = self.pair_counts()
+                return mcnemar(counts.wins, counts.losses), "exact McNemar"
+            case Kind.RATE:
+                return p_by_inversion(self._hybrid), "inverted interval"
+            case Kind.MEAN if self.pairs:
+                return paired_t_p(*self.values()), "paired t"
+            case Kind.MEAN | Kind.RATIO:
+                return p_of_t(0.0, difference, df=len(self._counted()) - 1), "t, clustered by unit"
+        return None, None
+
+    def _hybrid(self, level: float) -> Estimate:
+        first, second = self.candidate(level).as_estimate(), self.baseline(level).as_estimate()
+        assert first is not None  # noqa: S101 - a difference exists, so both sides do
+        assert second is not None  # noqa: S101
+        return hybrid_difference(first, second)
+
+    def ratio(self) -> Estimate | None:
+        """Candidate by baseline; None without a positive baseline."""
+        if self.metric.kind in {Kind.COUNT, Kind.SUM}:
+            sides = self.sides(LEVEL)
+            return None if sides is None or sides[1].value <= 0 else replace(_unbounded(*sides), value=sides[0].value / sides[1].value)
+        each = self.sides(level_of_each(LEVEL))
+        return None if each is None or each[1].value <= 0 else conservative_ratio(*each)
+
+
+def _unbounded(first: Estimate, second: Estimate) -> Estimate:
+    """The plain difference, where no interval can be had."""
+    difference, n = first.value - second.value, first.n + second.n
+    return Estimate(value=difference, low=None, high=None, level=LEVEL, method=first.method, n=n)
+
+
+def _entry(estimate: Estimate | None) -> dict[str, Any]:
+    if estimate is None:
+        return {"estimate": None, "low": None, "high": None, "level": LEVEL, "method": None}
+    e = estimate
+    return {"estimate": e.value, "low": e.low, "high": e.high, "level": e.level, "method": e.method}

@@ -1,0 +1,135 @@
+"""By what the log can be cut: dimensions, time grains, windows and filters, from the words that people write."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+import ibis
+import ibis.expr.types as ir
+import polars as pl
+
+from workbench.errors import UnknownSubject, UsageError
+from workbench.observability.model import Window
+from workbench.spec.base import parse_duration
+
+DIMENSIONS = ("app", "workflow", "bundle", "arm", "release_id", "model_served", "provider", "status", "error_type")
+"""Columns of a request that a metric can be grouped or filtered by; a missing value stays null."""
+
+GRAINS: Mapping[str, timedelta] = MappingProxyType(
+    {
+        "1m": timedelta(minutes=1),
+        "5m": timedelta(minutes=5),
+        "15m": timedelta(minutes=15),
+        "1h": timedelta(hours=1),
+        "1d": timedelta(days=1),
+        "1w": timedelta(weeks=1),
+    }
+)
+"""Widths of a time bucket, in UTC; weeks start on Monday."""
+
+TIME = "ts"
+"""Name of the bucket's column: the start of the bucket."""
+_FIRST_MONDAY_S = 4 * 86400
+Filters = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> UnknownSubject:
+    """The error for a name that does not exist, with the nearest one and the list."""
+    near = difflib.get_close_matches(name, known, n=1)
+    seen = f"there is no such {what}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return UnknownSubject(f"{what} {name!r}", seen=seen, needed=f"one of {', '.join(known)}")
+
+
+def parse_dimensions(by: Sequence[str]) -> tuple[str, ...]:
+    """The dimensions to group by, each once.
+
+    Raises:
+        UnknownSubject: for a name that is none.
+    """
+    for name in by:
+        if name not in DIMENSIONS:
+            raise unknown("dimension", name, DIMENSIONS)
+    return tuple(dict.fromkeys(by))
+
+
+def parse_grain(grain: str | None) -> str | None:
+    """The grain, when it is one.
+
+    Raises:
+        UnknownSubject: for anything else.
+    """
+    if grain is not None and grain not in GRAINS:
+        raise unknown("grain", grain, tuple(GRAINS))
+    return grain
+
+
+def parse_window(window: str | Window | None, *, now: datetime) -> Window:
+    """The stretch of time that is meant. Text such as `7d` is the stretch that ends now.
+
+    Raises:
+        UsageError: for text that is no duration, naive times, or an end before the start.
+    """
+    if window is None:
+        return Window()
+    if isinstance(window, str):
+        try:
+            return Window(start=now - parse_duration(window), until=now)
+        except ValueError as error:
+            raise UsageError("window", seen=str(error)) from error
+    for end in (window.start, window.until):
+        if end is not None and end.tzinfo is None:
+            raise UsageError("window", seen=f"{end.isoformat()} has no time zone", needed="times with an offset, for example in UTC")
+    if window.start and window.until and window.until <= window.start:
+        raise UsageError("window", seen=f"it ends at {window.until.isoformat()}, before it starts", needed="until after start")
+    return window
+
+
+def parse_where(where: Mapping[str, str | Sequence[str]] | None) -> Filters:
+    """The filters, sorted: each dimension with the values that it may have. A comma or a list means any of them.
+
+    Raises:
+        UnknownSubject: for a name that is no dimension.
+        UsageError: for a dimension without a value.
+    """
+    filters: dict[str, tuple[str, ...]] = {}
+    for name, given in (where or {}).items():
+        if name not in DIMENSIONS:
+            raise unknown("dimension", name, DIMENSIONS)
+        values = given.split(",") if isinstance(given, str) else given
+        filters[name] = tuple(sorted({value.strip() for value in values} - {""}))
+        if not filters[name]:
+            raise UsageError(f"filter {name}", seen="no value", needed=f"{name}=VALUE, or several values with commas")
+    return tuple(sorted(filters.items()))
+
+
+def condition(t: ir.Table, filters: Filters, start: datetime | None, until: datetime | None) -> list[ir.Value]:
+    """What a row must satisfy, as Ibis predicates on a table with the dimensions and `ts_start`."""
+    predicates = [t[name].isin(values) for name, values in filters]
+    if start is not None:
+        predicates.append(t.ts_start >= moment(start))
+    if until is not None:
+        predicates.append(t.ts_start < moment(until))
+    return predicates
+
+
+def moment(at: datetime) -> ir.Value:
+    """An instant as a literal of the engine."""
+    return ibis.literal(at.astimezone(UTC), type="timestamp('UTC')")
+
+
+def bucket(t: ir.Table, grain: str) -> ir.Value:
+    """Number of the bucket of `ts_start`; whole numbers, so that no engine's calendar matters."""
+    width_s = int(GRAINS[grain].total_seconds())
+    offset_s = _FIRST_MONDAY_S if grain == "1w" else 0
+    return ((t.ts_start.epoch_seconds() - offset_s) // width_s).cast("int64")
+
+
+def bucket_start(column: str, grain: str) -> pl.Expr:
+    """Start of the bucket as an aware timestamp, from its number."""
+    width_s = int(GRAINS[grain].total_seconds())
+    offset_s = _FIRST_MONDAY_S if grain == "1w" else 0
+    seconds = pl.col(column) * width_s + offset_s
+    return pl.from_epoch(seconds, time_unit="s").cast(pl.Datetime("us", "UTC")).alias(column)

@@ -1,0 +1,215 @@
+"""One DuckDB instance with the lake attached: extensions from wheels, settings, and what its errors mean."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
+from workbench.observability.schema import create_tables
+
+_ATTACH_OPTIONS = {"sqlite": "META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT 10000", "postgres": ""}
+_EXTENSION = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
+_MOST_MEMORY = 8 << 30
+_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeAddress:
+    """Where the lake is: its catalogue, its Parquet files, and a folder for this machine's scratch files."""
+
+    kind: str
+    """`sqlite` or `postgres`."""
+    target: str
+    """A file path, or a PostgreSQL connection string."""
+    data: str
+    scratch: Path
+
+    @classmethod
+    def parse(cls, *, catalog: str, data: str, scratch: Path) -> LakeAddress:
+        """The address in `catalog`: `sqlite:/path` or `postgres:<connection string>`."""
+        kind, _, target = catalog.partition(":")
+        if kind not in _EXTENSION or not target:
+            needed = "`sqlite:/path/catalog.sqlite` or `postgres:host=… dbname=…`"
+            raise UsageError("lake catalogue", seen=repr(without_password(catalog)), needed=needed, next_step="correct WORKBENCH_CATALOG")
+        return cls(kind=kind, target=target, data=data, scratch=scratch)
+
+    @property
+    def file(self) -> Path | None:
+        """The catalogue's file; None on PostgreSQL."""
+        return Path(self.target) if self.kind == "sqlite" else None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{without_password(self.target)}"
+
+
+def without_password(text: str) -> str:
+    """The text with passwords of connection strings covered."""
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", text)
+
+
+def connect(address: LakeAddress, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A new instance with the lake attached as `lake`.
+
+    Raises:
+        StoreError: an extension is missing.
+        duckdb.Error: the catalogue cannot be attached.
+    """
+    connection = _instance(address)
+    options = [
+        f"DATA_PATH '{_quoted(address.data)}'",
+        "OVERRIDE_DATA_PATH true",
+        _ATTACH_OPTIONS[address.kind],
+        "READ_ONLY" if read_only else "",
+    ]
+    try:
+        connection.execute(f"ATTACH 'ducklake:{address.kind}:{_quoted(address.target)}' AS lake ({', '.join(filter(None, options))})")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_empty(address: LakeAddress) -> duckdb.DuckDBPyConnection:
+    """A new instance whose `lake` has every table and no row: what a reader sees before the first write."""
+    connection = _instance(address)
+    connection.execute("ATTACH ':memory:' AS lake")
+    create_tables(connection)
+    return connection
+
+
+def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
+    offline: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    connection = duckdb.connect(":memory:", config=offline)
+    for name in _extensions(address):
+        connection.execute(f"LOAD '{_quoted(extension_path(name))}'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
+    connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / str(os.getpid())))}'")
+    return connection
+
+
+def _extensions(address: LakeAddress) -> Iterator[str]:
+    yield _EXTENSION[address.kind]
+    yield "ducklake"
+    if address.data.startswith("s3://"):
+        yield "httpfs"
+
+
+def extension_path(name: str) -> str:
+    """The file of a DuckDB extension that was installed as a wheel.
+
+    Raises:
+        StoreError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder).rglob(f"{name}.duckdb_extension")):
+            return str(path)
+    package = f"duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}"
+    raise StoreError(
+        f"DuckDB extension {name}",
+        seen="not installed",
+        needed=f"the package {package}",
+        next_step="pip install 'readiness-workbench[shared]'" if name == "postgres_scanner" else f"pip install {package}",
+    )
+
+
+def _memory_limit() -> int:
+    """Half of the memory this process may use, at most 8 GiB: several processes share the machine."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return max(256 << 20, min(_MOST_MEMORY, physical // 2))
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+_CONFLICTS = ("database is locked", "Transaction conflict", "has altered it", "has been created by another", "could not serialize access")
+_TRIES_AFTER_CONFLICT = 40
+_TRIES_AFTER_UNKNOWN = 4
+
+
+def tries(fault: duckdb.Error) -> int:
+    """How often in all the same transaction is tried that ended in this error; 1 when repeating cannot help."""
+    text = str(fault)
+    if any(needle in text for needles, _, _ in _SYMPTOMS for needle in needles):
+        return 1
+    if any(needle in text for needle in _CONFLICTS):
+        return _TRIES_AFTER_CONFLICT
+    return _TRIES_AFTER_UNKNOWN if isinstance(fault, duckdb.TransactionException) or is_broken(fault) else 1
+
+
+def is_broken(fault: duckdb.Error) -> bool:
+    """Whether the instance itself is unusable from here on."""
+    return isinstance(fault, duckdb.FatalException | duckdb.InternalException) or "has been invalidated" in str(fault)
+
+
+def is_vanished_file(fault: duckdb.Error) -> bool:
+    """Whether a file of an older snapshot was cleaned away under the reader."""
+    return isinstance(fault, duckdb.IOException) and "Cannot open file" in str(fault) and "No such file" in str(fault)
+
+
+def is_missing_lake(fault: duckdb.Error) -> bool:
+    """Whether nothing was ever written at the address."""
+    return "creating a new DuckLake is explicitly disabled" in str(fault) or "unable to open database file" in str(fault)
+
+
+_SYMPTOMS = (
+    (
+        ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
+        "the disk is full",
+        "free space, then run it again",
+    ),
+    (
+        ("Read-only file system", "readonly database", "read-only database"),
+        "the store is read-only",
+        "make it writable, or choose another WORKBENCH_HOME",
+    ),
+    (("Permission denied", "permission denied"), "permission denied", "give this user access to the folder"),
+    (("file is not a database", "malformed", "No magic bytes"), "the file is damaged or not ours", "restore it from a backup"),
+    (
+        ("could not connect", "connection to server", "Connection refused", "server closed the connection"),
+        "the server does not answer",
+        "start PostgreSQL, or correct WORKBENCH_CATALOG",
+    ),
+)
+
+
+def explained(fault: duckdb.Error, address: LakeAddress, what: str) -> WorkbenchError | None:
+    """The store's error as one of ours; None when the fault lies in the query."""
+    text = without_password(str(fault))
+    subject = f"log lake {address}"
+    for needles, seen, step in _SYMPTOMS:
+        if any(needle in text for needle in needles):
+            return StoreError(
+                subject,
+                seen=f"could not {what}: {seen} ({_on_one_line(text)})",
+                needed=f"a usable {address} and {address.data}",
+                next_step=step,
+            )
+    if tries(fault) == _TRIES_AFTER_CONFLICT:
+        return StoreBusy(subject, seen=f"could not {what}: {_on_one_line(text)}", next_step="run it again when the other writers are done")
+    if is_broken(fault) or isinstance(fault, duckdb.IOException | duckdb.ConnectionException | duckdb.TransactionException) or type(fault) is duckdb.Error:
+        return StoreError(
+            subject,
+            seen=f"could not {what}: {_on_one_line(text)}",
+            next_step="run it again; if it stays, restore the store from a backup",
+        )
+    return None
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())[:400] or "no message"

@@ -1,0 +1,99 @@
+"""The sealed record of a measurement: its content, rounded, and the digest that names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from workbench.observability.catalogue import Metric
+from workbench.observability.model import Evidence, RowSet, Window
+from workbench.observability.readings import Reading
+from workbench.versions.canonical import canonical_json, digest
+
+DIGITS = 12
+"""Significant digits of a number in a record."""
+
+
+def rounded(value: Any) -> Any:
+    """The value with every float in it at 12 significant digits; negative zero is zero."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") + 0.0
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [rounded(item) for item in value]
+    return value
+
+
+def content_of(evidence: Evidence) -> dict[str, Any]:
+    """Everything that the record says, but when it was collected: what its id is the digest of."""
+    rows = evidence.row_set
+    return {
+        "kind": evidence.kind,
+        "app": evidence.app,
+        "subject": evidence.subject,
+        "baseline": evidence.baseline,
+        "query": rounded(evidence.query),
+        "statistics": rounded(evidence.statistics),
+        "row_set": {"n": rows.n, "digest": rows.digest, "first": iso(rows.first), "last": iso(rows.last)},
+        "snapshot": evidence.snapshot,
+    }
+
+
+def evidence_id(evidence: Evidence) -> str:
+    """`sha256:` of the record's canonical JSON."""
+    return digest(canonical_json(content_of(evidence)))
+
+
+def sealed(evidence: Evidence) -> Evidence:
+    """The record with rounded numbers and its id."""
+    whole = replace(evidence, query=rounded(evidence.query), statistics=rounded(evidence.statistics))
+    return replace(whole, evidence_id=evidence_id(whole))
+
+
+def metric_statistics(metric: Metric, reading: Reading) -> dict[str, Any]:
+    """The statistics of one side: the number, what it rests on, and its interval. A missing number is None."""
+    return {
+        "estimate": reading.value,
+        "n": reading.n,
+        "count": reading.count,
+        "low": reading.low,
+        "high": reading.high,
+        "level": reading.level,
+        "method": reading.method,
+        "unit": metric.unit,
+        "direction": metric.direction.value,
+    }
+
+
+def row_set(n: int, low_half: str, high_half: str, first_us: int | None, last_us: int | None) -> RowSet:
+    """The rows from what the engine summed of them."""
+    text = f"{n}:{int(low_half) % 2**128:032x}:{int(high_half) % 2**128:032x}"
+    whole = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return RowSet(n=n, digest=whole, first=_instant(first_us), last=_instant(last_us))
+
+
+def _instant(microseconds: int | None) -> datetime | None:
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def iso(at: datetime | None) -> str | None:
+    """An instant as text, in UTC."""
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def window_json(window: Window) -> dict[str, str | None]:
+    """A window as text."""
+    return {"start": iso(window.start), "until": iso(window.until)}
+
+
+def window_from_json(content: Mapping[str, str | None]) -> Window:
+    """The window that `window_json` wrote."""
+    start, until = (datetime.fromisoformat(text) if (text := content.get(end)) else None for end in ("start", "until"))
+    return Window(start=start, until=until)

@@ -1,0 +1,219 @@
+"""From spool to lake, exactly once: rows and the mark that covers them are one lake transaction.
+
+Whoever flushes re-reads the mark under the writers' lock and leaves out what it covers. So it does not matter how often a
+flush is tried, who died after its COMMIT, or how many processes drain the same spool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from workbench.errors import ConflictError, StoreError
+from workbench.observability.lake import Lake
+from workbench.observability.locks import FileLock
+from workbench.observability.rollup import rollup_sql
+from workbench.observability.rows import decoded
+from workbench.observability.spool import refuse_newer, remove_files
+from workbench.observability.tables import WRITABLE, LogTable, arrow_table
+
+_ROWS_AT_ONCE = 50_000
+_BYTES_AT_ONCE = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What one transaction stored."""
+
+    is_new: bool
+    """False when the mark covered everything."""
+    rows: int
+    to_seq: int
+    """The mark after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Consecutive rows of one source, ready to insert."""
+
+    source_id: str
+    from_seq: int
+    to_seq: int
+    tables: Mapping[str, pa.Table]
+    """Each with a column `seq`; all tables of the stretch go in together."""
+    numbers_rows: bool
+    """Whether `seq` is the row's number in the source, so that a mark inside the stretch says which rows it covers."""
+
+
+def literal(text: str) -> str:
+    """The text as an SQL string. Parameters would cost a short process DuckDB's import of numpy and pandas."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def read_mark(connection: duckdb.DuckDBPyConnection, source_id: str) -> int:
+    """The last number stored from this source; 0 when there is none."""
+    row = connection.execute(f"SELECT coalesce(max(to_seq), 0) FROM lake.flushed WHERE spool_id = {literal(source_id)}").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def store(lake: Lake, stretch: Stretch, *, now: datetime) -> Stored:
+    """Insert a stretch into the lake, unless its mark covers it.
+
+    Raises:
+        ConflictError: the mark lies inside a stretch whose rows carry no numbers of the source.
+        StoreError: the lake cannot be written; nothing was stored.
+    """
+    return lake.write(lambda connection: _insert(connection, stretch, now), what=f"store rows of {stretch.source_id}")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: datetime) -> Stored:
+    mark = read_mark(connection, stretch.source_id)
+    if mark >= stretch.to_seq:
+        return Stored(is_new=False, rows=0, to_seq=mark)
+    if mark >= stretch.from_seq and not stretch.numbers_rows:
+        raise ConflictError(
+            f"source {stretch.source_id}",
+            seen=f"rows {stretch.from_seq}-{stretch.to_seq}, of which those to {mark} are stored",
+            needed=f"rows from {mark + 1}",
+            next_step="read the mark again and begin behind it",
+        )
+    row = connection.execute("SELECT coalesce(max(batch_id), 0) + 1 FROM lake.flushed").fetchone()
+    batch_id = 1 if row is None else int(row[0])
+    place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": _timestamp(now)}
+    behind = mark if stretch.numbers_rows else -1
+    n = sum(_insert_table(connection, WRITABLE[name], arrow, behind, place) for name, arrow in stretch.tables.items())
+    connection.execute(
+        "INSERT INTO lake.flushed (spool_id, from_seq, to_seq, batch_id, flushed_at) "
+        f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {_timestamp(now)})"
+    )
+    return Stored(is_new=True, rows=n, to_seq=stretch.to_seq)
+
+
+def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow: pa.Table, behind: int, place: Mapping[str, str]) -> int:
+    """Insert the rows with a greater `seq` than `behind` (and for requests their roll-up); how many they were."""
+    if not arrow.num_rows:
+        return 0
+    filled = {
+        **place,
+        "day": f"CAST({table.time} AS DATE)",
+        "revision": "coalesce(revision, 0)" if "revision" in arrow.column_names else "0",
+        "is_final": "coalesce(is_final, true)" if "is_final" in arrow.column_names else "true",
+    }
+    values = {
+        column.name: filled.get(column.name, column.name if column.name in arrow.column_names else f"CAST(NULL AS {column.duckdb_type})")
+        for column in table.columns
+    }
+    rows = f"staged_{table.name}"
+    connection.register(f"{rows}_arrow", arrow)
+    try:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {rows} AS SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())} "
+            f"FROM {rows}_arrow WHERE seq > {behind}"
+        )
+        inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
+        if table.name == "requests":
+            connection.execute(rollup_sql(rows, spool_id=place["spool_id"], batch_id=place["batch_id"]))
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.unregister(f"{rows}_arrow")
+    return 0 if inserted is None else int(inserted[0])
+
+
+def _timestamp(at: datetime) -> str:
+    return f"CAST({literal(at.isoformat())} AS TIMESTAMPTZ)"
+
+
+class SpoolReader:
+    """The committed rows of any spool, read beside its owner."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spool_id = path.stem
+
+    def stretches(self, after: int) -> Iterator[Stretch]:
+        """The rows behind `after`, in pieces that fit into memory.
+
+        Raises:
+            StoreError: the file is damaged, or a newer workbench wrote it.
+        """
+        with self._connected() as connection:
+            while rows := self._rows(connection, after):
+                yield self._stretch(rows)
+                after = rows[-1][0]
+
+    def oldest(self, after: int) -> float | None:
+        """When the first row behind `after` was recorded (seconds since 1970); None when there is none."""
+        with self._connected() as connection:
+            row = connection.execute("SELECT recorded_at FROM rows WHERE seq > ? ORDER BY seq LIMIT 1", (after,)).fetchone()
+        return None if row is None else float(row[0])
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+            ) as connection:
+                refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0], self.path)
+                if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'rows'").fetchone()[0] == 0:
+                    connection.execute("CREATE TEMP TABLE rows (seq INTEGER, recorded_at REAL, log_table TEXT, payload BLOB)")
+                yield connection
+        except sqlite3.Error as fault:
+            raise StoreError(
+                f"spool {self.path}",
+                seen=f"could not be read: {fault}",
+                needed="an undamaged file",
+                next_step="keep the file; its rows are not in the lake",
+            ) from fault
+
+    def _rows(self, connection: sqlite3.Connection, after: int) -> list[tuple[int, str, bytes]]:
+        rows: list[tuple[int, str, bytes]] = []
+        size = 0
+        for row in connection.execute(
+            "SELECT seq, log_table, payload FROM rows WHERE seq > ? ORDER BY seq LIMIT ?", (after, _ROWS_AT_ONCE)
+        ):
+            rows.append(row)
+            size += len(row[2])
+            if size >= _BYTES_AT_ONCE:
+                break
+        return rows
+
+    def _stretch(self, rows: Sequence[tuple[int, str, bytes]]) -> Stretch:
+        by_table: dict[str, list[dict[str, object]]] = {}
+        for seq, table, payload in rows:
+            by_table.setdefault(table, []).append({**decoded(payload, f"spool {self.path}, row {seq}"), "seq": seq})
+        tables = {name: arrow_table(name, found) for name, found in by_table.items()}
+        return Stretch(source_id=self.spool_id, from_seq=rows[0][0], to_seq=rows[-1][0], tables=tables, numbers_rows=True)
+
+
+def drain(lake: Lake, path: Path, *, after: int, clock: Callable[[], datetime]) -> Stored:
+    """Bring every committed row of a spool into the lake; `after` is a mark, or 0 when it is not known."""
+    total, mark = 0, after
+    for stretch in SpoolReader(path).stretches(after):
+        stored = store(lake, stretch, now=clock())
+        total += stored.rows
+        mark = max(mark, stored.to_seq)
+    return Stored(is_new=total > 0, rows=total, to_seq=mark)
+
+
+def adopt(lake: Lake, path: Path, lock: FileLock, *, clock: Callable[[], datetime]) -> Stored:
+    """Drain a dead process' spool, whose lock the caller holds, and remove its files. The lock is given back.
+
+    Raises:
+        StoreError: the spool or the lake failed; the files stay.
+    """
+    try:
+        stored = Stored(is_new=False, rows=0, to_seq=0)
+        if path.exists():
+            stored = drain(lake, path, after=lake.read(lambda connection: read_mark(connection, path.stem)), clock=clock)
+        remove_files(path)
+        lock.remove()
+    finally:
+        lock.release()
+    return stored

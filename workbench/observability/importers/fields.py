@@ -1,0 +1,171 @@
+"""One field of a record, read with its exact fault. Nothing is guessed: a wrong type is refused, a missing value is None.
+
+No message quotes a value that could hold personal data; numbers and types are named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
+
+from workbench.errors import RecordRefused
+
+MOST = 2**53
+"""The greatest count that every reader of JSON holds exactly."""
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+_EARLIEST_S, _LATEST_S = _EARLIEST.timestamp(), _LATEST.timestamp()
+_LONGEST_NAME = 512
+_COSTLIEST = 1e9
+
+
+def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str = "") -> NoReturn:
+    raise RecordRefused(field, reason=reason, seen=seen, needed=needed, next_step=next_step)
+
+
+def text(record: Mapping[str, Any], key: str) -> str | None:
+    """A name or id; whole numbers are taken as written, empty is missing."""
+    value = record.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        if len(value) > _LONGEST_NAME:
+            refuse("too_long", key, f"{len(value)} characters", f"at most {_LONGEST_NAME}")
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return refuse("wrong_type", key, type_name(value), "text")
+
+
+def count(record: Mapping[str, Any], key: str) -> int | None:
+    """A whole number from 0 on."""
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        refuse("wrong_type", key, type_name(value), "a whole number")
+    if value < 0:
+        refuse("negative_count", key, str(value), "0 or more")
+    if value > MOST:
+        refuse("out_of_range", key, "a number above 2^53", "a count")
+    return value
+
+
+def number(record: Mapping[str, Any], key: str) -> float | None:
+    """A finite number."""
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse("wrong_type", key, type_name(value), "a number")
+    if not math.isfinite(value):
+        refuse("out_of_range", key, "not a finite number", "a number")
+    return float(value)
+
+
+def milliseconds(record: Mapping[str, Any], key: str) -> float | None:
+    """A duration in ms, never negative."""
+    value = number(record, key)
+    if value is not None and value < 0:
+        refuse("negative_latency", key, f"{value:g} ms", "0 or more", "the two clocks of this record disagree")
+    return value
+
+
+def cost(record: Mapping[str, Any], key: str) -> float | None:
+    """US dollars from 0 on."""
+    value = number(record, key)
+    if value is not None and not 0 <= value < _COSTLIEST:
+        refuse("out_of_range", key, f"{value:g} USD", "between 0 and 1e9")
+    return value
+
+
+def share(record: Mapping[str, Any], key: str) -> float | None:
+    """A fraction from 0 to 1."""
+    value = number(record, key)
+    if value is not None and not 0 <= value <= 1:
+        refuse("out_of_range", key, f"{value:g}", "a fraction from 0 to 1")
+    return value
+
+
+def flag(record: Mapping[str, Any], key: str) -> bool | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, bool):
+        refuse("wrong_type", key, type_name(value), "true or false")
+    return value
+
+
+def mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object; missing is empty."""
+    value = record.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        refuse("wrong_type", key, type_name(value), "an object")
+    return value
+
+
+def items(record: Mapping[str, Any], key: str) -> list[Any]:
+    """A list; missing is empty."""
+    value = record.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        refuse("wrong_type", key, type_name(value), "a list")
+    return value
+
+
+def moment(value: object, field: str, zone: ZoneInfo | None) -> datetime:
+    """An instant, UTC, from ISO 8601 text or unix seconds.
+
+    Args:
+        zone: where text without a zone was written; without it such a time is refused.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        refuse("wrong_type", field, type_name(value), "an ISO 8601 time or unix seconds")
+    if not isinstance(value, str):
+        return unix(value, field)
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        refuse("bad_time", field, "not an ISO 8601 time", "for example 2026-11-01T09:30:00Z")
+    return aware(instant, field, zone)
+
+
+def aware(instant: datetime, field: str, zone: ZoneInfo | None) -> datetime:
+    """The same instant in UTC; a time without a zone is read in `zone`."""
+    if instant.tzinfo is None:
+        if zone is None:
+            refuse(
+                "no_zone",
+                field,
+                "a time without a zone",
+                "an offset such as Z or +02:00",
+                "or say where it was written: --zone Europe/Berlin",
+            )
+        instant = instant.replace(tzinfo=zone)
+    try:
+        instant = instant.astimezone(UTC)
+    except OverflowError:
+        refuse("out_of_range", field, "a time at the end of the calendar", "between 2000 and 2100")
+    if not _EARLIEST <= instant < _LATEST:
+        refuse("out_of_range", field, f"the year {instant.year}", "between 2000 and 2100")
+    return instant
+
+
+def unix(seconds: float, field: str) -> datetime:
+    """The instant of unix seconds; milliseconds are recognised by their size and refused."""
+    if not _EARLIEST_S <= seconds < _LATEST_S:
+        what = "looks like milliseconds" if _EARLIEST_S * 1000 <= seconds < _LATEST_S * 1000 else f"{seconds:g} seconds"
+        refuse("out_of_range", field, what, "unix seconds between 2000 and 2100")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def type_name(value: object) -> str:
+    """How JSON calls the type of a value."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,103 @@
+"""A log file as a whole: can it be read, is it text, and which format does it look like?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from workbench.errors import UsageError
+
+LONGEST_LINE = 10 * 1024 * 1024
+"""Bytes. A longer line is refused without being held in memory."""
+
+_HEAD = 64 * 1024
+_MAGIC = {
+    b"\x1f\x8b": "gzip-compressed",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3": "a SQLite database",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+
+
+def checked_head(path: Path, *, subject: str) -> bytes:
+    """The first 64 KiB of a readable UTF-8 text file, without a byte order mark.
+
+    Raises:
+        UsageError: when it is missing, no file, unreadable, packed or not UTF-8.
+    """
+    try:
+        if path.is_dir():
+            raise UsageError(subject, seen="is a folder", needed="a file", next_step="name the files in it")
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError as error:
+        raise UsageError(subject, seen="no such file", next_step="check the path") from error
+    except OSError as error:
+        raise UsageError(subject, seen=f"cannot be read ({error.strerror})", next_step="check its permissions") from error
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind:
+        raise UsageError(subject, seen=f"is {kind}", needed="plain UTF-8 text", next_step="unpack or convert it first")
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4 or len(head) < _HEAD:
+            needed, step = "UTF-8 text", "convert it, for example with iconv"
+            raise UsageError(subject, seen=f"byte {error.start + 1} is not UTF-8", needed=needed, next_step=step) from error
+    return head.removeprefix(b"\xef\xbb\xbf")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def looks_like(head: bytes) -> str | None:
+    """The format that the start of a file suggests, None when it suggests nothing that is known."""
+    text = head.lstrip()
+    if not text:
+        return None
+    first_line = text.split(b"\n", 1)[0].strip()
+    if text[:1] == b"{" and _is_object(first_line):
+        return "openai-jsonl"
+    if text[:1] == b"{":
+        return "tau2" if b'"simulations"' in head or b'"agent_info"' in head or b'"user_info"' in head else None
+    if text[:1] not in b"[<" and any(first_line.count(mark) >= 1 for mark in (b",", b";", b"\t")):
+        return "csv"
+    return None
+
+
+def hint_at(head: bytes, *, wanted: str) -> str:
+    """The sentence that helps somebody who chose the wrong format."""
+    format_ = looks_like(head)
+    return f"it looks like {format_}: workbench import {format_} …" if format_ and format_ != wanted else "look at the file's first lines"
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[int, int, bytes | None]]:
+    """(line number from 1, bytes read so far, the line without its end); the line is None when it is too long to read."""
+    number = done = 0
+    while chunk := file.readline(LONGEST_LINE + 2):
+        number += 1
+        done += len(chunk)
+        if len(chunk) > LONGEST_LINE and chunk[-1:] != b"\n":
+            while rest := file.readline(LONGEST_LINE):
+                done += len(rest)
+                if rest[-1:] == b"\n":
+                    break
+            yield number, done, None
+        else:
+            yield number, done, chunk.removeprefix(b"\xef\xbb\xbf") if number == 1 else chunk
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False

@@ -1,0 +1,96 @@
+"""The nouns of importing: what may be asked of an importer, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from workbench.spec.bundle import BundleSpec
+
+Row = dict[str, Any]
+"""Column name to raw value. Instead of `unit_hash` a request has `unit`, and bodies are JSON values, not text: nothing is redacted yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What the caller says about the files."""
+
+    app: str | None = None
+    """The app of records that name none."""
+    zone: ZoneInfo | None = None
+    """Zone of times that carry none."""
+    mapping: Path | None = None
+    """Mapping file; `csv` only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The log rows of one record."""
+
+    requests: list[Row] = field(default_factory=list)
+    spans: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One record that can be stored."""
+
+    at: int
+    """Number of the record in its file, from 1; for line formats the line."""
+    done: int
+    """How much of the source's `total` is read after this record."""
+    content: int
+    """Hash of the record as it stood in the file; tells a repeated record from a conflicting one within one run."""
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One record that cannot be stored. The sentence never quotes the record: it may hold personal data."""
+
+    at: int
+    done: int
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalBundle:
+    """The bundle that a file's traffic ran under, as far as the file tells, with the texts it names."""
+
+    spec: BundleSpec
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file, checked as a whole and ready to be read."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the file's bytes, hex."""
+    settings: Mapping[str, Any]
+    """Options that change the rows; part of the source's identity."""
+    total: int
+    """Size of the work, in the unit of `done`: bytes or records."""
+    records: Callable[[], Iterator[Imported | Refused]]
+    bundle: ExternalBundle | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Importer(Protocol):
+    """One format."""
+
+    name: str
+    summary: str
+
+    def open(self, path: Path, options: ImportOptions) -> Source:
+        """The file as a source.
+
+        Raises:
+            UsageError: when the file as a whole cannot be used.
+        """

@@ -1,0 +1,282 @@
+"""The log lake: one DuckDB instance per process, short read transactions, and one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from workbench.errors import StoreBusy, StoreError
+from workbench.observability import engine, schema
+from workbench.observability.forking import abandon
+from workbench.observability.locks import FileLock
+from workbench.observability.server_lock import ServerLock
+from workbench.observability.tables import SCHEMA_VERSION
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 2.0
+
+
+class Lake:
+    """Handle of the lake in this process. Threads share it; a forked child starts with a new instance.
+
+    Read and write hand out a cursor of their own each time, with the lake attached as `lake` and the time zone UTC.
+    """
+
+    def __init__(self, address: engine.LakeAddress, lock: Path, *, lock_wait_s: float) -> None:
+        self._address = address
+        self._lock_path = lock
+        self._lock_wait_s = lock_wait_s
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._is_writable = False
+        self._is_closed = False
+        self._start_locks()
+        _LAKES.add(self)
+
+    @classmethod
+    def open(cls, *, catalog: str, data: str, lock: Path, lock_wait_s: float = 30.0) -> Lake:
+        """The lake at that address; nothing is opened or made before the first read or write.
+
+        Args:
+            catalog: `sqlite:/path/catalog.sqlite` or `postgres:<connection string>`.
+            data: folder (or `s3://` prefix) of the Parquet files.
+            lock: the writers' lock file, the same for all processes of this machine.
+            lock_wait_s: how long a write waits for other writers before it gives up.
+        """
+        address = engine.LakeAddress.parse(catalog=catalog, data=data, scratch=lock.parent / "scratch")
+        return cls(address, lock, lock_wait_s=lock_wait_s)
+
+    def snapshot(self) -> int | None:
+        """The newest snapshot's number; None when nothing was ever written."""
+        return self.read(_snapshot)
+
+    def read(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` returns, from one read transaction: all its queries see the same snapshot.
+
+        `work` runs a second time when a file of its snapshot was cleaned away meanwhile. Before the first write the
+        tables are there and empty.
+
+        Raises:
+            NewerWorkspace: a newer workbench wrote the lake.
+            StoreError: the lake cannot be read.
+        """
+        for is_last in (False, True):
+            try:
+                return self._read_once(work)
+            except duckdb.Error as fault:
+                if engine.is_broken(fault):
+                    self._drop_instance()
+                elif not engine.is_vanished_file(fault):
+                    self._raise_explained(fault, "read")
+                if is_last:
+                    self._raise_explained(fault, "read")
+        raise AssertionError("unreachable")
+
+    def write(self, work: Callable[[duckdb.DuckDBPyConnection], T], *, what: str) -> T:
+        """What `work` returns, once its transaction is committed under the writers' lock.
+
+        `work` is repeated from the start after a conflict, and the try before may have been committed although it
+        failed: it has to re-read what is stored (the mark) before it inserts. It stages nothing and waits for nothing.
+
+        Raises:
+            StoreBusy: the lock could not be had, or every try met a conflict.
+            NewerWorkspace: a newer workbench wrote the lake.
+            StoreError: the lake cannot be written. Nothing was stored.
+        """
+        for k in itertools.count(1):
+            try:
+                with self._exclusive(what):
+                    return self._write_once(work, what)
+            except duckdb.Error as fault:
+                if engine.is_broken(fault):
+                    self._drop_instance()
+                if k >= engine.tries(fault):
+                    self._raise_explained(fault, what)
+            time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (k - 1)) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Give back the instance. Using the lake again is an error."""
+        self._is_closed = True
+        self._drop_instance()
+        if self._server_lock is not None:
+            self._server_lock.close()
+
+    def _read_once(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        with contextlib.closing(self._reading_instance().cursor()) as cursor:
+            return _in_transaction(cursor, work)
+
+    def _write_once(self, work: Callable[[duckdb.DuckDBPyConnection], T], what: str) -> T:
+        def checked(cursor: duckdb.DuckDBPyConnection) -> T:
+            result = work(cursor)
+            if self._server_lock is not None:
+                self._server_lock.check(what)
+            return result
+
+        with contextlib.closing(self._writing_instance().cursor()) as cursor:
+            return _in_transaction(cursor, checked)
+
+    @contextlib.contextmanager
+    def _exclusive(self, what: str) -> Iterator[None]:
+        """The three locks of a writer: of the process, of the machine and, on PostgreSQL, of the catalogue."""
+        if not self._mutex.acquire(timeout=self._lock_wait_s):
+            raise StoreBusy(
+                f"log lake {self._address}",
+                seen=f"another thread of this process wrote for more than {self._lock_wait_s:g} s",
+                needed=f"its end, to {what}",
+                next_step="run it again",
+            )
+        try:
+            self._make_folders()
+            self._file_lock.acquire(what=what, wait_s=self._lock_wait_s)
+            try:
+                if self._server_lock is None:
+                    yield
+                else:
+                    self._server_lock.acquire(what=what, wait_s=self._lock_wait_s)
+                    try:
+                        yield
+                    finally:
+                        self._server_lock.release()
+            finally:
+                self._file_lock.release()
+        finally:
+            self._mutex.release()
+
+    def _reading_instance(self) -> duckdb.DuckDBPyConnection:
+        """The instance to read from: the process' own, or an empty one that is not kept."""
+        with self._instance_mutex:
+            self._refuse_closed()
+            if self._connection is not None:
+                return self._connection
+            connection = self._attached_to_read()
+            if connection is None:
+                return engine.connect_empty(self._address)
+            version = schema.version_of(connection)
+            if version is not None and version >= SCHEMA_VERSION:
+                schema.refuse_newer(version, f"log lake {self._address}")
+                self._connection, self._is_writable = connection, False
+                return connection
+            connection.close()
+        if version is None:
+            return engine.connect_empty(self._address)
+        self.write(lambda _: None, what="bring the lake up to date")
+        return self._reading_instance()
+
+    def _attached_to_read(self) -> duckdb.DuckDBPyConnection | None:
+        """A read-only instance; None when there is no catalogue yet."""
+        file = self._address.file
+        if file is not None and not file.exists():
+            return None
+        try:
+            return engine.connect(self._address, read_only=True)
+        except duckdb.Error as fault:
+            if engine.is_missing_lake(fault):
+                return None
+            raise
+
+    def _writing_instance(self) -> duckdb.DuckDBPyConnection:
+        """The process' instance, attached for writing and with its tables made. Called under the lock."""
+        with self._instance_mutex:
+            self._refuse_closed()
+            if self._connection is None or not self._is_writable:
+                # a reading instance is not closed here: its cursors may be at work, and it goes when they are done
+                self._connection, self._is_writable = self._prepared(), True
+            return self._connection
+
+    def _prepared(self) -> duckdb.DuckDBPyConnection:
+        connection = engine.connect(self._address, read_only=False)
+        try:
+            _in_transaction(connection, lambda cursor: schema.prepare(cursor, f"log lake {self._address}"))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_folders(self) -> None:
+        folders = [self._lock_path.parent, self._address.file.parent if self._address.file else None]
+        folders.append(None if "://" in self._address.data else Path(self._address.data))
+        for folder in folders:
+            try:
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+            except OSError as fault:
+                step = "free space on the disk, or choose a folder that this user can write with WORKBENCH_HOME"
+                raise StoreError(
+                    f"folder {folder}", seen=fault.strerror or str(fault), needed="a writable folder", next_step=step
+                ) from fault
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise StoreError(f"log lake {self._address}", seen="it was closed", next_step="open the workspace again")
+
+    def _drop_instance(self) -> None:
+        with self._instance_mutex:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(duckdb.Error):
+                connection.close()
+
+    def _raise_explained(self, fault: duckdb.Error, what: str) -> None:
+        error = engine.explained(fault, self._address, what)
+        if error is None:
+            raise fault
+        raise error from fault
+
+    def _start_locks(self) -> None:
+        self._mutex = threading.Lock()
+        self._instance_mutex = threading.Lock()
+        self._file_lock = FileLock(self._lock_path)
+        self._server_lock = ServerLock(self._address.target) if self._address.kind == "postgres" else None
+
+    def _start_anew_in_child(self) -> None:
+        """Leave the parent's instance alone: its threads do not exist here, so even closing it could hang."""
+        if self._connection is not None:
+            abandon(self._connection)
+            self._connection = None
+        if self._server_lock is not None:
+            self._server_lock.forget()
+        self._start_locks()
+
+
+_LAKES: weakref.WeakSet[Lake] = weakref.WeakSet()
+
+
+def _start_anew_in_child() -> None:
+    for lake in list(_LAKES):
+        lake._start_anew_in_child()  # noqa: SLF001 - the hook belongs to the class
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)
+
+
+def _in_transaction(cursor: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    cursor.execute("SET enable_progress_bar = false")  # a notebook would draw DuckDB's own bar
+    cursor.execute("BEGIN TRANSACTION")
+    try:
+        result = work(cursor)
+        cursor.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            cursor.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _snapshot(connection: duckdb.DuckDBPyConnection) -> int | None:
+    kind = connection.execute("SELECT type FROM duckdb_databases() WHERE database_name = 'lake'").fetchone()
+    if kind is None or kind[0] != "ducklake":
+        return None
+    row = connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,168 @@
+"""A lock on a file that the kernel gives back when its holder dies, and that says who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import socket
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import StoreBusy, StoreError
+
+_FIRST_PAUSE_S = 0.001
+_LONGEST_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who wrote their name into a lock file last."""
+
+    pid: int
+    host: str
+    what: str
+
+    @property
+    def state(self) -> str:
+        """`running`, `stopped`, `gone`, or `on another host`; `unknown` where the system does not tell."""
+        if self.host != socket.gethostname():
+            return "on another host"
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            return "gone" if Path("/proc/self/stat").exists() else "unknown"
+        except OSError:
+            return "unknown"
+        return "stopped" if stat.rpartition(")")[2].split()[0] in {"T", "t"} else "running"
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.state}{f', {self.what}' if self.what else ''})"
+
+
+class FileLock:
+    """An exclusive `flock`. One object is one holder: it is not shared between threads.
+
+    The file may be removed by its holder (`remove`), so a lock counts only while the path still leads to the
+    locked file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        _OPEN.add(self)
+
+    @property
+    def is_held(self) -> bool:
+        return self._fd is not None
+
+    def try_acquire(self, what: str = "") -> bool:
+        """Take the lock if nobody holds it, and write this process into the file.
+
+        Raises:
+            StoreError: the file cannot be made or opened.
+        """
+        fd = self._open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        if not _is_at(fd, self.path):
+            os.close(fd)
+            return False
+        self._fd = fd
+        with contextlib.suppress(OSError):  # the name is for people; a full disk must not cost the lock
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {socket.gethostname()} {what}\n".encode(), 0)
+        return True
+
+    def acquire(self, *, what: str, wait_s: float) -> None:
+        """Take the lock, waiting for it.
+
+        Raises:
+            StoreBusy: somebody else held it for `wait_s` seconds; names the holder and whether it is stopped.
+            StoreError: the file cannot be made or opened.
+        """
+        deadline = time.monotonic() + wait_s
+        pause = _FIRST_PAUSE_S
+        while not self.try_acquire(what):
+            if time.monotonic() >= deadline:
+                raise self.busy(what, wait_s)
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the waiters, guards nothing
+            pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens when it is not held."""
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may hold a copy of the descriptor: closing would not unlock
+        os.close(fd)
+
+    def remove(self) -> None:
+        """Remove the held file, then give the lock back."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.release()
+
+    def holder(self) -> Holder | None:
+        """Who wrote their name last; None for an empty or missing file. Only the lock itself says whether it is held."""
+        try:
+            pid, host, what = self.path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split(" ", 2)
+            return Holder(pid=int(pid), host=host, what=what)
+        except (OSError, ValueError):
+            return None
+
+    def busy(self, what: str, waited_s: float) -> StoreBusy:
+        """The error that names the holder."""
+        holder = self.holder()
+        step = "run it again when that process is done"
+        if holder is not None and holder.state == "stopped":
+            step = f"continue it (kill -CONT {holder.pid}) or end it, then run this again"
+        return StoreBusy(
+            f"lock {self.path}",
+            seen=f"held by {holder or 'another process'} for more than {waited_s:g} s",
+            needed=f"the lock, to {what}",
+            next_step=step,
+        )
+
+    def forget(self) -> None:
+        """Close this process' copy of the lock without unlocking it: a forked child does not own its parent's locks."""
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as fault:
+            raise StoreError(
+                f"lock {self.path}",
+                seen=fault.strerror or str(fault),
+                needed="a folder that this user can write",
+                next_step="check the disk's free space and the folder's permissions",
+            ) from fault
+
+
+_OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _forget_in_child() -> None:
+    for lock in list(_OPEN):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

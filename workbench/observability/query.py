@@ -1,0 +1,142 @@
+"""From facts to sums: the Ibis expressions that a metric query runs, and their SQL. Pure; `metrics.py` executes them.
+
+Columns are numbered by metric: `y0 x0 k0` are the contributions of the first metric, and so on. Sums are exact or
+taken over sorted values, so that the same rows give the same digits in any order and on any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.dimensions import TIME, bucket
+
+DIALECT = "duckdb"
+INTERVAL_BY_CLUSTER = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
+
+
+def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str], grain: str | None) -> ir.Table:
+    """What each row of the facts adds to each metric, beside the keys to group by and the row's identity."""
+    columns: dict[str, ir.Value] = {name: facts[name] for name in dims}
+    if grain is not None:
+        columns[TIME] = bucket(facts, grain)
+    identity = {f"row_{name}": facts[name] for name in ("app", "revision", "bundle", "ts_start")}
+    columns |= identity | {"row_id": facts.row_id, "cluster": facts.cluster, "unit": facts.unit_hash}
+    for number, metric in enumerate(metrics):
+        columns |= {f"y{number}": metric.y(facts), f"x{number}": metric.x(facts), f"k{number}": metric.k(facts)}
+    return facts.select(**columns)
+
+
+def exact_sum(column: ir.Value) -> ir.Value:
+    """The sum of the known values; whole numbers and decimals exactly, floats in sorted order. Null when none is known."""
+    if column.type().is_floating():
+        return column.collect(order_by=column).sums()
+    if column.type().is_integer():
+        return column.sum().cast("decimal(38, 0)")
+    return column.sum()
+
+
+def _sums(table: ir.Table, number: int, metric: Metric) -> dict[str, ir.Value]:
+    y, x, k = (table[f"{letter}{number}"] for letter in "yxk")
+    if metric.kind is Kind.QUANTILE:
+        return {f"y{number}": y.quantile(metric.q), f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
+    return {f"y{number}": exact_sum(y), f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
+
+
+def totals(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table:
+    """One row per group: the sums of each metric's contributions (y of a quantile is the quantile), and `rows`."""
+    aggregates: dict[str, ir.Value] = {"rows": rows.count()}
+    for number, metric in enumerate(metrics):
+        aggregates |= _sums(rows, number, metric)
+    return rows.aggregate(by=list(keys), **aggregates)
+
+
+def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table | None:
+    """One row per group: `groups0` clusters and `squares0`, their squared residuals; None when no metric asks for them."""
+    numbers = [number for number, metric in enumerate(metrics) if metric.kind in INTERVAL_BY_CLUSTER]
+    if not numbers:
+        return None
+    letters = [f"{letter}{number}" for number in numbers for letter in "yxk"]
+    sums = {name: exact_sum(rows[name]).fill_null(0) for name in letters}
+    per = rows.aggregate(by=[*keys, "cluster"], **sums)
+    group = ibis.window(group_by=list(keys)) if keys else ibis.window()
+    for number in numbers:
+        y, x = per[f"y{number}"].cast("float64"), per[f"x{number}"].cast("float64")
+        ratio = per[f"y{number}"].sum().over(group).cast("float64") / per[f"x{number}"].sum().over(group).cast("float64").nullif(0)
+        per = per.mutate(**{f"square{number}": (y - ratio * x) * (y - ratio * x)})
+    aggregates: dict[str, ir.Value] = {}
+    for number in numbers:
+        counted, square = per[f"k{number}"] > 0, per[f"square{number}"]
+        aggregates[f"groups{number}"] = counted.sum().cast("int64")
+        aggregates[f"squares{number}"] = square.collect(where=counted, order_by=square).sums()
+    return per.aggregate(by=list(keys), **aggregates)
+
+
+def order_statistics(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table | None:
+    """One row per group: `low0` and `high0`, the observations whose ranks the table `ranks0` (n, low, high) names."""
+    numbers = [number for number, metric in enumerate(metrics) if metric.kind is Kind.QUANTILE]
+    if not numbers:
+        return None
+    lists = {f"sorted{n}": rows[f"y{n}"].collect(order_by=rows[f"y{n}"]) for n in numbers}
+    table = rows.aggregate(by=list(keys), **lists, **{f"n{n}": rows[f"y{n}"].count() for n in numbers})
+    for n in numbers:
+        ranks = ibis.table({"n": "int64", "low": "int64", "high": "int64"}, name=f"ranks{n}")
+        renamed = ranks.rename({f"rank_n{n}": "n", f"rank_low{n}": "low", f"rank_high{n}": "high"})
+        joined = table.left_join(renamed, table[f"n{n}"] == renamed[f"rank_n{n}"])
+        table = joined.mutate(
+            **{f"{end}{n}": joined[f"sorted{n}"][joined[f"rank_{end}{n}"] - 1] for end in ("low", "high")}  # Ibis counts from 0
+        )
+    return table.select(*keys, *(f"{end}{n}" for n in numbers for end in ("low", "high")))
+
+
+def ranks_sql(ranks: Mapping[int, tuple[int | None, int | None]]) -> str:
+    """The table `ranks…` as a query: sample size to the ranks of the two observations."""
+    rows = ", ".join(f"({n}, {_sql(low)}, {_sql(high)})" for n, (low, high) in sorted(ranks.items())) or "(0, NULL, NULL)"
+    return f"SELECT n::BIGINT AS n, low::BIGINT AS low, high::BIGINT AS high FROM (VALUES {rows}) AS v(n, low, high)"
+
+
+def _sql(number: int | None) -> str:
+    return "NULL" if number is None else str(int(number))
+
+
+def row_set_sql(rows: ir.Table) -> str:
+    """A query for (n, low half, high half, first, last) of the rows that carry the first metric's number.
+
+    The halves are sums of the halves of each row's MD5, so their order does not matter and a repeated row counts.
+    """
+    counted = rows.filter(rows.k0 > 0)
+    judged = counted.select("row_app", "row_bundle", "row_id", "row_revision", "y0", "x0", "k0", "row_ts_start")
+    parts = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(30))" for name in judged.columns[:-1])
+    inner = f"SELECT concat_ws(chr(31), {parts}) AS content, row_ts_start FROM ({to_sql(judged)})"
+    return (
+        "SELECT count(*), coalesce(sum(md5_number_lower(content)), 0)::VARCHAR, coalesce(sum(md5_number_upper(content)), 0)::VARCHAR, "
+        f"epoch_us(min(row_ts_start)), epoch_us(max(row_ts_start)) FROM ({inner})"
+    )
+
+
+def units(rows: ir.Table) -> ir.Table:
+    """One row per bundle and unit (else request): how many rows it has, whether a unit was known, and its sums."""
+    by = {"side": rows.row_bundle, "cluster": rows.cluster}
+    keyed = rows.mutate(**by)
+    return keyed.aggregate(
+        by=["side", "cluster"],
+        rows=keyed.count(),
+        has_unit=keyed.unit.notnull().any(),
+        y=exact_sum(keyed.y0),
+        x=exact_sum(keyed.x0),
+        k=exact_sum(keyed.k0),
+    )
+
+
+def to_sql(expression: ir.Table) -> str:
+    """The SQL of an expression over the unbound tables."""
+    return str(ibis.to_sql(expression, dialect=DIALECT))
+
+
+def with_tables(sql: str, tables: Mapping[str, str]) -> str:
+    """The query with its table names bound to queries."""
+    used = [f'"{name}" AS ({query})' for name, query in tables.items() if f'"{name}"' in sql]
+    return f"WITH {', '.join(used)} SELECT * FROM ({sql}) AS answer" if used else sql

@@ -1,0 +1,131 @@
+"""One look at the lake: runs the expressions of a question at one snapshot and hands back plain sums by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import ibis.expr.types as ir
+
+from workbench.observability.asking import Question
+from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.comparison import UnitPair
+from workbench.observability.evidence import row_set
+from workbench.observability.facts import source_sql
+from workbench.observability.model import RowSet
+from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, row_set_sql, to_sql, totals, units, with_tables
+from workbench.stats.quantile import quantile_ranks
+
+EMPTY = 0
+"""Snapshot number of a lake to which nothing was ever written."""
+Key = tuple[Any, ...]
+Sums = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A cursor in a read transaction, and the snapshot that it looks at."""
+
+    connection: duckdb.DuckDBPyConnection
+    snapshot: int
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """The log tables as queries."""
+        if self.snapshot == EMPTY:
+            return {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in source_sql(None).items()}
+        return source_sql(self.snapshot)
+
+    def rows(self, sql: str, more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """The answer to a query over the log tables, as one mapping per row."""
+        cursor = self.connection.execute(with_tables(sql, {**self.tables, **(more or {})}))
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def apps(self) -> tuple[str, ...]:
+        """The applications in the log, by name."""
+        return tuple(row["app"] for row in self.rows('SELECT DISTINCT app FROM "requests" ORDER BY app'))
+
+    def bundles(self, app: str) -> tuple[str, ...]:
+        """The bundles that answered requests of the app, oldest first."""
+        sql = f"""SELECT bundle FROM "requests" WHERE app = {_text(app)} AND bundle IS NOT NULL
+                  GROUP BY bundle ORDER BY min(ts_start), bundle"""
+        return tuple(row["bundle"] for row in self.rows(sql))
+
+    def score_sources(self, app: str, bundle: str) -> dict[str, int]:
+        """How many scores the bundle's requests have, by source."""
+        sql = f"""SELECT s.source, count(*) AS n FROM "scores" AS s SEMI JOIN "requests" AS r
+                  ON s.request_id = r.request_id AND r.app = {_text(app)} AND r.bundle = {_text(bundle)}
+                  WHERE s.source IS NOT NULL GROUP BY s.source ORDER BY s.source"""
+        return {row["source"]: row["n"] for row in self.rows(sql)}
+
+    def newest(self, apps: Sequence[str]) -> datetime | None:
+        """The newest time in the log of these apps: of a request, or of any business event."""
+        among = ", ".join(_text(app) for app in apps) or "NULL"
+        sql = f"""SELECT epoch_us(max(seen)) AS newest FROM (
+                  SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({among}) UNION ALL SELECT max(ts) AS seen FROM "outcomes")"""
+        microseconds = self.rows(sql)[0]["newest"]
+        return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+    def sums(self, question: Question, metrics: Sequence[Metric], *, level: float | None) -> dict[Key, Sums]:
+        """Group to sums (`y0 x0 k0 …`), with what an interval of this level takes; None leaves that out.
+
+        A group is the values of the dimensions and the number of the time bucket. Groups without rows are absent.
+        """
+        rows, keys = question.rows(metrics), question.keys
+        found = {_key(row, keys): row for row in self.rows(to_sql(totals(rows, metrics, keys))) if row["rows"]}
+        if level is None or not found:
+            return found
+        self._add(found, keys, cluster_sums(rows, metrics, keys))
+        ranks = _ranks(found.values(), metrics, level)
+        self._add(found, keys, order_statistics(rows, metrics, keys), ranks)
+        return found
+
+    def _add(self, found: dict[Key, Sums], keys: Sequence[str], more: ir.Table | None, tables: Mapping[str, str] | None = None) -> None:
+        for row in self.rows(to_sql(more), tables) if more is not None else ():
+            if (group := found.get(_key(row, keys))) is not None:
+                group.update(row)
+
+    def row_set(self, question: Question, metric: Metric) -> RowSet:
+        """The rows that carry the metric's number."""
+        (row,) = self.connection.execute(with_tables(row_set_sql(question.rows([metric])), self.tables)).fetchall()
+        return row_set(*row)
+
+    def units(self, question: Question, metric: Metric, sides: tuple[str, str]) -> list[UnitPair]:
+        """What each unit contributed to the two bundles, candidate first; in no particular order."""
+        found: dict[str, dict[str, Sums]] = {}
+        for row in self.rows(to_sql(units(question.rows([metric])))):
+            found.setdefault(row["cluster"], {})[row["side"]] = row
+        return [_pair(by_side, sides) for by_side in found.values()]
+
+
+def _pair(by_side: Mapping[str, Sums], sides: tuple[str, str]) -> UnitPair:
+    first, second = (by_side.get(side, {}) for side in sides)
+    return UnitPair(
+        has_unit=all(row["has_unit"] for row in by_side.values()),
+        rows=(int(first.get("rows", 0)), int(second.get("rows", 0))),
+        y=(float(first.get("y") or 0), float(second.get("y") or 0)),
+        x=(float(first.get("x") or 0), float(second.get("x") or 0)),
+        k=(int(first.get("k") or 0), int(second.get("k") or 0)),
+    )
+
+
+def _ranks(groups: Any, metrics: Sequence[Metric], level: float) -> dict[str, str]:
+    """The tables of ranks that `order_statistics` reads, one per quantile metric."""
+    tables = {}
+    for number, metric in enumerate(metrics):
+        if metric.kind is Kind.QUANTILE and metric.q is not None:
+            sizes = {int(group[f"k{number}"]) for group in groups} - {0}
+            tables[f"ranks{number}"] = ranks_sql({n: quantile_ranks(n, metric.q, level=level) for n in sizes})
+    return tables
+
+
+def _key(row: Mapping[str, Any], keys: Sequence[str]) -> Key:
+    return tuple(row[name] for name in keys)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

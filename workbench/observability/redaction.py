@@ -1,0 +1,229 @@
+"""What is stored instead of personal data and secrets: typed placeholders, stable for one unit.
+
+`<EMAIL:1f3a9c02>` stands for the same address wherever one unit (customer, task, session) used it, so joins inside a unit survive,
+and for different ones in different units, so nobody can be followed across them. The digits come from an HMAC under the
+workspace's key and cannot be turned back.
+
+Text is redacted before it is written anywhere. Structured content is walked: keys, values, numbers, JSON text inside strings.
+Base64 and percent-encoded text is decoded once, and a run whose decoded form holds something is replaced whole.
+What is found, and what is not, is said in `detectors`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+import orjson
+
+from workbench.observability import detectors
+from workbench.observability.detectors import LONG_RUN, Found, find, is_secret_name, names_phone, suspicion, without_overlaps
+
+REDACTION_VERSION = "1"
+"""Stored with each row; changes whenever the same text would be redacted differently."""
+
+_DEEPEST = 32
+_DEEPEST_NESTED_JSON = 3
+_LONGEST_DECODED = 1 << 20
+_SHORTEST_PII_NUMBER = 7
+_LONGEST_CACHED = 16_384
+_MOST_CACHED = 1024
+_KEY_STARTS = ("sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
+_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_PLACEHOLDER = re.compile(r"<(?:EMAIL|PHONE|CARD|IBAN|IP|SSN|SECRET|ENCODED):[0-9a-f]{8}>")
+
+
+class Redactor:
+    """Takes personal data and secrets out of text and JSON values.
+
+    Args:
+        key: the workspace's secret, at least 16 bytes. Another key gives other placeholders.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 16:  # noqa: PLR2004
+            raise ValueError("a redaction key has at least 16 bytes")
+        self._key = key
+        self._clean: dict[str, None] = {}
+
+    def text(self, text: str, unit: str | None) -> str:
+        """The text with placeholders; the same object when there is nothing to take out."""
+        return self._text(text, unit or "", hint="", nested=0)
+
+    def json(self, value: Any, unit: str | None) -> Any:
+        """The JSON value with placeholders in keys, values and JSON text inside strings. The value given is not changed."""
+        return self._walk(value, unit or "", hint="", depth=0, nested=0)
+
+    def json_text(self, value: Any, unit: str | None, *, raw: bytes) -> str:
+        """The redacted value as JSON text; `raw` is its own JSON text, which is used as it is when it is clean."""
+        if not suspicion(raw):
+            return raw.decode()
+        redacted = self._walk(value, unit or "", hint="", depth=0, nested=0)
+        return raw.decode() if redacted is value else orjson.dumps(redacted, option=orjson.OPT_SORT_KEYS).decode()
+
+    def identifier(self, value: str) -> str:
+        """An id, name or code as it is, or a pseudonym of the whole where it is or holds an address, a number of a person or a key."""
+        if not _may_name_somebody(value):
+            return value
+        found = find(value)
+        return self._placeholder(found[0].kind, "", value, n=32) if found else value
+
+    def _placeholder(self, kind: str, unit: str, value: str, *, n: int = 8) -> str:
+        message = f"{kind}\0{unit}\0{value}".encode("utf-8", "surrogatepass")
+        return f"<{kind}:{hmac.digest(self._key, message, 'sha256').hex()[:n]}>"
+
+    def _text(self, text: str, unit: str, *, hint: str, nested: int) -> str:
+        if text in self._clean and not hint:
+            return text
+        flags = suspicion(text.encode("utf-8", "surrogatepass"))
+        if not flags:
+            return text
+        redacted = self._nested_json(text, unit, nested) if text[0] in "{[ \n\t" else None
+        if redacted is None:
+            redacted = self._flat(text, unit, hint, flags)
+        if redacted is text and not hint and len(text) <= _LONGEST_CACHED:
+            self._remember(text)
+        return redacted
+
+    def _remember(self, text: str) -> None:
+        """Keep a clean text that is likely to come again, such as a system prompt or a key."""
+        if len(self._clean) >= _MOST_CACHED:
+            self._clean.clear()
+        self._clean[text] = None
+
+    def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
+        found = find(text, hint=hint, flags=flags)
+        if flags & (detectors.LONG | detectors.PERCENT):
+            found += self._encoded(text, flags)
+        if not found:
+            return text
+        pieces, end = [], 0
+        for item in _not_yet_redacted(text, without_overlaps(found)):
+            pieces += [text[end : item.start], self._placeholder(item.kind, unit, item.value)]
+            end = item.end
+        return "".join([*pieces, text[end:]]) if pieces else text
+
+    def _nested_json(self, text: str, unit: str, nested: int) -> str | None:
+        """The redacted JSON text that a string holds, such as a tool call's arguments; None when it is not JSON."""
+        if nested >= _DEEPEST_NESTED_JSON or text.lstrip()[:1] not in ("{", "["):
+            return None
+        try:
+            value = orjson.loads(text)
+        except (orjson.JSONDecodeError, RecursionError):
+            return None
+        redacted = self._walk(value, unit, hint="", depth=0, nested=nested + 1)
+        if redacted is value and not find(text):
+            return text
+        return orjson.dumps(redacted).decode()
+
+    def _walk(self, value: Any, unit: str, *, hint: str, depth: int, nested: int) -> Any:
+        """The value, or a copy where something in it was replaced."""
+        if isinstance(value, str):
+            return self._text(value, unit, hint=hint, nested=nested) if value else value
+        if isinstance(value, Mapping):
+            return self._mapping(value, unit, depth, nested)
+        if isinstance(value, (list, tuple)):
+            if depth >= _DEEPEST:
+                return self._flat_dump(value, unit)
+            items = [self._walk(item, unit, hint=hint, depth=depth + 1, nested=nested) for item in value]
+            return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 10**_SHORTEST_PII_NUMBER:
+            digits = str(value)
+            redacted = self._text(digits, unit, hint=hint, nested=nested)
+            return value if redacted == digits else redacted
+        return value
+
+    def _mapping(self, value: Mapping[str, Any], unit: str, depth: int, nested: int) -> Any:
+        if depth >= _DEEPEST:
+            return self._flat_dump(value, unit)
+        changed = False
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            name = self._text(key, unit, hint="", nested=_DEEPEST_NESTED_JSON) if key else key
+            while name is not key and name in result:
+                name += "'"
+            if isinstance(item, str) and item and _holds_secret(key, item) and not _PLACEHOLDER.fullmatch(item):
+                redacted: Any = self._placeholder("SECRET", unit, item)
+            else:
+                redacted = self._walk(item, unit, hint=key if names_phone(key) else "", depth=depth + 1, nested=nested)
+            changed = changed or redacted is not item or name is not key
+            result[name] = redacted
+        return result if changed else value
+
+    def _flat_dump(self, value: Any, unit: str) -> Any:
+        """What lies deeper than anybody nests: redacted as one text."""
+        text = orjson.dumps(value).decode()
+        redacted = self._flat(text, unit, "", suspicion(text.encode()))
+        return value if redacted is text else redacted
+
+    def _encoded(self, text: str, flags: int) -> list[Found]:
+        """Runs of base64 or percent-encoding whose decoded form holds something."""
+        found = []
+        if flags & detectors.LONG:
+            found += [
+                Found(*run.span(), "ENCODED", run[0])
+                for run in LONG_RUN.finditer(text)
+                if not run[0].isdigit() and _is_hiding(_from_base64(run[0]))
+            ]
+        if flags & detectors.PERCENT and _PERCENT.search(text):
+            found += [
+                Found(*token.span(), "ENCODED", token[0])
+                for token in re.finditer(r"\S++", text)
+                if _PERCENT.search(token[0]) and _is_hiding(unquote_plus(token[0][:_LONGEST_DECODED]))
+            ]
+        return found
+
+
+def _may_name_somebody(value: str) -> bool:
+    """A cheap look at an identifier; most are UUIDs, hashes or short words."""
+    return "@" in value or value[:1] in "+(0" or value.startswith(_KEY_STARTS) or value.count(".") >= 3 or ":" in value or value.isdigit()  # noqa: PLR2004 - IPv4
+
+
+def _not_yet_redacted(text: str, found: list[Found]) -> list[Found]:
+    """What was found outside of the placeholders that the text already has."""
+    placeholders = [match.span() for match in _PLACEHOLDER.finditer(text)] if "<" in text else []
+    if not placeholders:
+        return found
+    kept, index = [], 0
+    for item in found:
+        while index < len(placeholders) and placeholders[index][1] <= item.start:
+            index += 1
+        if index == len(placeholders) or not (placeholders[index][0] <= item.start and item.end <= placeholders[index][1]):
+            kept.append(item)
+    return kept
+
+
+def _holds_secret(key: str, item: str) -> bool:
+    return is_secret_name(key) or (key.lower() == "token" and len(item) >= 16)  # noqa: PLR2004 - a word piece is shorter
+
+
+def _is_hiding(decoded: str | None) -> bool:
+    return decoded is not None and bool(find(decoded))
+
+
+def _from_base64(run: str) -> str | None:
+    """The text that a base64 run holds (both alphabets, padded or not); None when it is no text."""
+    head = _decoded(run[:64])
+    if head is None or not _is_text(head[:48]):
+        return None
+    whole = _decoded(run[:_LONGEST_DECODED])
+    return whole.decode("utf-8", "ignore") if whole is not None else None
+
+
+def _decoded(run: str) -> bytes | None:
+    bare = run.rstrip("=")
+    bare = bare[: len(bare) - 1] if len(bare) % 4 == 1 else bare
+    try:
+        return binascii.a2b_base64(bare.replace("-", "+").replace("_", "/") + "=" * (-len(bare) % 4))
+    except binascii.Error:
+        return None
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether bytes look like the start of a UTF-8 text; the last character may be cut."""
+    text = start.decode("utf-8", "replace")
+    return "\ufffd" not in text[:-1] and all(char.isprintable() or char in "\t\r\n" for char in text[:-1])

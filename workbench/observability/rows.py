@@ -1,0 +1,204 @@
+"""Rows at the door: what is refused, and how a row lies in a spool or comes from Arrow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from workbench.errors import StoreError, UsageError
+from workbench.observability.tables import TIMESTAMP, WRITABLE, Column, LogTable, writable
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SHOWN_CHARACTERS = 80
+
+
+def encoded(table: LogTable | str, row: Mapping[str, Any]) -> bytes:
+    """The row as a spool keeps it: JSON, its times as whole microseconds since 1970 UTC.
+
+    Raises:
+        UsageError: an unknown column, a missing required one, or a value that its column cannot hold.
+    """
+    log_table = writable(table)
+    for name, value in row.items():
+        if value is not None:
+            _check(log_table, name, value)
+    for name in _REQUIRED[log_table.name]:
+        if row.get(name) is None:
+            raise UsageError(_subject(log_table, name), seen="missing", needed="a value in every row")
+    try:
+        return orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    except TypeError as fault:
+        raise UsageError(f"row of {log_table.name}", seen=str(fault), needed="valid UTF-8 text and plain values") from fault
+
+
+def decoded(payload: bytes, subject: str) -> dict[str, Any]:
+    """The row that `encoded` wrote.
+
+    Raises:
+        StoreError: the bytes are something else.
+    """
+    try:
+        row = orjson.loads(payload)
+    except orjson.JSONDecodeError as fault:
+        raise StoreError(subject, seen=f"a row that is not JSON ({fault})", needed="the bytes that were recorded") from fault
+    if not isinstance(row, dict):
+        raise StoreError(subject, seen="a row that is not an object", needed="the bytes that were recorded")
+    return row
+
+
+def conformed(name: str, arrow: pa.Table) -> pa.Table:
+    """The Arrow table with the log table's own column types, checked like single rows.
+
+    Raises:
+        UsageError: an unknown table or column, a missing required one, or a value that its column cannot hold.
+    """
+    table = writable(name)
+    known = {column.name for column in table.given} | {"seq"}
+    unknown = [column for column in arrow.column_names if column not in known]
+    if unknown or len(set(arrow.column_names)) < len(arrow.column_names):
+        raise UsageError(
+            f"Arrow table for {name}",
+            seen=f"unknown or repeated columns: {unknown or arrow.column_names}",
+            needed="columns of the table, once",
+        )
+    missing = [column for column in _REQUIRED[name] if column not in arrow.column_names]
+    if missing:
+        raise UsageError(f"Arrow table for {name}", seen=f"no column {', '.join(missing)}", needed="every required column")
+    columns = [_conformed(table, table.by_name[column], arrow.column(column)) for column in arrow.column_names]
+    return pa.table(columns, names=arrow.column_names)
+
+
+def _check(table: LogTable, name: str, value: object) -> None:
+    column = table.by_name.get(name)
+    holds = _HOLDS.get((table.name, name))
+    if column is None or holds is None:
+        raise UsageError(f"row of {table.name}", seen=f"unknown column {name!r}", needed="a column of the table that the caller fills")
+    if not holds(value):
+        raise UsageError(_subject(table, name), seen=_shown(value), needed=_needs(column))
+
+
+def _subject(table: LogTable, column: str) -> str:
+    return f"{table.name}.{column}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def _needs(column: Column) -> str:
+    if column.allowed:
+        return f"one of {', '.join(column.allowed)}"
+    if column.arrow_type == TIMESTAMP:
+        return "a time with a zone"
+    low = "" if column.minimum is None else f", at least {column.minimum:g}"
+    return column.duckdb_type + low + ("" if column.maximum is None else f", at most {column.maximum:g}")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // _MICROSECOND
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not a plain value")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object, bits: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << bits - 1) <= value < 1 << bits - 1
+
+
+def _is_label(value: object) -> bool:
+    """Whether it is text that may stand inside a list: PostgreSQL's catalogue refuses a NUL there."""
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_retrieved(value: object) -> bool:
+    if not isinstance(value, list | tuple):
+        return False
+    return all(
+        isinstance(hit, dict)
+        and hit.keys() <= {"doc_id", "score", "rank"}
+        and (hit.get("doc_id") is None or _is_label(hit["doc_id"]))
+        and (hit.get("score") is None or _is_number(hit["score"]))
+        and (hit.get("rank") is None or _is_whole(hit["rank"], 32))
+        for hit in value
+    )
+
+
+_BY_TYPE: Mapping[str, Callable[[Any], bool]] = {
+    "VARCHAR": lambda value: isinstance(value, str),
+    "BIGINT": lambda value: _is_whole(value, 64),
+    "INTEGER": lambda value: _is_whole(value, 32),
+    "DOUBLE": _is_number,
+    "DECIMAL(18,9)": _is_number,
+    "BOOLEAN": lambda value: isinstance(value, bool),
+    "TIMESTAMP WITH TIME ZONE": lambda value: isinstance(value, datetime) and value.tzinfo is not None,
+    "VARCHAR[]": lambda value: isinstance(value, list | tuple) and all(_is_label(text) for text in value),
+    "STRUCT(doc_id VARCHAR, score DOUBLE, rank INTEGER)[]": _is_retrieved,
+}
+
+
+def _holder(column: Column) -> Callable[[Any], bool]:
+    """The test of one value of the column."""
+    is_of_type = _BY_TYPE[column.duckdb_type]
+    if column.allowed:
+        allowed = frozenset(column.allowed)
+        return lambda value: is_of_type(value) and value in allowed
+    if column.minimum is not None:
+        low, high = column.minimum, math.inf if column.maximum is None else column.maximum
+        return lambda value: is_of_type(value) and low <= value <= high
+    return is_of_type
+
+
+_HOLDS = {(table.name, column.name): _holder(column) for table in WRITABLE.values() for column in table.given}
+_REQUIRED = {table.name: tuple(column.name for column in table.columns if column.required) for table in WRITABLE.values()}
+
+
+def _conformed(table: LogTable, column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    subject = _subject(table, column.name)
+    if column.arrow_type == TIMESTAMP and pa.types.is_timestamp(values.type) and values.type.tz is None:
+        raise UsageError(subject, seen="times without a zone", needed="a zone", next_step="attach the zone they were measured in")
+    try:
+        values = values.cast(column.arrow_type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as fault:
+        raise UsageError(subject, seen=str(fault).splitlines()[0], needed=_needs(column)) from fault
+    if column.required and values.null_count:
+        raise UsageError(subject, seen=f"{values.null_count} rows without a value", needed="a value in every row")
+    _refuse_outside(column, values, subject)
+    return values
+
+
+def _refuse_outside(column: Column, values: pa.ChunkedArray, subject: str) -> None:
+    if column.allowed:
+        strange = set(pc.unique(values).to_pylist()) - {*column.allowed, None}
+        if strange:
+            raise UsageError(subject, seen=f"{_shown(min(strange))}", needed=_needs(column))
+    if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), min_count=0).as_py():
+        raise UsageError(subject, seen="a number that is not finite", needed="finite numbers, null for no value")
+    if pa.types.is_list(values.type):
+        texts = pc.list_flatten(values)
+        texts = pc.struct_field(texts, "doc_id") if pa.types.is_struct(texts.type) else texts
+        if pc.any(pc.match_substring(texts, "\0"), min_count=0).as_py():
+            raise UsageError(subject, seen="a NUL character in a list", needed="text without it")
+    if column.minimum is not None:
+        ends = pc.min_max(values).as_py()
+        for seen in ends.values():
+            if seen is not None and not column.minimum <= seen <= (math.inf if column.maximum is None else column.maximum):
+                raise UsageError(subject, seen=_shown(seen), needed=_needs(column))
+
+
+def rows_of(batch: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, bytes]]:
+    """Table name and payload of every row, all of them checked before the first is stored."""
+    return [(name, encoded(name, row)) for name, rows in batch.items() for row in rows]

@@ -1,0 +1,79 @@
+"""The tables of a lake: made once, and brought up to this version by adding columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import duckdb
+
+from workbench.errors import NewerWorkspace
+from workbench.observability.tables import SCHEMA_VERSION, TABLES, LogTable
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make every table in `lake`, empty, without partitions: for a lake in memory."""
+    for table in TABLES.values():
+        connection.execute(_create(table))
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, subject: str) -> None:
+    """Make what is missing in `lake`, inside the caller's write transaction.
+
+    Raises:
+        NewerWorkspace: the lake was written by a newer workbench.
+    """
+    version = version_of(connection)
+    if version is not None and version >= SCHEMA_VERSION:
+        refuse_newer(version, subject)
+        return
+    existing = _columns_by_table(connection)
+    for table in TABLES.values():
+        for statement in _statements(table, existing.get(table.name)):
+            connection.execute(statement)
+    if version is None:
+        connection.execute("CALL lake.set_option('parquet_compression', 'zstd')")
+    connection.execute(f"INSERT INTO lake.lake_meta (schema_version, changed_at) VALUES ({SCHEMA_VERSION}, now())")
+
+
+def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """The schema version of `lake`; None when it has no tables of ours."""
+    if "lake_meta" not in _columns_by_table(connection):
+        return None
+    row = connection.execute("SELECT max(schema_version) FROM lake.lake_meta").fetchone()
+    return None if row is None else row[0]
+
+
+def refuse_newer(version: int, subject: str) -> None:
+    """Raise NewerWorkspace when the version is beyond this workbench's."""
+    if version > SCHEMA_VERSION:
+        raise NewerWorkspace(
+            subject,
+            seen=f"schema version {version}",
+            needed=f"at most {SCHEMA_VERSION}",
+            next_step="update the workbench: pip install --upgrade readiness-workbench",
+        )
+
+
+def _columns_by_table(connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+    rows = connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake'").fetchall()
+    columns: dict[str, set[str]] = {}
+    for table, column in rows:
+        columns.setdefault(table, set()).add(column)
+    return columns
+
+
+def _statements(table: LogTable, existing: set[str] | None) -> Iterator[str]:
+    if existing is None:
+        yield _create(table)
+        if table.partition_by:
+            yield f"ALTER TABLE lake.{table.name} SET PARTITIONED BY ({', '.join(table.partition_by)})"
+        if table.sort_by:
+            yield f"ALTER TABLE lake.{table.name} SET SORTED BY ({', '.join(table.sort_by)})"
+        return
+    for column in table.columns:
+        if column.name not in existing:
+            yield f"ALTER TABLE lake.{table.name} ADD COLUMN IF NOT EXISTS {column.name} {column.duckdb_type}"
+
+
+def _create(table: LogTable) -> str:
+    return f"CREATE TABLE IF NOT EXISTS lake.{table.name} ({', '.join(f'{column.name} {column.duckdb_type}' for column in table.columns)})"

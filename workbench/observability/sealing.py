@@ -1,0 +1,104 @@
+"""Raw rows of an importer made fit to store: bodies redacted and proven by HMAC, units replaced by their hash.
+
+An HMAC stands over the raw body's canonical bytes (`canonical_body`), so that somebody who holds the body and the workspace's key can
+prove that this was it, and nobody can try out guesses without the key.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import orjson
+
+from workbench.observability.importers.source import Row
+from workbench.observability.redaction import REDACTION_VERSION, Redactor
+
+_IDS = ("request_id", "session_id", "workflow", "trace_id", "error_type", "finish_reason", "release_id", "model_requested", "model_served")
+_SPAN_IDS = ("request_id", "trace_id", "tool_call_id", "name", "tool_name", "error_type", "model")
+_CACHED_UNITS = 65_536
+
+
+def canonical_body(value: Any) -> bytes:
+    """The bytes that a body's HMAC is taken over: JSON in UTF-8, keys sorted, no white space."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+class Sealer:
+    """Seals rows for one workspace.
+
+    Args:
+        redactor: takes out personal data and secrets.
+        unit_key: the workspace's key of `unit_hash` and of the body HMACs.
+    """
+
+    def __init__(self, redactor: Redactor, unit_key: bytes) -> None:
+        self._redactor = redactor
+        self._key = unit_key
+        self._hashes: dict[str, str] = {}
+
+    def unit_hash(self, unit: str) -> str:
+        """HMAC-SHA256 of the unit, first 32 hex digits: the same in all releases of a workspace."""
+        known = self._hashes.get(unit)
+        if known is None:
+            if len(self._hashes) >= _CACHED_UNITS:
+                self._hashes.clear()
+            known = self._hashes[unit] = self._hmac(unit.encode("utf-8", "surrogatepass"))[:32]
+        return known
+
+    def request(self, row: Row) -> int:
+        """Seal a request in place; returns the characters of text it keeps."""
+        unit = row.pop("unit", None)
+        self._identifiers(row, _IDS)
+        if unit is not None:
+            row["unit_hash"] = self.unit_hash(unit)
+        row["redaction_version"] = REDACTION_VERSION
+        return self._body(row, "input", unit) + self._body(row, "output", unit)
+
+    def span(self, row: Row, unit: str | None) -> int:
+        """Seal a span in place; returns the characters of text it keeps."""
+        self._identifiers(row, _SPAN_IDS)
+        size = 0
+        for name in ("tool_arguments", "tool_result", "attributes"):
+            value = row.get(name)
+            if value is not None:
+                row[name] = text = self._json_text(value, unit)
+                size += len(text)
+        if row.get("retrieval_query") is not None:
+            row["retrieval_query"] = self._redactor.text(row["retrieval_query"], unit)
+        return size
+
+    def score(self, row: Row, unit: str | None) -> None:
+        """Seal a score in place."""
+        self._identifiers(row, ("request_id", "score_id", "name", "scorer_id"))
+        for name in ("label", "explanation"):
+            if row.get(name) is not None:
+                row[name] = self._redactor.text(row[name], unit)
+
+    def _identifiers(self, row: Row, names: tuple[str, ...]) -> None:
+        plain = self._redactor.identifier
+        for name in names:
+            value = row.get(name)
+            if value is not None:
+                row[name] = plain(value)
+
+    def _body(self, row: Row, name: str, unit: str | None) -> int:
+        value = row.get(name)
+        if value is None:
+            return 0
+        raw = canonical_body(value)
+        row[f"{name}_hmac"] = self._hmac(raw)
+        row[name] = text = self._redactor.json_text(value, unit, raw=raw)
+        return len(text)
+
+    def _json_text(self, value: Any, unit: str | None) -> str:
+        """A tool's arguments or result as redacted JSON text. Text that is JSON already stays JSON; other text becomes a JSON string."""
+        if isinstance(value, str):
+            try:
+                value = orjson.loads(value)
+            except orjson.JSONDecodeError:
+                pass
+        return self._redactor.json_text(value, unit, raw=canonical_body(value))
+
+    def _hmac(self, raw: bytes) -> str:
+        return hmac.digest(self._key, raw, "sha256").hex()

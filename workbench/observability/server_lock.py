@@ -1,0 +1,119 @@
+"""The writer lock of a lake whose catalogue is on PostgreSQL: it holds over hosts, where a lock file cannot."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from workbench.errors import StoreBusy, StoreError
+from workbench.observability.engine import without_password
+from workbench.observability.forking import abandon
+
+if TYPE_CHECKING:
+    import psycopg
+
+_KEY = 0x6C616B65_77726974
+"""One advisory lock per catalogue database."""
+
+
+class ServerLock:
+    """A session advisory lock. The session is kept between writes; the server drops the lock when it ends."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._pid = os.getpid()
+
+    def acquire(self, *, what: str, wait_s: float) -> None:
+        """Take the lock, waiting for it.
+
+        Raises:
+            StoreBusy: another session held it for `wait_s` seconds.
+            StoreError: the server does not answer, or its driver is not installed.
+        """
+        psycopg = _driver()
+        try:
+            connection = self._session()
+            connection.execute(f"SET lock_timeout = {max(1, int(wait_s * 1000))}")
+            connection.execute(f"SELECT pg_advisory_lock({_KEY})")
+        except psycopg.errors.LockNotAvailable as fault:
+            raise StoreBusy(
+                "lake writer lock on PostgreSQL",
+                seen=f"held by {self._holder()} for more than {wait_s:g} s",
+                needed=f"the lock, to {what}",
+                next_step="run it again when that session is done",
+            ) from fault
+        except psycopg.Error as fault:
+            self.close()
+            raise _unreachable(fault, what) from fault
+
+    def check(self, what: str) -> None:
+        """Make sure that the session which holds the lock still lives: called just before a COMMIT.
+
+        Raises:
+            StoreError: it does not, so somebody else may hold the lock.
+        """
+        psycopg = _driver()
+        try:
+            self._session().execute("SELECT 1")
+        except psycopg.Error as fault:
+            self.close()
+            raise _unreachable(fault, what) from fault
+
+    def release(self) -> None:
+        psycopg = _driver()
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(f"SELECT pg_advisory_unlock({_KEY})")
+        except psycopg.Error:
+            self.close()
+
+    def close(self) -> None:
+        """End the session, and with it the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
+
+    def forget(self) -> None:
+        """Let go of the parent's session in a forked child, without a word to the server."""
+        if self._connection is not None:
+            abandon(self._connection)
+            self._connection = None
+
+    def _session(self) -> psycopg.Connection[tuple[object, ...]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = _driver().connect(
+                self._target, autocommit=True, application_name=f"workbench writer {os.getpid()}", connect_timeout=10
+            )
+            self._pid = os.getpid()
+        return self._connection
+
+    def _holder(self) -> str:
+        query = (
+            "SELECT a.application_name, coalesce(host(a.client_addr), 'this host') FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+            f"WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {_KEY >> 32} AND l.objid = {_KEY & 0xFFFFFFFF}"
+        )
+        row = self._session().execute(query).fetchone()
+        return f"{row[0]} on {row[1]}" if row else "another session"
+
+
+def _driver() -> ModuleType:
+    """The psycopg module, imported when PostgreSQL is used."""
+    try:
+        import psycopg  # noqa: PLC0415
+    except ImportError as fault:
+        raise StoreError(
+            "PostgreSQL driver", seen="psycopg is not installed", next_step="pip install 'readiness-workbench[shared]'"
+        ) from fault
+    return psycopg
+
+
+def _unreachable(fault: Exception, what: str) -> StoreError:
+    return StoreError(
+        "lake writer lock on PostgreSQL",
+        seen=f"could not {what}: {without_password(str(fault)).strip()}",
+        needed="a PostgreSQL server that answers",
+        next_step="start it, or correct WORKBENCH_CATALOG",
+    )

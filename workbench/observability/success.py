@@ -1,0 +1,117 @@
+"""Whether a request succeeded: the declared rules of its workflow as one Ibis expression.
+
+True, false or undecided (null). With any declared rule a technical failure is false. Without a rule the newest score
+named `success` decides; else a technical failure is false, and anything else is undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+from pydantic import TypeAdapter
+
+from workbench.observability.dimensions import moment
+from workbench.spec.app import AppSpec, OutcomeRule, ScoreRule, StatusRule, SuccessRule
+
+DEFAULT_SCORE = "success"
+DEFAULT_BAR = 0.5
+FAILED = ("error", "timeout", "truncated")
+"""Statuses that are technical failures."""
+_RULE: TypeAdapter[SuccessRule] = TypeAdapter(SuccessRule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredRule:
+    """The rule of one workflow."""
+
+    app: str
+    workflow: str
+    rule: SuccessRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessRules:
+    """The rules of all apps in a query."""
+
+    rules: tuple[DeclaredRule, ...] = ()
+
+    @classmethod
+    def of(cls, specs: Sequence[AppSpec]) -> SuccessRules:
+        """The rules that these apps declare."""
+        return cls(rules=tuple(DeclaredRule(app=s.app, workflow=w.name, rule=w.success) for s in specs for w in s.workflows))
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores that the rules read, the default's included."""
+        return tuple(sorted({DEFAULT_SCORE, *(d.rule.score for d in self.rules if isinstance(d.rule, ScoreRule))}))
+
+    @property
+    def awaited(self) -> tuple[tuple[str, timedelta], ...]:
+        """The business events that the rules wait for, each with how long."""
+        return tuple(sorted({(d.rule.outcome, d.rule.within) for d in self.rules if isinstance(d.rule, OutcomeRule)}))
+
+    def as_json(self) -> dict[str, Any]:
+        """The rules by app and workflow, for a query that is stored."""
+        content: dict[str, Any] = {}
+        for declared in self.rules:
+            content.setdefault(declared.app, {})[declared.workflow] = declared.rule.model_dump(mode="json")
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SuccessRules:
+        """The rules that `as_json` wrote."""
+        return cls(
+            rules=tuple(
+                DeclaredRule(app=app, workflow=workflow, rule=_RULE.validate_python(rule))
+                for app, workflows in content.items()
+                for workflow, rule in workflows.items()
+            )
+        )
+
+
+def success(
+    t: ir.Table,
+    rules: SuccessRules,
+    *,
+    score: Callable[[str], ir.Value],
+    came: Callable[[str, timedelta], ir.Value],
+    as_of: datetime | None,
+) -> ir.Value:
+    """Success of each row of `t`: true, false, or null for undecided.
+
+    Args:
+        t: requests.
+        rules: the declared rules.
+        score: name to the newest value of that score on the row.
+        came: event and span to whether it followed the request within the span; never null.
+        as_of: until when the log is known; an outcome's window that is not over by then leaves the request undecided,
+            so that early events do not count before the missing ones can.
+    """
+    failed = (t.status.isin(FAILED) | t.is_fallback.fill_null(False)).fill_null(False)  # noqa: FBT003
+    newest = score(DEFAULT_SCORE)
+    default = ibis.cases((newest.notnull(), newest >= DEFAULT_BAR), (failed, ibis.literal(value=False)), else_=ibis.null("boolean"))
+
+    def decided(declared: DeclaredRule) -> ir.Value:
+        match declared.rule:
+            case StatusRule():
+                known = t.status.notnull() & (t.status != "unknown")
+                value = ibis.ifelse(known, t.status == "ok", ibis.null("boolean"))
+            case ScoreRule(score=name, at_least=bar):
+                value = score(name) >= bar
+            case OutcomeRule(outcome=event, within=span):
+                ends = t.ts_start + ibis.interval(microseconds=span // timedelta(microseconds=1))
+                over = (ends <= moment(as_of)) if as_of else ibis.literal(value=False)
+                value = ibis.ifelse(over, came(event, span), ibis.null("boolean"))
+        return ibis.ifelse(failed, ibis.literal(value=False), value)
+
+    def add(otherwise: ir.Value, declared: DeclaredRule) -> ir.Value:
+        applies = (t.app == declared.app) & (t.workflow == declared.workflow)
+        return ibis.ifelse(applies.fill_null(False), decided(declared), otherwise)  # noqa: FBT003
+
+    return reduce(add, rules.rules, default)

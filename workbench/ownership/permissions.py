@@ -1,0 +1,135 @@
+"""May this person do this act? One table and one pure function decide, for every edge."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from workbench.ownership.model import Actor, Assurance
+from workbench.spec.people import PeopleSpec, Role
+
+_EVERY_ROLE = frozenset(Role)
+_WORKING = frozenset({Role.OPERATOR, Role.APPROVER, Role.RISK_OWNER, Role.ADMIN})
+_OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
+
+ACTS: Mapping[str, frozenset[Role]] = {
+    "view": _EVERY_ROLE,
+    "audit.verify": _EVERY_ROLE,
+    "log.import": _OPERATING,
+    "log.record": _OPERATING,
+    "bundle.register": _OPERATING,
+    "declare": _OPERATING,
+    "declare.people": frozenset({Role.ADMIN}),
+    "review": _WORKING,
+    "release.start": _OPERATING,
+    "release.approve": frozenset({Role.APPROVER}),
+    "release.promote": frozenset({Role.OPERATOR, Role.APPROVER}),
+    "release.hold": _WORKING,
+    "rollback": _WORKING,
+    "waiver.approve": frozenset({Role.RISK_OWNER, Role.ADMIN}),
+    "owner.override": _OPERATING,
+    "incident.open": _WORKING,
+    "erase": frozenset({Role.ADMIN}),
+}
+"""Which roles may do which act; one of them is enough. An administrator hands out roles, and does not approve releases by that."""
+
+BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", "bundle.register", "declare", "declare.people", "review"})
+"""What a login of this machine may do while the workspace declares nobody: look, measure and declare, but decide nothing."""
+
+ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
+"""What whoever is on call may do without a role: making things safe must not wait for one."""
+
+DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith("release.")} | {"rollback", "waiver.approve", "declare.people"})
+"""Acts that need more than a login of this machine where the risk tier is high."""
+
+_READING_ACTS = frozenset({"view", "audit.verify"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """The answer, with a stable reason code and a sentence for the person who asked."""
+
+    allowed: bool
+    reason: str
+    """`role`, `on_call`, `bootstrap`; or why not: `unknown_act`, `console`, `no_people`, `unknown_person`, `no_role`, `weak_assurance`."""
+    sentence: str
+
+
+def may(
+    actor: Actor,
+    act: str,
+    app: str | None,
+    *,
+    people: PeopleSpec | None,
+    risk_tier: str | None,
+    on_call: Collection[str] = (),
+    is_console_allowed: bool = False,
+) -> Permission:
+    """Whether the actor may do the act. What is not declared allows nothing, but the bootstrap acts while nobody is declared.
+
+    Args:
+        actor: who asks, and how sure the edge is of it.
+        act: one of `ACTS`.
+        app: the application it touches; None is the whole workspace, where only roles under `*` count (any role, to look).
+        people: everybody who is declared; None when nobody is.
+        risk_tier: of the app; None where none is declared, which releases, rollbacks and waivers treat as high.
+        on_call: persons on call for the app at this moment.
+        is_console_allowed: whether this edge lets people choose who they are; the demo workspace and the console only.
+    """
+    if act not in ACTS:
+        return _no("unknown_act", f'"{act}" is not an act; known: {", ".join(sorted(ACTS))}')
+    if actor.assurance is Assurance.CONSOLE and not is_console_allowed:
+        return _no("console", "choosing who one is works only in the demo workspace and the console")
+    if people is None:
+        return _before_anybody(actor, act)
+    where = f" for {app}" if app else ""
+    if actor.person not in people.people:
+        return _no("unknown_person", f"{actor.person} is not in people.yaml{where}")
+    if _is_assurance_too_weak(actor, act, risk_tier):
+        tier = f"the risk tier{where} is {risk_tier}" if risk_tier else f"no risk tier is declared{where}"
+        return _no("weak_assurance", f"{act} with a login of this machine is refused, because {tier}; it takes a verified identity")
+    return _by_role(actor.person, act, app, people, is_on_call=actor.person in on_call)
+
+
+def _by_role(person: str, act: str, app: str | None, people: PeopleSpec, *, is_on_call: bool) -> Permission:
+    where = f" for {app}" if app else ""
+    held = roles_of(person, act, app, people)
+    if held & ACTS[act]:
+        return Permission(allowed=True, reason="role", sentence=f"{act}{where}: {person} is {_either(held & ACTS[act])}")
+    if is_on_call and act in ON_CALL_ACTS:
+        return Permission(allowed=True, reason="on_call", sentence=f"{act}{where}: {person} is on call")
+    return _no("no_role", f"{act}{where} needs the role {_either(ACTS[act])}; {person} has {_list(held)}")
+
+
+def roles_of(person: str, act: str, app: str | None, people: PeopleSpec) -> frozenset[Role]:
+    """The roles that count for the act: those under the app's name and under `*`; to look at the workspace, those of every app."""
+    known = people.people.get(person)
+    if known is None:
+        return frozenset()
+    is_anywhere = app is None and act in _READING_ACTS
+    return frozenset(role for name, roles in known.roles.items() if is_anywhere or name in {app, "*"} for role in roles)
+
+
+def _before_anybody(actor: Actor, act: str) -> Permission:
+    if act not in BOOTSTRAP_ACTS:
+        return _no("no_people", f"{act} needs people.yaml: nobody is declared yet, so nobody may")
+    if actor.assurance is Assurance.VERIFIED:
+        return _no("no_people", f"nobody is declared yet; until then only a login of the workspace's machine may {act}")
+    return Permission(allowed=True, reason="bootstrap", sentence=f"{act}: nobody is declared yet, so a login of this machine may")
+
+
+def _is_assurance_too_weak(actor: Actor, act: str, risk_tier: str | None) -> bool:
+    is_risky = risk_tier == "high" or (risk_tier is None and act != "declare.people")
+    return actor.assurance is Assurance.LOCAL and act in DECIDING_ACTS and is_risky
+
+
+def _no(reason: str, sentence: str) -> Permission:
+    return Permission(allowed=False, reason=reason, sentence=sentence)
+
+
+def _either(roles: Collection[Role]) -> str:
+    return " or ".join(sorted(roles))
+
+
+def _list(roles: Collection[Role]) -> str:
+    return ", ".join(sorted(roles)) or "none"

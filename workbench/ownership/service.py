@@ -1,0 +1,161 @@
+"""Who answers? The people, permissions and rotas of the declared apps, as they are declared at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from workbench.errors import NotPermitted, UnknownSubject
+from workbench.ledger.authority import Author
+from workbench.ownership import cover, rota
+from workbench.ownership.cover import Cover
+from workbench.ownership.model import Actor, Assurance, Gap, Shift
+from workbench.ownership.people import merged, name_of_login, person_of_slack_id
+from workbench.ownership.permissions import ON_CALL_ACTS, Permission, may
+from workbench.spec.app import AppSpec
+from workbench.spec.base import Spec
+from workbench.spec.faults import suggestion
+from workbench.spec.people import PeopleSpec
+from workbench.spec.rota import RotaSpec
+
+_NEXT_STEP = {
+    "unknown_act": "",
+    "console": "act under your own login",
+    "no_people": "declare people.yaml: `workbench app register DIR`",
+    "unknown_person": "ask an administrator of the app to add you to its people.yaml",
+    "no_role": "ask somebody who has the role, or an administrator to give it to you in people.yaml",
+    "weak_assurance": "use Slack or an API key",
+}
+
+
+class Ownership:
+    """Answers who may act and who is on call. It implements `ledger.authority.Authority`.
+
+    Args:
+        declarations: app and kind (`app`, `people`, `rota`) to the declared spec, None where none is declared.
+        apps: the names of all apps that are declared or have bundles.
+        clock: the time, aware.
+        is_demo: whether people may choose who they are; only in the workspace of the demo and in the console.
+    """
+
+    def __init__(
+        self,
+        declarations: Callable[[str, str], Spec | None],
+        *,
+        apps: Callable[[], Iterable[str]],
+        clock: Callable[[], datetime],
+        is_demo: bool = False,
+    ) -> None:
+        self._declarations = declarations
+        self._apps = apps
+        self._clock = clock
+        self._is_demo = is_demo
+
+    def actor_of_os_login(self, login: str, *, via: str) -> Actor:
+        """The person whom people.yaml gives this login to, else the login itself; assurance `local` either way.
+
+        Raises:
+            NotPermitted: when the apps disagree on whose login it is.
+        """
+        return Actor(person=name_of_login(self._people_by_app(), login), via=via, assurance=Assurance.LOCAL)
+
+    def actor_of_slack_id(self, slack_id: str) -> Actor:
+        """The person behind a Slack id that the edge has verified.
+
+        Raises:
+            NotPermitted: when nobody declares it, or the apps disagree on whose it is.
+        """
+        person = person_of_slack_id(self._people_by_app(), slack_id)
+        if person is None:
+            raise NotPermitted(f'Slack id "{slack_id}"', seen="it belongs to nobody", next_step=_NEXT_STEP["unknown_person"])
+        return Actor(person=person, via="slack", assurance=Assurance.VERIFIED)
+
+    def require(self, author: Author, act: str, app: str | None) -> None:
+        """Return when the author may do the act for the app (None: for the whole workspace).
+
+        Raises:
+            NotPermitted: otherwise, with the reason and whom to ask.
+        """
+        permission = self.may(author, act, app)
+        if not permission.allowed:
+            subject = f"{act} for {app}" if app else act
+            raise NotPermitted(subject, seen=permission.sentence, next_step=_NEXT_STEP[permission.reason])
+
+    def may(self, author: Author, act: str, app: str | None) -> Permission:
+        """Whether the author may do the act now, and why."""
+        actor = Actor(person=author.person, via=author.via, assurance=_assurance(author))
+        spec = self._declared_app(app)
+        duty = self.on_call(app) if app is not None and act in ON_CALL_ACTS else ()
+        return may(
+            actor,
+            act,
+            app,
+            people=self.people(app),
+            risk_tier=spec.risk_tier if spec else None,
+            on_call={shift.person for shift in duty},
+            is_console_allowed=self._is_demo,
+        )
+
+    def people(self, app: str | None) -> PeopleSpec | None:
+        """The people who count for the app: its own people.yaml, else everybody of the workspace; None when nobody is declared."""
+        return merged(self._people_by_app(), app)
+
+    def declared(self, app: str) -> tuple[AppSpec, PeopleSpec | None]:
+        """The app's declaration and its people.
+
+        Raises:
+            UnknownSubject: when the app is not declared.
+        """
+        spec = self._declared_app(app)
+        if spec is None:
+            known = [name for name in self._apps() if self._declared_app(name) is not None]
+            raise UnknownSubject(
+                f'app "{app}"', seen=f"it is not declared{suggestion(app, known)}", next_step="declare it: `workbench app register DIR`"
+            )
+        return spec, self.people(app)
+
+    def on_call(self, app: str, at: datetime | None = None) -> tuple[Shift, ...]:
+        """Who is on call for the app at this moment (by default now) and can be reached, by tier; empty without a rota."""
+        declared = self._rota(app)
+        return rota.on_call(declared, at or self._clock(), self._known(app)) if declared else ()
+
+    def gaps(self, app: str, *, start: datetime, until: datetime) -> tuple[Gap, ...]:
+        """Where somebody must be on call and nobody is; without a rota nobody ever is.
+
+        Args:
+            app: the app.
+            start: first moment, aware.
+            until: end, not included, aware.
+        """
+        declared = self._rota(app)
+        if declared is None:
+            return (Gap(start=start, until=until, tier=1, reason="no rota is declared"),) if start < until else ()
+        return rota.gaps(declared, self.people(app), start, until)
+
+    def cover(self, app: str, *, start: datetime, until: datetime) -> Cover | None:
+        """The figures of the cover between two aware moments; None without a rota."""
+        declared = self._rota(app)
+        return cover.summary(declared, self.people(app), start, until) if declared else None
+
+    def _people_by_app(self) -> dict[str, PeopleSpec]:
+        found = {app: self._declarations(app, "people") for app in self._apps()}
+        return {app: people for app, people in found.items() if isinstance(people, PeopleSpec)}
+
+    def _known(self, app: str) -> PeopleSpec:
+        return self.people(app) or PeopleSpec.model_construct(people={})
+
+    def _declared_app(self, app: str | None) -> AppSpec | None:
+        spec = self._declarations(app, "app") if app is not None else None
+        return spec if isinstance(spec, AppSpec) else None
+
+    def _rota(self, app: str) -> RotaSpec | None:
+        spec = self._declarations(app, "rota")
+        return spec if isinstance(spec, RotaSpec) else None
+
+
+def _assurance(author: Author) -> Assurance:
+    try:
+        return Assurance(author.assurance)
+    except ValueError as error:
+        known = ", ".join(Assurance)
+        raise NotPermitted(f"actor {author.person}", seen=f'its assurance is "{author.assurance}"', needed=f"one of {known}") from error

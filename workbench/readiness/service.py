@@ -1,0 +1,358 @@
+"""The verbs of readiness: review a bundle, and look up earlier reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from workbench.errors import InsufficientData, UnknownSubject, UsageError
+from workbench.ledger.authority import Author, Authority
+from workbench.ledger.store import Ledger
+from workbench.ledger.tables import evidence as evidence_table
+from workbench.ledger.tables import reviews as reviews_table
+from workbench.observability.metrics import Metrics
+from workbench.observability.model import Evidence
+from workbench.ownership.service import Ownership
+from workbench.readiness.antipatterns import findings
+from workbench.readiness.declared import COVER_DAYS, Declarations, declared_gates, outcome_kpis
+from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
+from workbench.readiness.model import GateResult, Review
+from workbench.readiness.records import from_json, review_digest, to_json
+from workbench.readiness.summary import comparison_sentence, review_sentence
+from workbench.readiness.verdicts import decide
+from workbench.spec.app import AppSpec, Kpi
+from workbench.spec.base import parse_duration
+from workbench.spec.gates import Family, GateSpec, GatesSpec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.plan import PlanSpec
+from workbench.spec.rota import RotaSpec
+from workbench.versions.model import Bundle
+from workbench.versions.service import Versions
+
+T = TypeVar("T")
+KINDS = ("app", "people", "gates", "plan", "rota")
+SUCCESS, LATENCY = "success_rate", "latency_p95"
+"""What the comparison sentence speaks of, whatever the gates ask."""
+
+
+class Readiness:
+    """May this bundle go live? Reviews are kept in the ledger with the evidence under them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        versions: Versions,
+        ownership: Ownership,
+        metrics: Metrics,
+        *,
+        authority: Authority,
+        author: Author,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._versions = versions
+        self._ownership = ownership
+        self._metrics = metrics
+        self._authority = authority
+        self._author = author
+        self._clock = clock
+
+    def review(self, app: str, bundle: Bundle | str | None = None, *, baseline: str | None = None, actor: Author | None = None) -> Review:
+        """The verdict on a bundle, with every gate, stored with its evidence and an audit entry in one transaction.
+
+        The same bundle, declarations and logs give the same `review_id` again.
+
+        Args:
+            app: the application.
+            bundle: what to review; by default the newest of the app.
+            baseline: what to compare with; by default the only other bundle of the app that has traffic.
+            actor: who reviews; by default the workspace's actor.
+
+        Raises:
+            NotPermitted: the actor may not review this app.
+            UnknownSubject: the app has no bundle, or a reference names none.
+            UsageError: the bundle is another app's, or its own baseline.
+        """
+        author = actor or self._author
+        self._authority.require(author, "review", app)
+        candidate = self._bundle(app, bundle)
+        others = self._others_with_traffic(app, candidate.bundle_id)
+        against = self._baseline(app, candidate, baseline, others)
+        now = self._clock()
+        declared, digests = self._declared(app, candidate, now)
+        asked = _Questions(self._metrics, app=app, bundle=candidate.bundle_id, baseline=against, snapshot=self._metrics.snapshot())
+        results = _results(declared, asked, now=now, is_first=against is None and not others)
+        sources = self._metrics.score_sources(app, candidate.bundle_id, asked.snapshot) if asked.snapshot is not None else {}
+        decision = decide(results)
+        compared = (asked.compare(SUCCESS), asked.compare(LATENCY))
+        review = Review(
+            review_id="",
+            app=app,
+            bundle_id=candidate.bundle_id,
+            bundle_name=candidate.name,
+            baseline_id=against,
+            verdict=decision.verdict,
+            deciding=decision.deciding,
+            sentence=review_sentence(decision, results),
+            comparison=comparison_sentence(*compared, results, latency_gates=_latency_gates(declared)),
+            gates=results,
+            findings=findings(declared, results, score_sources=sources),
+            unpinned=candidate.unpinned,
+            not_enforced=not_enforced(declared.spec, candidate),
+            spec_digests=digests,
+            snapshot=asked.snapshot,
+            reviewed_at=now,
+            reviewed_by=author.person,
+        )
+        review = replace(review, review_id=review_digest(review))
+        self._store(review, asked.taken, author)
+        return review
+
+    def reviews(self, app: str) -> tuple[Review, ...]:
+        """All reviews of an app, oldest first."""
+        wanted = (
+            select(reviews_table.c.content)
+            .where(reviews_table.c.app == app)
+            .order_by(reviews_table.c.reviewed_at, reviews_table.c.review_id)
+        )
+        with self._ledger.read() as connection:
+            return tuple(from_json(content) for content in connection.execute(wanted).scalars())
+
+    def get(self, review_id: str) -> Review:
+        """The newest review of this id, or of this unique prefix of it.
+
+        Raises:
+            UnknownSubject: there is none.
+            UsageError: the prefix fits several.
+        """
+        prefix = review_id if review_id.startswith("sha256:") else f"sha256:{review_id}"
+        wanted = (
+            select(reviews_table.c.review_id, reviews_table.c.content)
+            .where(reviews_table.c.review_id.startswith(prefix, autoescape=True))
+            .order_by(reviews_table.c.reviewed_at.desc())
+        )
+        with self._ledger.read() as connection:
+            rows = connection.execute(wanted).all()
+        ids = {row.review_id for row in rows}
+        if not ids:
+            raise UnknownSubject(f"review {review_id}", seen="no review has this id", next_step="run `workbench readiness APP` to make one")
+        if len(ids) > 1:
+            raise UsageError(f"review {review_id}", seen=f"{len(ids)} reviews begin so", needed="more digits of the id")
+        return from_json(rows[0].content)
+
+    def evidence(self, evidence_id: str) -> Mapping[str, Any]:
+        """One stored evidence record: its query, statistics and row set, as plain values.
+
+        Raises:
+            UnknownSubject: there is none of this id.
+        """
+        wanted = select(evidence_table).where(evidence_table.c.evidence_id == evidence_id)
+        with self._ledger.read() as connection:
+            row = connection.execute(wanted).mappings().one_or_none()
+        if row is None:
+            raise UnknownSubject(f"evidence {evidence_id}", seen="no record has this id", next_step="take the id from a review's gates")
+        return dict(row)
+
+    def _bundle(self, app: str, bundle: Bundle | str | None) -> Bundle:
+        if bundle is None:
+            return self._versions.latest(app)
+        found = bundle if isinstance(bundle, Bundle) else self._versions.get(bundle, app=app)
+        if found.app != app:
+            raise UsageError(f"bundle {found.bundle_id}", seen=f"it belongs to {found.app}", needed=f"a bundle of {app}")
+        return found
+
+    def _baseline(self, app: str, candidate: Bundle, reference: str | None, others: Sequence[str]) -> str | None:
+        if reference is None:
+            return others[0] if len(others) == 1 else None
+        found = self._bundle(app, reference)
+        if found.bundle_id == candidate.bundle_id:
+            raise UsageError(f"baseline {reference}", seen="it is the bundle under review itself", needed="another bundle of the app")
+        return found.bundle_id
+
+    def _others_with_traffic(self, app: str, bundle_id: str) -> tuple[str, ...]:
+        """Other bundles of the app that have rows in the log, or had some when evidence was taken: erasing a log forgets no bundle."""
+        table = evidence_table
+        wanted = select(table.c.subject).where(table.c.app == app, table.c.kind == "metric", table.c.row_n > 0).distinct()
+        with self._ledger.read() as connection:
+            remembered = set(connection.execute(wanted).scalars())
+        return tuple(sorted((remembered | set(self._metrics.bundles_with_rows(app))) - {bundle_id}))
+
+    def _declared(self, app: str, candidate: Bundle, now: datetime) -> tuple[Declarations, tuple[tuple[str, str], ...]]:
+        """The declarations with their digests; read again when somebody declares in between."""
+        while True:
+            before = self._digests(app)
+            specs = {kind: self._versions.declaration(app, kind) for kind in KINDS}
+            if self._digests(app) == before:
+                break
+        rota = _as(RotaSpec, specs["rota"])
+        gaps = self._ownership.gaps(app, start=now, until=now + timedelta(days=COVER_DAYS)) if rota else ()
+        ids = [known.bundle.bundle_id for known in self._versions.list(app)]
+        earlier = ids[: ids.index(candidate.bundle_id)] if candidate.bundle_id in ids else ids
+        return Declarations(
+            app=app,
+            spec=_as(AppSpec, specs["app"]),
+            people=_as(PeopleSpec, specs["people"]),
+            gates=_as(GatesSpec, specs["gates"]),
+            plan=_as(PlanSpec, specs["plan"]),
+            rota=rota,
+            gaps=tuple(gaps),
+            earlier=tuple(earlier),
+        ), before
+
+    def _digests(self, app: str) -> tuple[tuple[str, str], ...]:
+        found = ((kind, self._versions.declaration_digest(app, kind)) for kind in KINDS)
+        return tuple((kind, digest) for kind, digest in found if digest is not None)
+
+    def _store(self, review: Review, taken: Sequence[Evidence], author: Author) -> None:
+        row = {
+            "review_id": review.review_id,
+            "reviewed_at": review.reviewed_at,
+            "app": review.app,
+            "bundle_id": review.bundle_id,
+            "baseline_id": review.baseline_id,
+            "verdict": str(review.verdict),
+            "content": to_json(review),
+            "reviewed_by": review.reviewed_by,
+        }
+        detail = {
+            "review_id": review.review_id,
+            "verdict": str(review.verdict),
+            "deciding": list(review.deciding),
+            "baseline": review.baseline_id,
+            "snapshot": review.snapshot,
+        }
+        with self._ledger.write() as transaction:
+            _add(transaction.connection, evidence_table, [_evidence_row(record) for record in taken])
+            _add(transaction.connection, reviews_table, [row])
+            transaction.audit(author, "review", app=review.app, subject=review.bundle_id, detail=detail)
+
+
+class _Questions:
+    """The measurements of one review, all at one snapshot; each is asked once. `taken` holds every record that was read."""
+
+    def __init__(self, metrics: Metrics, *, app: str, bundle: str, baseline: str | None, snapshot: int | None) -> None:
+        self._metrics = metrics
+        self._app, self._bundle, self.baseline = app, bundle, baseline
+        self.snapshot = snapshot
+        self._seen: dict[tuple[str, str, tuple[tuple[str, str], ...]], Evidence] = {}
+
+    @property
+    def taken(self) -> tuple[Evidence, ...]:
+        return tuple(self._seen.values())
+
+    def of(self, gate: GateSpec) -> Evidence | None:
+        """The evidence that a gate asks for; None when nothing was ever logged or there is no baseline."""
+        return self.compare(gate.metric, gate.where) if gate.against_baseline is not None else self._measure(gate.metric, gate.where)
+
+    def compare(self, metric: str, where: Mapping[str, str] | None = None) -> Evidence | None:
+        baseline, where = self.baseline, where or {}
+        if self.snapshot is None or baseline is None:
+            return None
+        return self._once(
+            ("comparison", metric, tuple(sorted(where.items()))),
+            lambda: self._metrics.compare(
+                metric, app=self._app, bundle=self._bundle, baseline=baseline, where=where, snapshot=self.snapshot
+            ),
+        )
+
+    def _measure(self, metric: str, where: Mapping[str, str]) -> Evidence | None:
+        if self.snapshot is None:
+            return None
+        return self._once(
+            ("metric", metric, tuple(sorted(where.items()))),
+            lambda: self._metrics.measure(metric, app=self._app, bundle=self._bundle, where=where, snapshot=self.snapshot),
+        )
+
+    def _once(self, key: tuple[str, str, tuple[tuple[str, str], ...]], ask: Callable[[], Evidence]) -> Evidence:
+        if key not in self._seen:
+            self._seen[key] = ask()
+        return self._seen[key]
+
+
+def not_enforced(spec: AppSpec | None, bundle: Bundle) -> tuple[str, ...]:
+    """Sentences on the parts of a bundle that the workbench records but does not enforce, by the declared way of serving."""
+    serving = spec.serving if spec else None
+    parts = {str(part): "run by the client" for part in bundle.external}
+    if serving == "external":
+        parts = {str(part): "the application runs the bundle itself and only reports" for part in bundle.parts}
+    elif serving == "proxied":
+        for part in ("orchestration", "retrieval", "environment"):
+            if part in bundle.parts:
+                parts.setdefault(part, "run by the client, behind the gateway")
+    return tuple(f"{part}: {why}" for part, why in sorted(parts.items()))
+
+
+def _results(declared: Declarations, asked: _Questions, *, now: datetime, is_first: bool) -> tuple[GateResult, ...]:
+    owner = declared.spec.owner if declared.spec else None
+    gates = (declared.gates or DEFAULT_GATES).gates
+    judge = assess if declared.gates else assess_default
+
+    def result(gate: GateSpec) -> GateResult:
+        try:
+            evidence = asked.of(gate)
+        except (UsageError, InsufficientData) as error:
+            return unmeasurable(gate, error, owner=owner)
+        return judge(gate, evidence, now=now, has_baseline=asked.baseline is not None, is_first=is_first, owner=owner)
+
+    measured = [result(gate) for gate in gates]
+    shown = [
+        replace(result(_kpi_gate(kpi)), gate_id=f"kpi.{kpi.name}", owner=kpi.owner)
+        for kpi in outcome_kpis(declared.spec)
+        if kpi.target is not None
+    ]
+    return (*measured, coverage(measured, owner=owner), *shown, *declared_gates(declared, now=now))
+
+
+def _latency_gates(declared: Declarations) -> frozenset[str]:
+    gates = (declared.gates or DEFAULT_GATES).gates
+    return frozenset(gate.id for gate in gates if gate.metric.startswith("latency_"))
+
+
+def _kpi_gate(kpi: Kpi) -> GateSpec:
+    """The target of a KPI as a bar that is shown and does not block: before the release it can rarely be reached."""
+    bar = {"at_least" if kpi.direction == "higher_is_better" else "at_most": kpi.target}
+    return GateSpec(
+        id="kpi",
+        title=f"KPI {kpi.name.replace('_', ' ')} against its target",
+        family=Family.BUSINESS,
+        metric=kpi.name,
+        min_n=30,
+        max_age=parse_duration("30d"),
+        is_blocking=False,
+        **bar,  # type: ignore[arg-type]
+    )
+
+
+def _as(kind: type[T], spec: object) -> T | None:
+    return spec if isinstance(spec, kind) else None
+
+
+def _evidence_row(record: Evidence) -> dict[str, Any]:
+    return {
+        "evidence_id": record.evidence_id,
+        "kind": record.kind,
+        "app": record.app,
+        "subject": record.subject,
+        "baseline": record.baseline,
+        "query": dict(record.query),
+        "statistics": dict(record.statistics),
+        "row_n": record.row_set.n,
+        "row_digest": record.row_set.digest,
+        "row_first": record.row_set.first,
+        "row_last": record.row_set.last,
+        "snapshot": record.snapshot,
+        "collected_at": record.collected_at,
+    }
+
+
+def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that are not there yet; content-addressed rows that are there are equal."""
+    if not rows:
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(table).on_conflict_do_nothing(), list(rows))

@@ -1,0 +1,97 @@
+"""Where the specs of one app contradict each other: names that nobody declared, and rules that would lock everybody out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from workbench.spec.app import AppSpec
+from workbench.spec.document import Path
+from workbench.spec.faults import suggestion
+from workbench.spec.gates import GatesSpec
+from workbench.spec.people import PeopleSpec, Role
+from workbench.spec.plan import PlanSpec
+from workbench.spec.rota import RotaSpec
+
+UNASSIGNED = "unassigned"
+"""The workflow of requests that name none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """One place in one file that does not fit another file."""
+
+    file: str
+    path: Path
+    text: str
+
+
+def disagreements(
+    *, app: AppSpec | None, people: PeopleSpec | None, gates: GatesSpec | None, plan: PlanSpec | None, rota: RotaSpec | None
+) -> Iterator[Disagreement]:
+    """Every contradiction between the specs that are there; what is None is not checked against."""
+    if people is not None:
+        named = [*(_people_of_app(app) if app else ()), *(_people_of_rota(rota) if rota else ())]
+        yield from _unknown_people(named, people)
+    if app is not None and people is not None:
+        yield from _locked_out(app, people)
+    if app is not None and gates is not None:
+        yield from _unknown_workflows(app, gates)
+    if app is not None and plan is not None and plan.rollback is not None and plan.rollback.target == "fallback" and app.fallback is None:
+        yield Disagreement(file="plan.yaml", path=("rollback", "target"), text='got "fallback", but app.yaml declares no fallback')
+
+
+_Named = tuple[str, Path, str]
+
+
+def _people_of_app(app: AppSpec) -> Iterator[_Named]:
+    if app.owner is not None:
+        yield "app.yaml", ("owner",), app.owner
+    for index, kpi in enumerate(app.kpis):
+        if kpi.owner is not None:
+            yield "app.yaml", ("kpis", index, "owner"), kpi.owner
+    for index, risk in enumerate(app.risks):
+        if risk.owner is not None:
+            yield "app.yaml", ("risks", index, "owner"), risk.owner
+    for index, step in enumerate(app.escalation):
+        yield "app.yaml", ("escalation", index, "to"), step.to
+
+
+def _people_of_rota(rota: RotaSpec) -> Iterator[_Named]:
+    for index, layer in enumerate(rota.layers):
+        for position, person in enumerate(layer.people):
+            yield "rota.yaml", ("layers", index, "people", position), person
+    for index, override in enumerate(rota.overrides):
+        yield "rota.yaml", ("overrides", index, "person"), override.person
+    for index, absence in enumerate(rota.absences):
+        yield "rota.yaml", ("absences", index, "person"), absence.person
+
+
+def _unknown_people(named: Iterable[_Named], people: PeopleSpec) -> Iterator[Disagreement]:
+    for file, path, person in named:
+        if person not in people.people:
+            yield Disagreement(file=file, path=path, text=f'"{person}" is not in people.yaml{suggestion(person, people.people)}')
+
+
+def _locked_out(app: AppSpec, people: PeopleSpec) -> Iterator[Disagreement]:
+    """A people.yaml under which nobody could ever change people.yaml again."""
+    admins = {
+        name: person for name, person in people.people.items() if Role.ADMIN in (*person.roles.get(app.app, ()), *person.roles.get("*", ()))
+    }
+    path: Path = ("people",)
+    if not admins:
+        yield Disagreement(
+            file="people.yaml", path=path, text=f'nobody has the role "admin" for {app.app} or "*": nobody could change this file again'
+        )
+    elif not any(person.os or person.slack for person in admins.values()):
+        text = f"no admin ({', '.join(sorted(admins))}) has an `os` login or a `slack` id: nobody could change this file again"
+        yield Disagreement(file="people.yaml", path=path, text=text)
+
+
+def _unknown_workflows(app: AppSpec, gates: GatesSpec) -> Iterator[Disagreement]:
+    known = [workflow.name for workflow in app.workflows]
+    for index, gate in enumerate(gates.gates):
+        workflow = gate.where.get("workflow")
+        if workflow is not None and workflow not in (*known, UNASSIGNED):
+            text = f'workflow "{workflow}" is not declared in app.yaml{suggestion(workflow, known)}'
+            yield Disagreement(file="gates.yaml", path=("gates", index, "where", "workflow"), text=text)

@@ -1,0 +1,73 @@
+"""Quantiles: linear-interpolated estimates with exact intervals from order statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binom
+
+from workbench.stats.estimate import Estimate, at_least, check_level
+
+METHOD = "order statistics"
+
+
+class Ranks(NamedTuple):
+    """Which of the sorted observations bound a quantile, counted from 1; None where no observation does."""
+
+    low: int | None
+    high: int | None
+
+
+def quantile_ranks(n: int, q: float, *, level: float = 0.95) -> Ranks:
+    """The order statistics whose interval covers the q-quantile with at least this level, half the error at each end.
+
+    An end is None when n is too small: even the largest of 40 observations is below the true p95 with probability 0.13.
+
+    Raises:
+        ValueError: when `q` is not between 0 and 1.
+
+    Source: Conover, Practical Nonparametric Statistics (1999), section 3.2; exact binomial.
+
+    >>> quantile_ranks(40, 0.5)
+    Ranks(low=14, high=27)
+    """
+    if not 0 < q < 1:
+        raise ValueError(f"q is between 0 and 1, not {q}")
+    alpha = (1 - check_level(level)) / 2
+    below = int(binom.ppf(alpha, n, q))  # smallest k with P(B <= k) >= alpha
+    low = below + 1 if binom.cdf(below, n, q) <= alpha else below
+    high = int(binom.ppf(1 - alpha, n, q)) + 1
+    return Ranks(low if low >= 1 else None, high if high <= n else None)
+
+
+def quantile(values: Sequence[float], q: float, *, level: float = 0.95) -> Estimate:
+    """The q-quantile, linear between neighbours, with its order-statistics interval.
+
+    Raises:
+        InsufficientData: without observations.
+    """
+    at_least("quantile", len(values), 1)
+    ordered = np.sort(np.asarray(values, dtype=float))
+    ranks = quantile_ranks(len(ordered), q, level=level)
+    return Estimate(
+        value=float(np.quantile(ordered, q)),
+        low=None if ranks.low is None else float(ordered[ranks.low - 1]),
+        high=None if ranks.high is None else float(ordered[ranks.high - 1]),
+        level=level,
+        method=METHOD,
+        n=len(ordered),
+    )
+
+
+def n_to_bound(q: float, *, level: float = 0.95) -> int:
+    """The smallest n at which both ends of the q-quantile's interval exist.
+
+    >>> n_to_bound(0.5), n_to_bound(0.95), n_to_bound(0.99)
+    (6, 73, 368)
+    """
+    n = 1
+    while None in quantile_ranks(n, q, level=level):
+        n += 1
+    return n

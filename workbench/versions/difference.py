@@ -1,0 +1,145 @@
+"""What changed from one bundle to another, in lines that a person can read. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workbench.spec.bundle import PartName
+from workbench.versions.canonical import canonical_json, digest
+from workbench.versions.manifest import PARTS, file_references, without_files
+from workbench.versions.model import Bundle, BundleDiff, FileChange, PartChange
+
+MAX_TEXT_BYTES = 200_000
+"""Larger files are told by size and digest."""
+_MAX_VALUE = 300
+_ABSENT = "(not set)"
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {0x7F: 0x2421}
+"""Control characters as pictures: a diff is shown in terminals."""
+
+
+def diff(old: Bundle, old_files: Mapping[str, bytes], new: Bundle, new_files: Mapping[str, bytes]) -> BundleDiff:
+    """The parts that differ, each with its settings and files.
+
+    Args:
+        old: the bundle to start from.
+        old_files: its files by path.
+        new: the bundle that it became.
+        new_files: its files by path.
+    """
+    changes = (_part_change(name, old, old_files, new, new_files) for name in PARTS)
+    about = _settings({"app": old.app, "name": old.name}, {"app": new.app, "name": new.name})
+    return BundleDiff(old=old, new=new, parts=tuple(change for change in changes if change), labels=about)
+
+
+def _part_change(
+    name: PartName, old: Bundle, old_files: Mapping[str, bytes], new: Bundle, new_files: Mapping[str, bytes]
+) -> PartChange | None:
+    before, after = old.parts.get(name), new.parts.get(name)
+    external = _settings({"external": name in old.external}, {"external": name in new.external})
+    if (before and before.digest) == (after and after.digest) and not external:
+        return None
+    kind = "added" if before is None and after else "removed" if after is None and before else "changed"
+    settings = _settings(without_files(before) if before else {}, without_files(after) if after else {})
+    return PartChange(
+        name=name, kind=kind, settings=(*settings, *external), files=tuple(_file_changes(name, old, old_files, new, new_files))
+    )
+
+
+def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line `path: old → new` for each value that differs, in the order of the paths."""
+    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
+    paths = sorted(before.keys() | after.keys())
+    return tuple(f"{path}: {_shown(before, path)} → {_shown(after, path)}" for path in paths if not _is_same(before, after, path))
+
+
+def _is_same(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> bool:
+    return path in before and path in after and canonical_json(before[path]) == canonical_json(after[path])
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of a value by path. Items of a list that have names go by them, so that an inserted one moves nothing."""
+    if isinstance(value, Mapping) and (value or not path):
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple) and value:
+        names = [item.get("name") if isinstance(item, Mapping) else None for item in value]
+        are_names = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+        for i, item in enumerate(value):
+            yield from _flat(item, f"{path}[{names[i] if are_names else i}]")
+        if are_names and len(names) > 1:
+            yield f"{path} (order)", names
+    else:
+        yield path, value
+
+
+def _shown(values: Mapping[str, Any], path: str) -> str:
+    if path not in values:
+        return _ABSENT
+    value = values[path]
+    is_plain = isinstance(value, str) and value.isprintable() and value == value.strip() and value and not _reads_as_other(value)
+    text = str(value) if is_plain else json.dumps(value, ensure_ascii=False).translate(_VISIBLE)
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}… ({len(text)} characters)"
+
+
+def _reads_as_other(text: str) -> bool:
+    """Whether the bare text would look like a number, a truth value or nothing."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return text == _ABSENT
+    return True
+
+
+def _file_changes(
+    part: PartName, old: Bundle, old_files: Mapping[str, bytes], new: Bundle, new_files: Mapping[str, bytes]
+) -> Iterator[FileChange]:
+    before = {reference.path: reference.sha256 for reference in file_references(old.parts) if reference.part == part}
+    after = {reference.path: reference.sha256 for reference in file_references(new.parts) if reference.part == part}
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) == after.get(path):
+            continue
+        kind = "changed" if path in before and path in after else "added" if path in after else "removed"
+        old_content = old_files[path] if path in before else None
+        new_content = new_files[path] if path in after else None
+        yield FileChange(path=path, kind=kind, diff=file_diff(path, old_content, new_content))
+
+
+def file_diff(path: str, old: bytes | None, new: bytes | None) -> str:
+    """A unified diff with three lines of context, or a sentence with sizes and digests for binary and large content.
+
+    Args:
+        path: as it is named in the bundle.
+        old: content before; None when the file is new.
+        new: content after; None when the file is gone.
+    """
+    old_lines, new_lines = _lines(old), _lines(new)
+    if old_lines is None or new_lines is None:
+        return f"{_measured(old)} → {_measured(new)}; shown by digest because it is binary or large"
+    names = ("/dev/null" if old is None else f"a/{path}", "/dev/null" if new is None else f"b/{path}")
+    return "\n".join(_visible(line) for line in difflib.unified_diff(old_lines, new_lines, *names, n=3, lineterm="\n"))
+
+
+def _visible(line: str) -> str:
+    is_whole = line.endswith("\n")
+    text = line.removesuffix("\n").translate(_VISIBLE)
+    return text if is_whole else f"{text}\n\\ No newline at end of file"
+
+
+def _lines(content: bytes | None) -> list[str] | None:
+    """The lines with their ends, or None for what is not shown as text."""
+    if content is None:
+        return []
+    if len(content) > MAX_TEXT_BYTES or b"\0" in content:
+        return None
+    try:
+        lines = content.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    return [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def _measured(content: bytes | None) -> str:
+    return _ABSENT if content is None else f"{len(content):,} bytes {digest(content)[:19]}…"

@@ -1,0 +1,38 @@
+"""The audit chain as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.ledger.audit import AuditEntry, ChainReport
+from workbench.views.tables import rows_text
+
+DIGEST_SHOWN = 19
+"""`sha256:` and 12 hex digits."""
+
+
+def entries_text(entries: Sequence[AuditEntry]) -> str:
+    """One line per act: number, time, who, by which edge, what, on what."""
+    rows = [
+        {
+            "seq": entry.seq,
+            "time": entry.time,
+            "actor": entry.actor,
+            "via": f"{entry.via} ({entry.assurance})",
+            "act": entry.act,
+            "app": entry.app,
+            "subject": entry.subject,
+            "digest": entry.digest[:DIGEST_SHOWN],
+        }
+        for entry in entries
+    ]
+    return rows_text(rows, empty="the audit is empty")
+
+
+def chain_text(report: ChainReport) -> str:
+    """What `audit verify` found, with the head to keep for a later check."""
+    if report.broken_at is not None:
+        return f"BROKEN at entry {report.broken_at}: {report.reason}"
+    if report.n == 0:
+        return "the audit is empty"
+    return f"whole: {report.n} entries; head {report.head}\nKeep the head: `workbench audit verify --head …` later proves that nothing was cut off since."

@@ -1,0 +1,90 @@
+"""Metric frames for people: one row per group, each number with the observations under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from workbench.views.numbers import DASH, metric_words, number, rate_cell, sized
+from workbench.views.page import Column, Page, Section, page_html, page_text
+from workbench.views.tables import WIDTH, cell
+
+_BETTER = {"higher_is_better": "higher", "lower_is_better": "lower"}
+
+
+class Described(Protocol):
+    """What a view needs to know of a metric of the catalogue."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def formula(self) -> str: ...
+
+
+def metrics_text(frame: pl.DataFrame, *, metrics: Sequence[Described], width: int = WIDTH) -> str:
+    """The frame of a metric query as an aligned table; says so when it has no rows.
+
+    Args:
+        frame: columns as `Metrics.query` gives them: dimensions, `ts` for a series, and per metric the value, `_n` and further detail.
+        metrics: the asked metrics, in order.
+        width: columns of the terminal.
+    """
+    return page_text(_page(frame, metrics), width=width)
+
+
+def metrics_html(frame: pl.DataFrame, *, metrics: Sequence[Described]) -> str:
+    """The same table as an HTML fragment."""
+    return page_html(_page(frame, metrics))
+
+
+def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
+    """One row per metric: name, unit, which way is better, meaning and formula."""
+    return [
+        {
+            "metric": metric.name,
+            "unit": metric.unit,
+            "better": _BETTER.get(metric.direction, DASH),
+            "meaning": metric.description,
+            "formula": metric.formula,
+        }
+        for metric in metrics
+    ]
+
+
+def _page(frame: pl.DataFrame, metrics: Sequence[Described]) -> Page:
+    if frame.is_empty():
+        return Page(lead=("No requests match: widen the window or the filter, or import a log first.",))
+    asked = {metric.name for metric in metrics}
+    dims = [name for name in frame.columns if not _belongs(name, asked)]
+    columns = [Column(title="time (UTC)" if name == "ts" else name) for name in dims]
+    columns += [Column(title=metric_words(metric.name), is_number=True) for metric in metrics]
+    rows = tuple(
+        (*(_dimension(row[name]) for name in dims), *(_value(row, metric) for metric in metrics)) for row in frame.iter_rows(named=True)
+    )
+    return Page(sections=(Section(title="", columns=tuple(columns), rows=rows),))
+
+
+def _belongs(column: str, asked: set[str]) -> bool:
+    return column in asked or any(column == f"{name}_{detail}" for name in asked for detail in ("n", "count", "low", "high"))
+
+
+def _dimension(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else cell(value)
+
+
+def _value(row: Mapping[str, Any], metric: Described) -> str:
+    value, n = row[metric.name], row.get(f"{metric.name}_n")
+    if metric.name == "volume":
+        return number(value, metric.unit)
+    if metric.unit == "share":
+        return rate_cell(value, row.get(f"{metric.name}_count"), n)
+    return sized(value, metric.unit, n)

@@ -1,0 +1,263 @@
+"""The composition root: the only place that reads settings, opens stores and builds services."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workbench.errors import NotPermitted, UnknownSubject, UsageError
+from workbench.ownership.model import Actor, Assurance
+
+if TYPE_CHECKING:
+    from workbench.ledger.authority import Author
+    from workbench.ledger.store import Ledger
+    from workbench.observability.imports import ImportReport, Imports
+    from workbench.observability.lake import Lake
+    from workbench.observability.logs import Logs
+    from workbench.observability.metrics import Metrics
+    from workbench.ownership.service import Ownership
+    from workbench.readiness.service import Readiness
+    from workbench.spec.app import AppSpec
+    from workbench.spec.base import Spec
+    from workbench.versions.service import Versions
+
+
+class Settings(BaseSettings):
+    """Where the stores are. Every field is also an environment variable with the prefix `WORKBENCH_`."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKBENCH_", frozen=True, use_attribute_docstrings=True)
+
+    home: Path = Path(".workbench")
+    """The workspace folder; one workspace is one environment."""
+    ledger: str = ""
+    """`postgresql://…` for a ledger on a server; by default SQLite inside the workspace."""
+    catalog: str = ""
+    """`postgres:…` (libpq words) for a lake catalogue on a server; by default SQLite inside the workspace."""
+    data: str = ""
+    """Folder or `s3://…` prefix of the lake's Parquet files; by default inside the workspace."""
+    spool: Literal["write", "durable"] = "write"
+    """`write` survives a killed process, `durable` a power cut."""
+    person: str = ""
+    """Who acts, by name; only in the demo's workspace, where there is nobody to be mistaken for."""
+
+
+DEMO_PERSON = "primary"
+"""Who acts in the demo's workspace unless somebody else is named."""
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class Workspace:
+    """The stores of one environment, and the services over them. Services are built on first use; `close` releases the stores.
+
+    Args:
+        settings: where the stores are.
+        clock: the time, for tests and replays.
+        actor: who acts when a verb is called without an actor; by default the login of this machine, as people.yaml knows it.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None) -> None:
+        self.settings = settings
+        self.home = settings.home.absolute()
+        self.clock = clock
+        self._actor = actor
+
+    @classmethod
+    def open(
+        cls, home: str | Path | None = None, *, create: bool = True, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None
+    ) -> Workspace:
+        """The workspace in `home`, else in `$WORKBENCH_HOME`, else in `./.workbench`; made when it does not exist yet.
+
+        Raises:
+            UnknownSubject: there is no workspace and `create` is false.
+            UsageError: the place is taken by something that is not a folder, or cannot be written.
+        """
+        settings = Settings() if home is None else Settings(home=Path(home))
+        place = settings.home.absolute()
+        if not place.exists() and not create:
+            raise UnknownSubject(
+                f"workspace {place}",
+                seen="there is none",
+                next_step="run `workbench demo` or `workbench import` to make one, or set WORKBENCH_HOME to an existing one",
+            )
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"workspace {place}",
+                seen=error.strerror or str(error),
+                needed="a folder that this user can write",
+                next_step="set WORKBENCH_HOME to another place",
+            ) from error
+        return cls(settings, clock=clock, actor=actor)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Everything that must not race: decisions, registrations, the audit."""
+        from workbench.ledger.store import Ledger
+
+        return Ledger.open(self.settings.ledger or f"sqlite:///{self.home / 'ledger.sqlite'}", clock=self.clock)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The log tables."""
+        from workbench.observability.lake import Lake
+
+        folder = self.home / "lake"
+        return Lake.open(
+            catalog=self.settings.catalog or f"sqlite:{folder / 'catalog.sqlite'}",
+            data=self.settings.data or str(folder / "data"),
+            lock=folder / "write.lock",
+        )
+
+    @cached_property
+    def versions(self) -> Versions:
+        """Which exact thing is this?"""
+        from workbench.versions.service import Versions
+
+        return Versions(self.ledger, authority=self.ownership, author=self.actor, clock=self.clock)
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Who answers?"""
+        from workbench.ownership.service import Ownership
+
+        return Ownership(self._declaration, apps=self._apps, clock=self.clock, is_demo=self.is_demo)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """What happened, written."""
+        from workbench.observability.logs import Logs
+
+        return Logs(self.lake, spool_folder=self.home / "spool", clock=self.clock, mode=self.settings.spool)
+
+    @cached_property
+    def imports(self) -> Imports:
+        """What happened elsewhere, brought in."""
+        from workbench.observability.imports import Imports
+        from workbench.observability.redaction import Redactor
+
+        return Imports(
+            self.logs,
+            self.versions,
+            redactor=Redactor(self._secret("redaction_key")),
+            unit_key=self.unit_key,
+            authority=self.ownership,
+            author=self.actor,
+            clock=self.clock,
+            record_import=self._record_import,
+        )
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What happened, in numbers."""
+        from workbench.observability.metrics import Metrics
+
+        return Metrics(self.lake, app_spec=self.app_spec, clock=self.clock)
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        """May it go?"""
+        from workbench.readiness.service import Readiness
+
+        return Readiness(
+            self.ledger, self.versions, self.ownership, self.metrics, authority=self.ownership, author=self.actor, clock=self.clock
+        )
+
+    @property
+    def actor(self) -> Author:
+        """Who acts here by default."""
+        return self._actor or _LocalActor(self)
+
+    @property
+    def unit_key(self) -> bytes:
+        """The key of `unit_hash`; it never changes in a workspace, so that a unit keeps its hash."""
+        return self._secret("unit_key")
+
+    @cached_property
+    def is_demo(self) -> bool:
+        """Whether this workspace belongs to the demo, which may be thrown away."""
+        return (self.home / "demo").exists()
+
+    def app_spec(self, app: str) -> AppSpec | None:
+        """The declared app, or None."""
+        from workbench.spec.app import AppSpec
+
+        spec = self.versions.declaration(app, "app")
+        return spec if isinstance(spec, AppSpec) else None
+
+    def close(self) -> None:
+        """Release every store that was opened; what was recorded is flushed first."""
+        opened = self.__dict__
+        for name in ("logs", "lake", "ledger"):
+            store = opened.pop(name, None)
+            if store is not None:
+                store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _declaration(self, app: str, kind: str) -> Spec | None:
+        return self.versions.declaration(app, kind)
+
+    def _apps(self) -> tuple[str, ...]:
+        return self.versions.apps()
+
+    def _secret(self, name: str) -> bytes:
+        from workbench.ledger.settings import get_or_create
+
+        return bytes.fromhex(get_or_create(self.ledger, name, lambda: secrets.token_hex(32)))
+
+    def _record_import(self, author: Author, report: ImportReport) -> None:
+        with self.ledger.write() as transaction:
+            transaction.audit(author, "log.import", app=None, subject=report.subject, detail=report.summary())
+
+
+class _LocalActor:
+    """The login of this machine, looked up in people.yaml when it is first asked for: that needs the services it is handed to."""
+
+    via = "cli"
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @cached_property
+    def _found(self) -> Actor:
+        workspace = self._workspace
+        if workspace.is_demo:
+            return Actor(person=workspace.settings.person or DEMO_PERSON, via=self.via, assurance=Assurance.CONSOLE)
+        if workspace.settings.person:
+            raise NotPermitted(
+                f"--as {workspace.settings.person}",
+                seen=f"{workspace.home} is not a demo workspace",
+                needed="your own login",
+                next_step="leave --as (or WORKBENCH_PERSON) out",
+            )
+        return workspace.ownership.actor_of_os_login(getpass.getuser(), via=self.via)
+
+    @property
+    def person(self) -> str:
+        return self._found.person
+
+    @property
+    def assurance(self) -> str:
+        return self._found.assurance
+
+
+def default_home() -> Path:
+    """Where `Workspace.open()` would look, absolute."""
+    return Settings().home.absolute()
