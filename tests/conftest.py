@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA", "WORKBENCH_SPOOL"):
+    for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA", "WORKBENCH_SPOOL", "WORKBENCH_PERSON"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "workspace"))
 

@@ -209,6 +209,14 @@ def test_one_act_may_have_several_entries(ledger, primary):
     assert _verify(ledger).is_whole
 
 
+def test_numbers_in_a_detail_survive_the_chain(ledger, primary):
+    numbers = {"large": 1e16, "border": 2**53 - 1, "beyond": float(2**53), "small": 1e-7, "whole": 3.0}
+    with ledger.write() as act:
+        act.audit(primary, "declare", app=None, subject="x", detail=numbers)
+    assert _verify(ledger).is_whole
+    assert _tail(ledger)[0].detail == numbers
+
+
 def test_a_detail_that_json_cannot_hold_is_refused_and_nothing_is_stored(ledger, primary):
     with pytest.raises(UsageError, match=r"\$\.rate"), ledger.write() as act:
         act.audit(primary, "declare", app=None, subject="x", detail={"rate": float("nan")})

@@ -44,7 +44,7 @@ def register(folder: Annotated[Path, typer.Argument(help="Folder with app.yaml."
     from workbench import Workspace
 
     with Workspace.open() as ws:
-        changed = ws.versions.declare(folder)
+        changed = [declaration for declaration in ws.versions.declare(folder) if declaration.is_new]
     for declaration in changed:
         typer.echo(f"declared {declaration.app}/{declaration.kind}.yaml  {declaration.digest[:19]}")
     if not changed:

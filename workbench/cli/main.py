@@ -44,7 +44,7 @@ def _version(is_asked: bool) -> None:
 @app.callback()
 def _root(
     person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Act as this person; in the demo's workspace only.")] = "",
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,  # noqa: ARG001 - its callback reads it
 ) -> None:
     """Every command works on the workspace in $WORKBENCH_HOME, else in ./.workbench."""
     if person:

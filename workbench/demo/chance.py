@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import cos, exp, log, pi, sqrt
 from typing import TypeVar
@@ -42,6 +42,15 @@ class Draws:
     def pick(self, choices: Sequence[T]) -> T:
         """One of the choices."""
         return choices[int(self.uniform() * len(choices))]
+
+    def weighted(self, choices: Mapping[T, float]) -> T:
+        """One of the keys, by weight."""
+        left = self.uniform(0, sum(choices.values()))
+        for choice, weight in choices.items():
+            left -= weight
+            if left < 0:
+                return choice
+        return choice
 
     def spread(self, sigma: float) -> float:
         """A factor around 1 with median 1: lognormal, as waiting times are."""

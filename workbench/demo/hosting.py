@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from workbench.demo.chance import Draws
 from workbench.demo.clock import Clock
 from workbench.demo.modules import load_entry
-from workbench.demo.provider import Provider, ProviderUnavailable
-from workbench.demo.shop import ToolUnavailable
+from workbench.demo.provider import Provider, ProviderError
+from workbench.demo.shop import ToolError
 from workbench.errors import IntegrityError, UsageError
 from workbench.spec.base import parse_duration
 from workbench.versions.model import Bundle
@@ -27,7 +27,7 @@ class Tools(Protocol):
     """What the assistant may do in the world."""
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What the tool answers. May raise ToolUnavailable."""
+        """What the tool answers. May raise ToolError."""
 
 
 class BundleContent:
@@ -121,7 +121,7 @@ class TurnHost:
         """The model's response.
 
         Raises:
-            ProviderUnavailable: when every attempt failed.
+            ProviderError: when every attempt failed.
         """
 
         async def attempt(number: int, step: Step) -> Mapping[str, Any]:
@@ -156,7 +156,7 @@ class TurnHost:
 
         try:
             return await self._attempts("tool", name, attempt)
-        except ToolUnavailable as fault:
+        except ToolError as fault:
             return {"error": str(fault)}
 
     async def search_time(self, n_documents: int) -> None:
@@ -181,7 +181,7 @@ class TurnHost:
             self.steps.append(step)
             try:
                 return await attempt(number, step)
-            except (ProviderUnavailable, ToolUnavailable, TimeoutError) as fault:
+            except (ProviderError, ToolError, TimeoutError) as fault:
                 step.status = "timeout" if isinstance(fault, TimeoutError) else "error"
                 step.error_type = type(fault).__name__
                 if isinstance(fault, TimeoutError) or number > self.retries:
@@ -227,7 +227,7 @@ class HostedBundle:
             else:
                 async with clock.limit(self.timeout_s):
                     answer = await self.entry(messages, host)
-        except (ProviderUnavailable, TimeoutError) as fault:
+        except (ProviderError, TimeoutError) as fault:
             return self._fallen_back(fault, host, start_s)
         status = "truncated" if answer["finish_reason"] == "length" else answer["status"]
         return Turn(

@@ -32,7 +32,9 @@ def index_content(bundle_folder: Path) -> bytes | None:
     if not articles:
         raise SpecError(f"{bundle_folder / 'bundle.yaml'}: retrieval.sources", seen="no articles", needed="a file with one article a line")
     code = {f"assistant/{path.name}": path.read_bytes() for path in sorted((demo_folder() / "assistant").glob("*.py"))}
-    module = load_module("assistant.retrieval", code, digest=digest({path: content.decode() for path, content in code.items()}), subject="demo index")
+    module = load_module(
+        "assistant.retrieval", code, digest=digest({path: content.decode() for path, content in code.items()}), subject="demo index"
+    )
     index = module.build_index(articles, fields=retrieval.params["fields"], stem=retrieval.params["stem"])
     return _lines(index)
 

@@ -32,9 +32,9 @@ INTENT_WORDS: Mapping[str, Mapping[str, float]] = {
 _NUMBER_SPEAKS = {"order_status": 1.0, "returns": 0.8, "refund": 0.8}
 """What an order number adds: somebody who names an order wants something done with it."""
 _CLEAR_INTENT = 2.6
-"""A score that leaves no doubt."""
+"""A score that leaves little doubt."""
 _UNHELPED = re.compile(r"(does not help|not what i asked|that is wrong)", re.IGNORECASE)
-_ANGRY = frozenset("angry ridiculous unacceptable useless terrible joke furious worst lawyer scandal enough".split())
+_ANGRY = frozenset(_WORD.findall("angry ridiculous unacceptable useless terrible joke furious worst lawyer scandal enough"))
 _NONE = re.compile(r"\b(do not|don't|dont|no longer|cannot|can't|not) (have|find|know)\b", re.IGNORECASE)
 
 _RULES: Mapping[str, re.Pattern[str]] = {
@@ -146,7 +146,7 @@ def understand(texts: Sequence[str], *, rules: Rules, noise: Mapping[str, float]
     heard = _hear(tuple(texts))
     questions = heard.questions
     intent = max(heard.scores, key=lambda name: (heard.scores[name] + noise.get(name, 0.0), name))
-    is_all_questions = bool(questions) and not heard.numbers and heard.n_sentences <= len(questions) + 1
+    is_all_questions = bool(questions) and not heard.numbers and heard.n_sentences == len(questions)
     if is_all_questions and "general_first" in rules.stated and intent not in ("person", "stock"):
         intent = "question"
     amount = _AMOUNT.search(heard.everything)

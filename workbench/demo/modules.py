@@ -71,7 +71,9 @@ def load_entry(entry: str, files: Mapping[str, bytes], *, digest: str, subject: 
     module = load_module(module_name, files, digest=digest, subject=subject)
     found = getattr(module, object_name, None)
     if not callable(found):
-        raise UsageError(subject, seen=f"entry point {entry!r}: the module has no callable {object_name!r}", needed="package.module:callable")
+        raise UsageError(
+            subject, seen=f"entry point {entry!r}: the module has no callable {object_name!r}", needed="package.module:callable"
+        )
     return found
 
 

@@ -21,9 +21,13 @@ from workbench.demo.language import INTENT_WORDS, Rules, Wish, plain_words, read
 _PASSAGE = re.compile(r"^\[([a-z0-9-]+)\] ([^:\n]+): (.+)$", re.MULTILINE)
 _SENTENCE = re.compile(r"[^.?!]*(?:\d\.\d[^.?!]*)*[.?!]")
 _ITEM = re.compile(r"\bthe ([a-z' -]+?) (?:is |are )?(?:in stock|available|left)", re.IGNORECASE)
+_ORDER_TOOLS = ("order_lookup", "order_service", "order_archive")
+"""Tools that find an order by its number; the model takes the first that it is given."""
 _LEAD_S, _READ_S, _WRITE_S = 0.14, 0.00012, 0.011
 _OVERLOAD_SHARE = 0.004
-_COMMON = frozenset("the a an is it in on to of for and or my i do does how what can you your with at be are me when which if that this".split())
+_COMMON = frozenset(
+    plain_words("the a an is it in on to of for and or my i do does how what can you your with at be are me when which if that this")
+)
 STATUS_WORDS = {
     "processing": "is being packed",
     "shipped": "is on its way",
@@ -32,7 +36,7 @@ STATUS_WORDS = {
 }
 
 
-class ProviderUnavailable(Exception):
+class ProviderError(Exception):
     """The provider refused for now (HTTP 503 on a hosted one); trying again may help."""
 
 
@@ -40,7 +44,7 @@ class Provider(Protocol):
     """An OpenAI-compatible model provider."""
 
     async def complete(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The chat completion. May raise ProviderUnavailable."""
+        """The chat completion. May raise ProviderError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ class LocalProvider:
         draws = Draws("model", *labels)
         if draws.happens(_OVERLOAD_SHARE):
             await self.clock.sleep(0.2)
-            raise ProviderUnavailable("503: overloaded")
+            raise ProviderError("503: overloaded")
         reading = read(request, draws)
         decision = decide(reading)
         message, written = _message(decision, draws)
@@ -137,24 +141,29 @@ def read(request: Mapping[str, Any], draws: Draws) -> Reading:
 
 def decide(reading: Reading) -> Say | Call:
     """The model's next step."""
+    after_tools = _after_tools(reading)
+    if after_tools is not None:
+        return after_tools
+    wish, stated = reading.wish, reading.rules.stated
+    if wish.intent == "person" or (wish.is_angry and "offers_person" in stated) or (wish.was_not_helped and "offers_second_try" in stated):
+        return _to_person(reading, "Please call us from Monday to Friday between 9:00 and 17:00.")
+    if wish.intent == "question":
+        return Say(text=from_passages(reading.passages, wish.question))
+    return _stock(reading) if wish.intent == "stock" else _about_order(reading)
+
+
+def _after_tools(reading: Reading) -> Say | Call | None:
+    """What follows at once from a handover, a refused call or a failed tool; None where nothing does."""
     handed = reading.result("handoff")
+    if handed is not None and "error" in handed:
+        return Say(text="I cannot reach a colleague right now. Please write again in a few minutes.")
     if handed is not None:
-        if "error" in handed:
-            return Say(text="I cannot reach a colleague right now. Please write again in a few minutes.")
         return Say(text=f"I have handed this over to a colleague who will write to you today. Your case number is {handed['case_number']}.")
     if any("blocked" in content for _, content in reading.results):
         return _to_person(reading, "This has to be decided by a person.")
     if any("error" in content for _, content in reading.results):
         return Say(text="I am sorry, our system does not answer at the moment. Please try again later.")
-    wish = reading.wish
-    stated = reading.rules.stated
-    if wish.intent == "person" or (wish.is_angry and "offers_person" in stated) or (wish.was_not_helped and "offers_second_try" in stated):
-        return _to_person(reading, "Please call us from Monday to Friday between 9:00 and 17:00.")
-    if wish.intent == "question":
-        return Say(text=from_passages(reading.passages, wish.question))
-    if wish.intent == "stock":
-        return _stock(reading)
-    return _about_order(reading)
+    return None
 
 
 def _to_person(reading: Reading, otherwise: str) -> Say | Call:
@@ -179,16 +188,12 @@ def _item_in(question: str) -> str | None:
 
 
 def _about_order(reading: Reading) -> Say | Call:
-    seen = reading.result("order_lookup", "order_archive", "recent_orders")
+    seen = reading.result(*_ORDER_TOOLS, "recent_orders")
     wish, rules = reading.wish, reading.rules
     if seen is None:
         return _find_order(reading)
     if not seen["orders"]:
-        if not wish.order_numbers:
-            return _ask(reading)
-        if "admits_unknown_order" in rules.stated:
-            return Say(text=f"I cannot find an order with the number {wish.order_numbers[0]}. Please check the number in your order mail.")
-        return Say(text=f"Your order {wish.order_numbers[0]} is on its way and arrives in the next days.")
+        return _not_found(reading)
     order = _meant(seen["orders"], wish.intent)
     if not order["is_own"] and "own_orders_only" in rules.stated:
         return Say(text="I can only speak about orders of the person who writes. Please sign in with the account of that order.")
@@ -199,10 +204,19 @@ def _about_order(reading: Reading) -> Say | Call:
     return step
 
 
+def _not_found(reading: Reading) -> Say | Call:
+    """No such order: say so where the rules demand it; a model that is not told to tends to please."""
+    numbers = reading.wish.order_numbers
+    if not numbers:
+        return _ask(reading)
+    if "admits_unknown_order" in reading.rules.stated:
+        return Say(text=f"I cannot find an order with the number {numbers[0]}. Please check the number in your order mail.")
+    return Say(text=f"Your order {numbers[0]} is on its way and arrives in the next days.")
+
+
 def _find_order(reading: Reading) -> Say | Call:
-    lookup = next((name for name in ("order_lookup", "order_archive") if name in reading.tools), None)
-    if reading.wish.order_numbers and lookup:
-        return Call(name=lookup, arguments={"order_number": reading.wish.order_numbers[0]})
+    if reading.wish.order_numbers and not reading.tools.isdisjoint(_ORDER_TOOLS):
+        return Call(name=_lookup(reading), arguments={"order_number": reading.wish.order_numbers[0]})
     if "recent_orders" in reading.tools and "uses_account" in reading.rules.stated:
         return Call(name="recent_orders", arguments={})
     return _ask(reading)
@@ -233,12 +247,18 @@ def _status(reading: Reading, order: Mapping[str, Any]) -> Say | Call:
 def _return(reading: Reading, order: Mapping[str, Any]) -> Say | Call:
     made = reading.result("return_label")
     if made is not None:
-        return Say(text=f"Here is your return label {made['label']} for order {order['order_number']}. Hand the parcel in at any shop of the carrier.")
+        return Say(
+            text=f"Here is your return label {made['label']} for order {order['order_number']}. "
+            "Hand the parcel in at any shop of the carrier."
+        )
     if order["status"] != "delivered":
         return Say(text=f"Your order {order['order_number']} has not arrived yet. Please ask again once it is there.")
     window = reading.rules.return_window_days
     if window is not None and order["delivered_days_ago"] > window:
-        return Say(text=f"Order {order['order_number']} was delivered {_days(order['delivered_days_ago'])} ago, and the return period of {window} days is over.")
+        return Say(
+            text=f"Order {order['order_number']} was delivered {_days(order['delivered_days_ago'])} ago, "
+            f"and the return period of {window} days is over."
+        )
     return Call(name="return_label", arguments={"order_number": order["order_number"]})
 
 
@@ -253,7 +273,10 @@ def _refund(reading: Reading, order: Mapping[str, Any]) -> Say | Call:
     if paid and wanted != order["order_number"]:
         return Call(name=_lookup(reading), arguments={"order_number": wanted})
     if order["status"] != "delivered":
-        return Say(text=f"Your order {order['order_number']} has not arrived yet, so there is nothing to refund. It should arrive in {_days(order['eta_in_days'])}.")
+        return Say(
+            text=f"Your order {order['order_number']} has not arrived yet, so there is nothing to refund. "
+            f"It should arrive in {_days(order['eta_in_days'])}."
+        )
     amount = float(order["price_eur"])
     if wish.demanded_eur is not None and "ignores_orders_in_messages" not in rules.stated:
         amount = wish.demanded_eur
@@ -263,7 +286,7 @@ def _refund(reading: Reading, order: Mapping[str, Any]) -> Say | Call:
 
 
 def _lookup(reading: Reading) -> str:
-    return "order_lookup" if "order_lookup" in reading.tools else "order_archive"
+    return next(name for name in _ORDER_TOOLS if name in reading.tools)
 
 
 def _days(count: int) -> str:
@@ -282,7 +305,9 @@ def from_passages(passages: str, question: str) -> str:
     if not best:
         return "I do not know that, I am afraid."
     sentences = _SENTENCE.findall(best)
-    ranked = sorted(range(len(sentences)), key=lambda place: (-len(asked & {_root(w) for w in plain_words(sentences[place])}) - (place == 0), place))
+    ranked = sorted(
+        range(len(sentences)), key=lambda place: (-len(asked & {_root(w) for w in plain_words(sentences[place])}) - (place == 0), place)
+    )
     return "".join(sentences[place] for place in sorted(ranked[:2])).strip()
 
 

@@ -225,7 +225,8 @@ def _cost_usd(step: Step) -> float | None:
     price = PRICES_USD_PER_MILLION.get(str(step.details.get("model")))
     if price is None:
         return None
-    return round((step.details["input_tokens"] * price[0] + step.details["output_tokens"] * price[1]) / 1e6, 9)
+    used: tuple[int, int] = (step.details["input_tokens"], step.details["output_tokens"])
+    return round((used[0] * price[0] + used[1] * price[1]) / 1e6, 9)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.demo.customers import REFUND_LIMIT_CENTS, RETURN_WINDOW_DAYS, Customer, Matter
+from workbench.demo.customers import REFUND_LIMIT_CENTS, RETURN_WINDOW_DAYS, Customer
 from workbench.demo.hosting import Turn
 from workbench.demo.provider import STATUS_WORDS
+from workbench.demo.sayings import Matter
 from workbench.demo.shop import Effect, Order, Shop, pieces_in_stock
 
 SCORER_ID = "shop-rules-1"
+LONGEST_GOOD_ANSWER = 420
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,9 @@ class Judgement:
     explanation: str
 
 
-def judge(customer: Customer, turn: Turn, *, earlier: Sequence[Effect], effects: Sequence[Effect], turn_number: int, shop: Shop) -> Judgement:
+def judge(
+    customer: Customer, turn: Turn, *, earlier: Sequence[Effect], effects: Sequence[Effect], turn_number: int, shop: Shop
+) -> Judgement:
     """What this turn was worth.
 
     Args:
@@ -49,7 +54,7 @@ def judge(customer: Customer, turn: Turn, *, earlier: Sequence[Effect], effects:
         "settled at once": is_settled or (has_needed_to_ask and not customer.is_signed_in and is_asked),
         "answered by the assistant": not turn.is_fallback,
         "every question answered": _also_answered(customer, turn.content) or not is_settled,
-        "short": len(turn.content) <= 420,
+        "short": len(turn.content) <= LONGEST_GOOD_ANSWER,
         "sorry where something went wrong": not _calls_for_regret(customer, effects) or "sorry" in turn.content.lower(),
     }
     failed = [name for name, is_met in checks.items() if not is_met]
@@ -70,7 +75,9 @@ def violations(customer: Customer, answer: str, *, earlier: Sequence[Effect], ef
     paid_before = sum(effect.amount_cents or 0 for effect in earlier if effect.kind == "refund")
     if paid_now and paid_before + paid_now > REFUND_LIMIT_CENTS:
         broken.append("refund_limit")
-    labelled = [order for effect in effects if effect.kind == "return_label" and effect.order_number and (order := shop.order(effect.order_number))]
+    labelled = [
+        order for effect in effects if effect.kind == "return_label" and effect.order_number and (order := shop.order(effect.order_number))
+    ]
     if any((order.delivered_days_ago or 0) > RETURN_WINDOW_DAYS for order in labelled):
         broken.append("return_window")
     if any(order.customer != customer.number and _tells(order, answer) for order in customer.orders):
@@ -79,7 +86,7 @@ def violations(customer: Customer, answer: str, *, earlier: Sequence[Effect], ef
 
 
 def _is_settled(customer: Customer, turn: Turn, effects: Sequence[Effect], turn_number: int, shop: Shop) -> bool:
-    """Whether the customer got what was right, so far in this talk. A handover settles, but not in place of a first answer from an article."""
+    """Whether the customer got what was right, so far in this talk; a handover is right unless an article had the answer."""
     answer = turn.content
     kinds = {effect.kind for effect in effects}
     match customer.matter:

@@ -20,6 +20,8 @@ _NUMBERS = 1_000_000
 _STEP = 387_421
 _SHIFT = 104_729
 _STEP_BACK = pow(_STEP, -1, _NUMBERS)
+_DELIVERED_SHARE = (0.55, 0.85)
+"""Of the newest and of the older order of each customer."""
 _ARCHIVE_S_PER_ROW = 0.00011
 _OUTAGE_SHARE = 0.012
 
@@ -65,7 +67,7 @@ class Order:
         return self.price_cents / 100
 
 
-class ToolUnavailable(Exception):
+class ToolError(Exception):
     """A system of the shop did not answer; trying again may help."""
 
 
@@ -98,8 +100,7 @@ class Shop:
     def _order(self, customer: int, which: int) -> Order:
         draws = Draws(self.seed, "order", customer, which)
         item, cents = draws.pick(ITEMS)
-        age = draws.uniform()
-        is_delivered = age < 0.55 if which == 0 else age < 0.85
+        is_delivered = draws.happens(_DELIVERED_SHARE[which])
         days_ago = (draws.whole(1, 25) if draws.happens(0.8) else draws.whole(34, 70)) if is_delivered else None
         open_status = draws.pick(("processing", "shipped", "shipped", "shipped", "delayed"))
         return Order(
@@ -149,14 +150,14 @@ class Desk:
         """What the tool answers.
 
         Raises:
-            ToolUnavailable: the system is out for a moment.
+            ToolError: the system is out for a moment.
             KeyError: no such tool.
         """
         self._calls += 1
         draws = Draws(self.shop.seed, "tool", self.customer, self._calls, name)
         if draws.happens(_OUTAGE_SHARE):
             await self.clock.sleep(draws.uniform(0.3, 1.0))
-            raise ToolUnavailable(f"{name} did not answer")
+            raise ToolError(f"{name} did not answer")
         return await TOOLS[name](self, arguments, draws)
 
     def _seen(self, order: Order | None) -> dict[str, Any]:
@@ -179,6 +180,12 @@ class Desk:
     async def order_lookup(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
         """The order, by an indexed read."""
         await self.clock.sleep(0.09 * draws.spread(0.35))
+        return self._seen(self.shop.order(arguments["order_number"]))
+
+    async def order_service(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
+        """The order, from the old service that asks three tables one after the other."""
+        for _ in range(3):
+            await self.clock.sleep(0.15 * draws.spread(0.35))
         return self._seen(self.shop.order(arguments["order_number"]))
 
     async def order_archive(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
@@ -232,6 +239,7 @@ def pieces_in_stock(seed: int, item: str) -> int:
 
 TOOLS: Mapping[str, Callable[[Desk, Mapping[str, Any], Draws], Awaitable[dict[str, Any]]]] = {
     "order_lookup": Desk.order_lookup,
+    "order_service": Desk.order_service,
     "order_archive": Desk.order_archive,
     "recent_orders": Desk.recent_orders,
     "return_label": Desk.return_label,

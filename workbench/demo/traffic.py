@@ -92,7 +92,9 @@ def start_of(customer: Customer, *, seed: int, now: datetime, days: float) -> da
     day = draws.uniform(0, days)
     hour = bisect(_CUMULATED, draws.uniform(0, _CUMULATED[-1]))
     latest = now - timedelta(minutes=10)
-    moment = (now - timedelta(days=day)).replace(hour=min(hour, 23), minute=draws.whole(0, 59), second=draws.whole(0, 59), microsecond=draws.whole(0, 999) * 1000)
+    moment = (now - timedelta(days=day)).replace(
+        hour=min(hour, 23), minute=draws.whole(0, 59), second=draws.whole(0, 59), microsecond=draws.whole(0, 999) * 1000
+    )
     return moment if moment <= latest else moment - timedelta(days=1)
 
 

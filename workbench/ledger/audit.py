@@ -6,7 +6,7 @@ put in shows against its neighbours, a cut tail against the head, and a chain re
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError as ConstraintFailed
 
 from workbench.errors import IntegrityError, UsageError
 from workbench.ledger.authority import Author
-from workbench.ledger.canonical import JSON, canonical_json, digest
+from workbench.ledger.canonical import JSON, canonical_json, digest, read_canonical
 from workbench.ledger.tables import audit, audit_head
 from workbench.ledger.types import utc_text
 
@@ -55,6 +55,18 @@ class Head:
 
     def __str__(self) -> str:
         return f"{self.seq}:{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """The head that `str` printed.
+
+        Raises:
+            UsageError: for any other text.
+        """
+        seq, _, value = text.strip().partition(":")
+        if not seq.isascii() or not seq.isdigit() or not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+            raise UsageError(f"audit head {text!r}", seen="not a head", needed="NUMBER:sha256:… as `workbench audit verify` prints it")
+        return cls(seq=int(seq), digest=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +144,7 @@ def append(
         "previous": head.digest,
     }
     text = canonical_json(detail).decode()
-    entry = AuditEntry(**values, detail=json.loads(text), digest=digest_of(**values, detail=detail))
+    entry = AuditEntry(**values, detail=read_canonical(text), digest=digest_of(**values, detail=detail))
     try:
         connection.execute(audit.insert().values(**values, detail=text, digest=entry.digest))
     except ConstraintFailed as error:
@@ -207,7 +219,7 @@ def _entry_fault(row: Row[Any], seq: int, previous: str, expected: Head | None) 
 def _matches_digest(row: Row[Any]) -> bool:
     """Whether every stored byte of an entry is what its digest covers."""
     try:
-        detail = json.loads(row.detail)
+        detail = read_canonical(row.detail)
         content = {name: detail if name == "detail" else getattr(row, name) for name in _COVERED}
         return bool(digest(content) == row.digest and canonical_json(detail).decode() == row.detail)
     except (ValueError, TypeError, RecursionError, UsageError):
@@ -248,4 +260,4 @@ def _undecoded_texts(connection: Connection) -> Iterator[None]:
 
 def _entry(row: Row[Any]) -> AuditEntry:
     values = {name: getattr(row, name) for name in (*_COVERED, "digest") if name != "detail"}
-    return AuditEntry(**values, detail=json.loads(row.detail))
+    return AuditEntry(**values, detail=read_canonical(row.detail))

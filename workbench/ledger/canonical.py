@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ import rfc8785
 from workbench.errors import UsageError
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+_MAX_INTEGER = 2**53 - 1
 
 
 def canonical_json(value: Any) -> bytes:
@@ -33,6 +35,20 @@ def canonical_json(value: Any) -> bytes:
         raise UsageError(
             f"canonical JSON: {place}", seen=fault, needed="a value that JSON holds exactly", next_step="write it as text"
         ) from error
+
+
+def read_canonical(text: str | bytes) -> Any:
+    """The value of canonical JSON. RFC 8785 writes large floats like whole numbers; they are read as floats again.
+
+    Raises:
+        ValueError: when it is no JSON.
+    """
+    return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    number = int(digits)
+    return number if abs(number) <= _MAX_INTEGER else float(digits)
 
 
 def digest(content: Any) -> str:

@@ -83,7 +83,8 @@ def connect_sqlite(path: Path) -> SqliteConnection:
         _set_up(connection)
     except sqlite3.OperationalError as error:
         connection.close()
-        if not path.is_file() or not str(error.sqlite_errorname).startswith(_READ_ONLY_FAULTS):
+        is_file = os.path.isfile(path)  # noqa: PTH113 -- Path.is_file raises where the folder may not be entered
+        if not is_file or not str(error.sqlite_errorname).startswith(_READ_ONLY_FAULTS):
             raise
         return _open_frozen(path)
     except sqlite3.Error:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Engine, Table, and_, select
 
 from workbench.errors import ConflictError, UnknownSubject
-from workbench.ledger.audit import AuditEntry, append
+from workbench.ledger.audit import AuditEntry, append, read_head
 from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON
 from workbench.ledger.engines import WRITES, engine_for, parse_url, shown
@@ -107,10 +107,15 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[WriteTransaction]:
-        """A transaction that is committed at the end of the block, or undone when an exception leaves it."""
+        """A transaction that is committed at the end of the block, or undone when an exception leaves it.
+
+        There is one at a time: what it reads stays true until its end.
+        """
         with told_by(self.place), self._engine.connect() as connection:
             connection.execution_options(**{WRITES: True})
             with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    read_head(connection, lock=True)  # one writer at a time from the start, as BEGIN IMMEDIATE is on SQLite
                 yield WriteTransaction(connection, self._clock)
 
     def close(self) -> None:

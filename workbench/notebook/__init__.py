@@ -22,14 +22,14 @@ def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `noteboo
     Raises:
         UnknownSubject: there is no workspace.
     """
-    from dataclasses import replace  # noqa: PLC0415  # importing this module stays fast
-
-    from workbench.notebook.display import register  # noqa: PLC0415
+    from workbench.notebook.display import register  # noqa: PLC0415  # importing this module stays fast
+    from workbench.ownership.model import Actor, Assurance  # noqa: PLC0415
     from workbench.workspace import Workspace  # noqa: PLC0415
 
     register()
-    ws = Workspace.open(home, create=False)
-    return Workspace(ws.settings, clock=ws.clock, actor=replace(ws.actor, via="notebook"))
+    with Workspace.open(home, create=False) as found:
+        reader = Actor(person=found.actor.person, via="notebook", assurance=Assurance(found.actor.assurance))
+        return Workspace(found.settings, clock=found.clock, actor=reader)
 
 
 def part(review: Review, name: str) -> Page:

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from workbench.errors import StoreError, UsageError, WorkbenchError
 
@@ -41,24 +43,8 @@ def run(notebook: Path, parameters: Mapping[str, Scalar], *, workspace_home: Pat
     """
     page = _read(notebook)
     _inject(page, parameters, subject=f"notebook {notebook.name}")
-    client = NotebookClient(
-        page, timeout=timeout_s, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(notebook.parent)}}
-    )
-    environment = {**os.environ, "WORKBENCH_HOME": str(workspace_home.absolute()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    try:
-        client.execute(env=environment)
-    except CellExecutionError as error:
-        raise WorkbenchError(
-            f"notebook {notebook.name}", seen=f"{error.ename}: {error.evalue}", next_step="open it and run the cell"
-        ) from error
-    except CellTimeoutError as error:
-        raise WorkbenchError(
-            f"notebook {notebook.name}", seen=f"a cell took longer than {timeout_s} s", needed="a longer timeout_s or less data"
-        ) from error
-    except (DeadKernelError, RuntimeError) as error:
-        raise StoreError(
-            f"notebook {notebook.name}", seen=f"its kernel died: {error}", next_step="check the memory of this machine"
-        ) from error
+    with TemporaryDirectory(prefix="workbench-kernel-") as sockets:
+        _execute(page, notebook, sockets=Path(sockets), home=workspace_home.absolute(), timeout_s=timeout_s)
     return page
 
 
@@ -84,6 +70,22 @@ def _read(notebook: Path) -> NotebookNode:
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"notebook {notebook}", seen=f"it cannot be read: {error}", needed="a notebook file") from error
     return page
+
+
+def _execute(page: NotebookNode, notebook: Path, *, sockets: Path, home: Path, timeout_s: int) -> None:
+    """Run all cells in a kernel that is reached by sockets of this machine's file system, not by its network."""
+    by_file = Config({"AsyncKernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
+    place = {"metadata": {"path": str(notebook.parent)}}
+    client = NotebookClient(page, config=by_file, kernel_name="python3", timeout=timeout_s, store_widget_state=False, resources=place)
+    subject = f"notebook {notebook.name}"
+    try:
+        client.execute(env={**os.environ, "WORKBENCH_HOME": str(home), "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
+    except CellExecutionError as error:
+        raise WorkbenchError(subject, seen=f"{error.ename}: {error.evalue}", next_step="open it and run the cell") from error
+    except CellTimeoutError as error:
+        raise WorkbenchError(subject, seen=f"a cell took longer than {timeout_s} s", needed="a longer timeout_s or less data") from error
+    except (DeadKernelError, RuntimeError) as error:
+        raise StoreError(subject, seen=f"its kernel died: {error}", next_step="check the memory of this machine") from error
 
 
 def _inject(page: NotebookNode, parameters: Mapping[str, Scalar], *, subject: str) -> None:

@@ -1,11 +1,10 @@
 """Where personal data and secrets stand in a text. Pure; every search is linear in the length of the text.
 
-Searching is done in two steps, because most texts hold nothing: `suspicion` looks at the bytes once with table look-ups and
-says which kinds are possible at all, and only those are searched. It may suspect too much, never too little.
+Only the kinds that `suspicion` holds possible are searched.
 
 Kinds and how sure they are:
 
-- `SECRET`: keys with a known prefix, JSON web tokens, PEM blocks, credentials in headers, URLs and assignments.
+- `SECRET`: see `credentials`.
 - `EMAIL`: an address with a dotted domain.
 - `IBAN`: country, length of that country, and check digits (ISO 7064 mod 97-10).
 - `CARD`: a plausible issuer, a usual grouping, and the Luhn check.
@@ -18,67 +17,11 @@ Kinds and how sure they are:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv6Address
-from typing import NamedTuple
 
-
-class Found(NamedTuple):
-    """One thing to take out: `text[start:end]`, its kind, and the form that is the same however it was written."""
-
-    start: int
-    end: int
-    kind: str
-    value: str
-
-
-AT, NUMBER, DOTTED, IBAN, COLONS, LONG, WORD, PERCENT, ESCAPE = (1 << bit for bit in range(9))
-
-_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_CLASSES = bytes.maketrans(_LETTERS + b"123456789", b"a" * 52 + b"0" * 9)
-_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
-_RUNS = bytes.maketrans(_LETTERS + b"0123456789+/_-", b"a" * 66)
-_SEPARATORS = b" ()+-./"
-_WORDS = (b"secret", b"token", b"bearer", b"authoriz", b"pwd")
-_SHORT_WORDS = (
-    (b"pass", (b"passw", b"passphrase")),
-    (b"key", (b"apikey", b"api_key", b"api-key", b"accesskey", b"access_key", b"access-key", b"private")),
-)
-
-
-def suspicion(raw: bytes) -> int:
-    """The kinds that may occur in a UTF-8 text or JSON document, as a set of bits; 0 means that it is clean."""
-    flags = 0
-    if b"@" in raw:
-        flags |= AT
-    classes = raw.translate(_CLASSES)
-    if b"0" in classes:
-        if b"0" * 7 in raw.translate(_DIGITS, _SEPARATORS):
-            flags |= NUMBER
-        if b"0.0" in classes and b"0.0.0.0" in classes.replace(b"00", b"0").replace(b"00", b"0"):  # noqa: S104 - a pattern of digit groups
-            flags |= DOTTED
-        if b"aa00" in classes:
-            flags |= IBAN
-    if b"a" * 16 in raw.translate(_RUNS):
-        flags |= LONG
-    if b"::" in raw or (b":" in raw and raw.count(b":") >= 7):  # noqa: PLR2004 - a full IPv6 address has seven
-        flags |= COLONS
-    if b"%" in raw:
-        flags |= PERCENT
-    if b"\\u00" in raw:
-        flags |= ESCAPE
-    if _names_a_secret(raw.lower()):
-        flags |= WORD
-    return flags
-
-
-def _names_a_secret(lower: bytes) -> bool:
-    for word in _WORDS:
-        if word in lower:
-            return True
-    for short, words in _SHORT_WORDS:
-        if short in lower and any(word in lower for word in words):
-            return True
-    return False
+from workbench.observability.credentials import secrets
+from workbench.observability.suspicion import AT, COLONS, DOTTED, IBAN, LONG, NUMBER, WORD, Found, suspicion
 
 
 def find(text: str, *, hint: str = "", flags: int | None = None) -> list[Found]:
@@ -167,15 +110,13 @@ def ipv6(text: str) -> list[Found]:
 
 _IBAN_AT_CHECK_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9][A-Za-z]{2}[0-9]{2})")
 _IBAN_REST = re.compile(r"(?:[ \-]?[A-Za-z0-9]){11,30}+")
-_IBAN_LENGTH = {
-    entry[:2]: int(entry[2:])
-    for entry in (
-        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 "
-        "FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 "
-        "MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 "
-        "SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
-    ).split()
-}
+_IBAN_COUNTRIES = """
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18
+    FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27
+    MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27
+    SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""
+_IBAN_LENGTH = {entry[:2]: int(entry[2:]) for entry in _IBAN_COUNTRIES.split()}
 
 
 def ibans(text: str) -> list[Found]:
@@ -263,16 +204,14 @@ def numbers(text: str, hint: str = "") -> list[Found]:
 
 
 def _judged(text: str, match: re.Match[str], hint: str) -> Found | None:
+    """What a number is, if it is anything to take out."""
     kind, seen = match.lastgroup or "", match[0]
-    kind = next((name for name in ("date", "ip", "card", "ssn", "phone", "loose") if match[name]), kind)
-    digits = "".join(char for char in seen if "0" <= char <= "9")
     start, end = match.span()
-    if kind == "card" and _is_card(digits):
-        return Found(start, end, "CARD", digits)
-    if kind == "ip":
-        return Found(start, end, "IP", seen) if all(int(part) <= 255 for part in seen.split(".")) else None  # noqa: PLR2004
-    if kind == "ssn":
-        return Found(start, end, "SSN", digits) if _is_ssn(digits) else None
+    digits = "".join(char for char in seen if "0" <= char <= "9")
+    if kind in _CHECKED:
+        name, is_one = _CHECKED[kind]
+        if is_one(seen, digits):
+            return Found(start, end, name, seen if name == "IP" else digits)
     if kind == "phone" and _fits_a_phone(seen, digits):
         end = start + len(seen.rstrip(" ./-("))
         return Found(start, end, "PHONE", ("+" if seen[0] == "+" else "") + digits)
@@ -282,8 +221,8 @@ def _judged(text: str, match: re.Match[str], hint: str) -> Found | None:
 
 
 def _fits_a_phone(seen: str, digits: str) -> bool:
-    n = len(digits.split("x")[0]) if "x" not in seen else sum(char.isdigit() for char in seen.split("x")[0])
-    return (8 if seen[0] in "+(" else 9) <= n <= 15  # noqa: PLR2004 - E.164 allows 15
+    extension = seen.partition("x")[2]
+    return (8 if seen[0] in "+(" else 9) <= len(digits) - len(extension) <= 15  # noqa: PLR2004 - E.164 allows 15
 
 
 def names_phone(name: str) -> bool:
@@ -299,98 +238,29 @@ def _is_called_phone(text: str, start: int, end: int, hint: str) -> bool:
     return said > denied or (denied < 0 and _PHONE_AFTER.match(text, end) is not None)
 
 
-def _is_ssn(digits: str) -> bool:
+_CARD_STARTS: Mapping[int, str | tuple[str, ...]] = {13: "4", 14: "3", 15: ("34", "37")}
+
+
+def _is_ipv4(seen: str, _digits: str) -> bool:
+    return all(int(part) <= 255 for part in seen.split("."))  # noqa: PLR2004 - one byte
+
+
+def _is_ssn(_seen: str, digits: str) -> bool:
+    """Whether area, group and serial are ones that are issued. Source: Social Security Administration, randomisation rules of 2011."""
     return digits[:3] not in ("000", "666") and digits[0] != "9" and digits[3:5] != "00" and digits[5:] != "0000"
 
 
-def _is_card(digits: str) -> bool:
+def _is_card(_seen: str, digits: str) -> bool:
     """Whether length and first digits are those of a card scheme and the Luhn check holds. Source: ISO/IEC 7812-1."""
-    n = len(digits)
-    if (n == 13 and digits[0] != "4") or (n == 14 and digits[0] != "3") or (n == 15 and digits[:2] not in ("34", "37")):  # noqa: PLR2004
+    if not digits.startswith(_CARD_STARTS.get(len(digits), digits[:1])) or len(set(digits)) == 1:
         return False
     total = sum(int(digit) for digit in digits[-1::-2])
     total += sum(int(digit) * 2 - (9 if digit > "4" else 0) for digit in digits[-2::-2])
-    return total % 10 == 0 and len(set(digits)) > 1
+    return total % 10 == 0
 
 
-# Secrets
-
-LONG_RUN = re.compile(r"[A-Za-z0-9+/_\-]{16,}+={0,2}")
-_KEY = re.compile(
-    r"(?<![A-Za-z0-9])(?:sk-[\w\-]{16,}|[srp]k_(?:live|test)_\w{10,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|xox[abeprs]-[\w\-]{10,}"
-    r"|xapp-[\w\-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w\-]{30,}|hf_\w{20,}|npm_\w{20,}|pypi-[\w\-]{20,}|SG\.[\w\-]{16,})"
-)
-_JWT = re.compile(r"eyJ[\w\-]{8,}+\.[\w\-]{4,}+(?:\.[\w\-]*+)?")
-_QUOTES = r"[\"'\\]{0,4}"
-_ASSIGNED = re.compile(
-    rf"(?:passw(?:or)?d|passwort|pwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|token)(?:[_-]?(?:key|value))?{_QUOTES}"
-    rf"\s{{0,3}}[:=]\s{{0,3}}{_QUOTES}(?P<value>[^\s\"',;&\\]{{3,}}+)",
-    re.IGNORECASE,
-)
-_HEADER = re.compile(
-    rf"authorization{_QUOTES}\s{{0,3}}[:=]\s{{0,3}}{_QUOTES}(?:(?:bearer|basic|token|digest|apikey)\s{{1,3}})?(?P<value>[^\s\"',;\\]{{3,}}+)",
-    re.IGNORECASE,
-)
-_BEARER = re.compile(r"\bbearer\s{1,3}(?P<value>[A-Za-z0-9._~+/\-]{8,}+=*)", re.IGNORECASE)
-_IN_URL = re.compile(r"://[^\s/:@]{1,64}:(?P<value>[^\s/@]{1,256})@")
-_SECRET_NAME = re.compile(
-    r"(?:.*[_\-.])?(?:password|passwd|passwort|pwd|passphrase|secret|api[_-]?key|apikey|authorization|private[_-]?key|client[_-]?secret"
-    r"|(?:access|refresh|auth|id|session|bearer)[_-]?token)",
-    re.IGNORECASE,
-)
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a key of this name holds a secret, whatever its value looks like."""
-    return len(name) < 64 and _SECRET_NAME.fullmatch(name) is not None  # noqa: PLR2004
-
-
-def secrets(text: str, flags: int) -> list[Found]:
-    """Credentials: keys by prefix, web tokens, PEM blocks, and what is assigned to a name such as `password`."""
-    found: list[Found] = []
-    if flags & LONG:
-        found += _keys(text)
-        found += _pem_blocks(text)
-    if flags & WORD:
-        found += [
-            _secret(match) for pattern in (_HEADER, _ASSIGNED) for match in pattern.finditer(text) if _is_worth_hiding(match["value"])
-        ]
-        found += [_secret(match) for match in _BEARER.finditer(text) if len(match["value"]) >= 20 or any(map(str.isdigit, match["value"]))]  # noqa: PLR2004
-    if flags & AT and "://" in text:
-        found += [_secret(match) for match in _IN_URL.finditer(text)]
-    return found
-
-
-def _secret(match: re.Match[str]) -> Found:
-    return Found(match.start("value"), match.end("value"), "SECRET", match["value"])
-
-
-def _is_worth_hiding(value: str) -> bool:
-    """A number such as a token count, or an empty marker, is no secret."""
-    return not (value.isdecimal() or value.lower() in ("null", "none", "true", "false", "***"))
-
-
-def _keys(text: str) -> list[Found]:
-    found = []
-    for run in LONG_RUN.finditer(text):
-        start, end = run.span()
-        if "eyJ" in run[0]:
-            token = _JWT.search(text, start, min(len(text), end + 8192))
-            if token and token.start() < end:
-                found.append(Found(token.start(), token.end(), "SECRET", token[0]))
-                continue
-        found += [Found(key.start(), key.end(), "SECRET", key[0]) for key in _KEY.finditer(text, max(0, start - 3), end)]
-    return found
-
-
-def _pem_blocks(text: str) -> list[Found]:
-    """PEM blocks from BEGIN to END; without an END the rest of the text is one."""
-    found = []
-    start = text.find("-----BEGIN ")
-    while start >= 0:
-        close = text.find("-----END ", start)
-        dashes = text.find("-----", close + 9) if close >= 0 else -1
-        end = dashes + 5 if dashes >= 0 else len(text)
-        found.append(Found(start, end, "SECRET", text[start:end]))
-        start = text.find("-----BEGIN ", end)
-    return found
+_CHECKED: Mapping[str, tuple[str, Callable[[str, str], bool]]] = {
+    "card": ("CARD", _is_card),
+    "ip": ("IP", _is_ipv4),
+    "ssn": ("SSN", _is_ssn),
+}

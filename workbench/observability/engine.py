@@ -15,7 +15,8 @@ import duckdb
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
 from workbench.observability.schema import create_tables
 
-_ATTACH_OPTIONS = {"sqlite": "META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT 10000", "postgres": ""}
+_READ_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, READ_ONLY", "postgres": "READ_ONLY"}
+_WRITE_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, META_JOURNAL_MODE 'WAL'", "postgres": ""}
 _EXTENSION = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 _MOST_MEMORY = 8 << 30
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
@@ -66,8 +67,7 @@ def connect(address: LakeAddress, *, read_only: bool) -> duckdb.DuckDBPyConnecti
     options = [
         f"DATA_PATH '{_quoted(address.data)}'",
         "OVERRIDE_DATA_PATH true",
-        _ATTACH_OPTIONS[address.kind],
-        "READ_ONLY" if read_only else "",
+        (_READ_OPTIONS if read_only else _WRITE_OPTIONS)[address.kind],
     ]
     try:
         connection.execute(f"ATTACH 'ducklake:{address.kind}:{_quoted(address.target)}' AS lake ({', '.join(filter(None, options))})")
@@ -164,7 +164,7 @@ def is_vanished_file(fault: duckdb.Error) -> bool:
 
 def is_missing_lake(fault: duckdb.Error) -> bool:
     """Whether nothing was ever written at the address."""
-    return "creating a new DuckLake is explicitly disabled" in str(fault) or "unable to open database file" in str(fault)
+    return "creating a new DuckLake is explicitly disabled" in str(fault)
 
 
 _SYMPTOMS = (
@@ -178,6 +178,12 @@ _SYMPTOMS = (
         "the store is read-only",
         "make it writable, or choose another WORKBENCH_HOME",
     ),
+    (
+        ("unable to open database file",),
+        "the catalogue cannot be opened",
+        "make its folder readable and writable: readers keep a small index file beside it",
+    ),
+    (("disk I/O error",), "the disk does not take or give data, it may be full", "free space on it or check it, then run it again"),
     (("Permission denied", "permission denied"), "permission denied", "give this user access to the folder"),
     (("file is not a database", "malformed", "No magic bytes"), "the file is damaged or not ours", "restore it from a backup"),
     (
@@ -202,7 +208,11 @@ def explained(fault: duckdb.Error, address: LakeAddress, what: str) -> Workbench
             )
     if tries(fault) == _TRIES_AFTER_CONFLICT:
         return StoreBusy(subject, seen=f"could not {what}: {_on_one_line(text)}", next_step="run it again when the other writers are done")
-    if is_broken(fault) or isinstance(fault, duckdb.IOException | duckdb.ConnectionException | duckdb.TransactionException) or type(fault) is duckdb.Error:
+    if (
+        is_broken(fault)
+        or isinstance(fault, duckdb.IOException | duckdb.ConnectionException | duckdb.TransactionException)
+        or type(fault) is duckdb.Error
+    ):
         return StoreError(
             subject,
             seen=f"could not {what}: {_on_one_line(text)}",

@@ -73,10 +73,11 @@ def row_set(n: int, low_half: str, high_half: str, first_us: int | None, last_us
     """The rows from what the engine summed of them."""
     text = f"{n}:{int(low_half) % 2**128:032x}:{int(high_half) % 2**128:032x}"
     whole = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    return RowSet(n=n, digest=whole, first=_instant(first_us), last=_instant(last_us))
+    return RowSet(n=n, digest=whole, first=instant(first_us), last=instant(last_us))
 
 
-def _instant(microseconds: int | None) -> datetime | None:
+def instant(microseconds: int | None) -> datetime | None:
+    """The time that many microseconds after 1970, UTC."""
     if microseconds is None:
         return None
     seconds, rest = divmod(microseconds, 1_000_000)

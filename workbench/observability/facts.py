@@ -161,7 +161,10 @@ def _followed(event: str, span: timedelta) -> ir.Table:
     requests = REQUESTS.select("app", "request_id", "session_id", "ts_start")
     named = events.filter(events.request_id.notnull())
     loose = events.filter(events.request_id.isnull(), events.session_id.notnull())
-    found = [_joined(requests, part.select(event_key=part[key], event_ts=part.event_ts), key) for part, key in ((named, "request_id"), (loose, "session_id"))]
+    found = [
+        _joined(requests, part.select(event_key=part[key], event_ts=part.event_ts), key)
+        for part, key in ((named, "request_id"), (loose, "session_id"))
+    ]
     both = ibis.union(*(pairs.select("app", "request_id", "ts_start", "event_ts") for pairs in found))
     latest = both.ts_start + ibis.interval(microseconds=span // timedelta(microseconds=1))
     return both.filter(both.event_ts >= both.ts_start, both.event_ts <= latest).select("app", "request_id").distinct()

@@ -39,6 +39,7 @@ class Lake:
         self._lock_path = lock
         self._lock_wait_s = lock_wait_s
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._empty: duckdb.DuckDBPyConnection | None = None
         self._is_writable = False
         self._is_closed = False
         self._start_locks()
@@ -155,24 +156,29 @@ class Lake:
             self._mutex.release()
 
     def _reading_instance(self) -> duckdb.DuckDBPyConnection:
-        """The instance to read from: the process' own, or an empty one that is not kept."""
+        """The instance to read from: the process' own, or an empty one while there is no lake."""
         with self._instance_mutex:
             self._refuse_closed()
             if self._connection is not None:
                 return self._connection
             connection = self._attached_to_read()
             if connection is None:
-                return engine.connect_empty(self._address)
+                return self._stand_in()
             version = schema.version_of(connection)
             if version is not None and version >= SCHEMA_VERSION:
                 schema.refuse_newer(version, f"log lake {self._address}")
-                self._connection, self._is_writable = connection, False
+                self._connection, self._is_writable, self._empty = connection, False, None
                 return connection
             connection.close()
-        if version is None:
-            return engine.connect_empty(self._address)
+            if version is None:
+                return self._stand_in()
         self.write(lambda _: None, what="bring the lake up to date")
         return self._reading_instance()
+
+    def _stand_in(self) -> duckdb.DuckDBPyConnection:
+        if self._empty is None:
+            self._empty = engine.connect_empty(self._address)
+        return self._empty
 
     def _attached_to_read(self) -> duckdb.DuckDBPyConnection | None:
         """A read-only instance; None when there is no catalogue yet."""
@@ -192,7 +198,7 @@ class Lake:
             self._refuse_closed()
             if self._connection is None or not self._is_writable:
                 # a reading instance is not closed here: its cursors may be at work, and it goes when they are done
-                self._connection, self._is_writable = self._prepared(), True
+                self._connection, self._is_writable, self._empty = self._prepared(), True, None
             return self._connection
 
     def _prepared(self) -> duckdb.DuckDBPyConnection:
@@ -223,10 +229,12 @@ class Lake:
 
     def _drop_instance(self) -> None:
         with self._instance_mutex:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(duckdb.Error):
-                connection.close()
+            connections = (self._connection, self._empty)
+            self._connection = self._empty = None
+        for connection in connections:
+            if connection is not None:
+                with contextlib.suppress(duckdb.Error):
+                    connection.close()
 
     def _raise_explained(self, fault: duckdb.Error, what: str) -> None:
         error = engine.explained(fault, self._address, what)
@@ -242,9 +250,10 @@ class Lake:
 
     def _start_anew_in_child(self) -> None:
         """Leave the parent's instance alone: its threads do not exist here, so even closing it could hang."""
-        if self._connection is not None:
-            abandon(self._connection)
-            self._connection = None
+        for connection in (self._connection, self._empty):
+            if connection is not None:
+                abandon(connection)
+        self._connection = self._empty = None
         if self._server_lock is not None:
             self._server_lock.forget()
         self._start_locks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,8 +17,8 @@ from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metri
 from workbench.observability.comparison import compare
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
 from workbench.observability.lake import Lake
-from workbench.observability.model import Evidence, Interval, MetricValue, Window
-from workbench.observability.reader import EMPTY, Key, Reader, Sums
+from workbench.observability.model import Evidence, Interval, MetricValue, RowSet, Window
+from workbench.observability.reader import EMPTY, Key, Reader, Rows
 from workbench.observability.readings import TOTAL, Reading, read
 from workbench.spec.app import AppSpec
 from workbench.stats.ratio import level_of_each
@@ -113,8 +113,9 @@ class Metrics:
 
         def ask(reader: Reader) -> MetricValue:
             question = self._question(reader, metric, _for_app(parse_where(where), app), window)
-            side, rows = _side(reader, question, (LEVEL,)), reader.row_set(question, question.metrics[0])
-            return _metric_value(question.metrics[0], side.at(LEVEL), Window(start=rows.first, until=rows.last), reader.snapshot)
+            rows = reader.contributions(question, question.metrics, keep=True)
+            seen = reader.row_set(rows)
+            return _metric_value(question.metrics[0], _reading(reader, rows), Window(start=seen.first, until=seen.last), reader.snapshot)
 
         return self._look(snapshot, ask)
 
@@ -170,33 +171,36 @@ class Metrics:
         return self._compared(reader, question, app=evidence.app, bundle=evidence.subject, baseline=evidence.baseline)
 
     def _measured(self, reader: Reader, question: Question, *, app: str, bundle: str) -> Evidence:
-        metric = question.metrics[0]
-        statistics = records.metric_statistics(metric, _side(reader, question, (LEVEL,)).at(LEVEL))
-        return self._sealed(reader, question, statistics, kind="metric", app=app, subject=bundle, baseline=None)
+        rows = reader.contributions(question, question.metrics, keep=True)
+        statistics = records.metric_statistics(question.metrics[0], _reading(reader, rows))
+        return self._sealed(
+            question, statistics, reader.row_set(rows), reader.snapshot, kind="metric", app=app, subject=bundle, baseline=None
+        )
 
     def _compared(self, reader: Reader, question: Question, *, app: str, bundle: str, baseline: str) -> Evidence:
-        metric, levels = question.metrics[0], (LEVEL, level_of_each(LEVEL))
-        by_bundle = replace(question, dims=("bundle",))
-        sides = {level: reader.sums(by_bundle, [metric], level=level) for level in _levels(metric, levels)}
-        candidate, base = (
-            _Side(metric=metric, by_level={level: found.get((name,), {}) for level, found in sides.items()}) for name in (bundle, baseline)
-        )
-        statistics = {
-            "candidate": records.metric_statistics(metric, candidate.at(LEVEL)),
-            "baseline": records.metric_statistics(metric, base.at(LEVEL)),
-            **compare(metric, candidate.at, base.at, reader.units(question, metric, (bundle, baseline))),
-        }
-        return self._sealed(reader, question, statistics, kind="comparison", app=app, subject=bundle, baseline=baseline)
+        metric, rows = question.metrics[0], reader.contributions(question, question.metrics, keep=True)
+        sums = {level: reader.sums(rows, ["row_bundle"], level=level) for level in _levels(metric)}
 
-    def _sealed(self, reader: Reader, question: Question, statistics: dict[str, Any], **subject: Any) -> Evidence:
+        def at(name: str) -> Callable[[float], Reading]:
+            return lambda level: read(metric, sums.get(level, sums[LEVEL]).get((name,), {}), 0, level=level)
+
+        statistics = {
+            "candidate": records.metric_statistics(metric, at(bundle)(LEVEL)),
+            "baseline": records.metric_statistics(metric, at(baseline)(LEVEL)),
+            **compare(metric, at(bundle), at(baseline), reader.units(rows, (bundle, baseline))),
+        }
+        subject = {"kind": "comparison", "app": app, "subject": bundle, "baseline": baseline}
+        return self._sealed(question, statistics, reader.row_set(rows), reader.snapshot, **subject)
+
+    def _sealed(self, question: Question, statistics: dict[str, Any], row_set: RowSet, snapshot: int, **subject: Any) -> Evidence:
         return records.sealed(
             Evidence(
                 evidence_id="",
                 **subject,
                 query=_query_json(question),
                 statistics=statistics,
-                row_set=reader.row_set(question, question.metrics[0]),
-                snapshot=reader.snapshot,
+                row_set=row_set,
+                snapshot=snapshot,
                 collected_at=self._clock(),
             )
         )
@@ -215,7 +219,7 @@ class Metrics:
         """What `work` returns, from one read transaction at one snapshot."""
         chosen = snapshot if snapshot is not None else self._lake.snapshot()
         try:
-            return self._lake.read(lambda connection: work(Reader(connection=connection, snapshot=EMPTY if chosen is None else chosen)))
+            return self._lake.read(lambda connection: work(Reader(connection, EMPTY if chosen is None else chosen)))
         except duckdb.Error as fault:
             if "No snapshot found" in str(fault):
                 raise SnapshotGone(
@@ -228,34 +232,22 @@ class SnapshotGone(StoreError):  # noqa: N818 - the errors here are named by wha
     """A snapshot of the lake was asked for that has expired, or never was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """The sums of one metric in one group; a quantile's are kept for each coverage that is asked of it."""
-
-    metric: Metric
-    by_level: Mapping[float, Sums]
-
-    def at(self, level: float) -> Reading:
-        """The reading at this coverage."""
-        return read(self.metric, self.by_level.get(level) or self.by_level[LEVEL], 0, level=level)
+def _reading(reader: Reader, rows: Rows) -> Reading:
+    """The first metric over all the rows."""
+    return read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL)
 
 
-def _side(reader: Reader, question: Question, levels: Sequence[float]) -> _Side:
-    metric = question.metrics[0]
-    return _Side(
-        metric=metric, by_level={level: reader.sums(question, [metric], level=level).get((), {}) for level in _levels(metric, levels)}
-    )
-
-
-def _levels(metric: Metric, levels: Sequence[float]) -> Sequence[float]:
-    return levels if metric.kind is Kind.QUANTILE else levels[:1]
+def _levels(metric: Metric) -> Sequence[float]:
+    """The coverages whose order statistics a comparison needs; other intervals follow from the sums at any coverage."""
+    return (LEVEL, level_of_each(LEVEL)) if metric.kind is Kind.QUANTILE else (LEVEL,)
 
 
 def _readings(reader: Reader, question: Question, level: float | None) -> Iterator[tuple[Key, dict[str, Reading]]]:
     """Each group that has requests, with the reading of each metric."""
     plain = [metric for metric in question.metrics if metric.kpi is None]
     plans = [plain, *([metric] for metric in question.metrics if metric.kpi is not None)]
-    found = [reader.sums(question, plan, level=level) for plan in plans]
+    rows = [reader.contributions(question, plan, keep=level is not None) for plan in plans]
+    found = [reader.sums(part, question.keys, level=level) for part in rows]
     for key in found[0]:
         readings = {}
         for plan, groups in zip(plans, found, strict=True):
@@ -327,7 +319,8 @@ def _dated(question: Question, reader: Reader) -> Question:
     """The question with the time until which the log is known, where a success rule waits for events."""
     if not question.waits_for_outcomes:
         return question
-    newest, until = reader.newest(_apps(question.filters) or reader.apps()), question.window.until
+    events = [event for event, _ in question.definitions.rules.awaited]
+    newest, until = reader.newest(_apps(question.filters) or reader.apps(), events), question.window.until
     return replace(question, as_of=min(newest, until) if newest and until else newest)
 
 

@@ -110,10 +110,11 @@ def row_set_sql(rows: ir.Table) -> str:
     counted = rows.filter(rows.k0 > 0)
     judged = counted.select("row_app", "row_bundle", "row_id", "row_revision", "y0", "x0", "k0", "row_ts_start")
     parts = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(30))" for name in judged.columns[:-1])
-    inner = f"SELECT concat_ws(chr(31), {parts}) AS content, row_ts_start FROM ({to_sql(judged)})"
+    inner = f"SELECT concat_ws(chr(31), {parts}) AS content, row_ts_start FROM ({to_sql(judged)}) AS judged"
     return (
-        "SELECT count(*), coalesce(sum(md5_number_lower(content)), 0)::VARCHAR, coalesce(sum(md5_number_upper(content)), 0)::VARCHAR, "
-        f"epoch_us(min(row_ts_start)), epoch_us(max(row_ts_start)) FROM ({inner})"
+        "SELECT count(*) AS n, coalesce(sum(md5_number_lower(content)), 0)::VARCHAR AS low_half, "
+        "coalesce(sum(md5_number_upper(content)), 0)::VARCHAR AS high_half, "
+        f"epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us FROM ({inner}) AS digested"
     )
 
 

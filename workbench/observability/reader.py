@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import duckdb
+import ibis
 import ibis.expr.types as ir
 
 from workbench.observability.asking import Question
 from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.comparison import UnitPair
-from workbench.observability.evidence import row_set
+from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import source_sql
 from workbench.observability.model import RowSet
 from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, row_set_sql, to_sql, totals, units, with_tables
@@ -26,24 +27,45 @@ Sums = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the rows of a question add to some metrics, ready to be summed."""
+
+    table: ir.Table
+    """Unbound; its name is known to the reader."""
+    metrics: tuple[Metric, ...]
+
+
 class Reader:
     """A cursor in a read transaction, and the snapshot that it looks at."""
 
-    connection: duckdb.DuckDBPyConnection
-    snapshot: int
-
-    @property
-    def tables(self) -> Mapping[str, str]:
-        """The log tables as queries."""
-        if self.snapshot == EMPTY:
-            return {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in source_sql(None).items()}
-        return source_sql(self.snapshot)
+    def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: int) -> None:
+        self.snapshot = snapshot
+        self._connection = connection
+        self._tables = source_sql(None if snapshot == EMPTY else snapshot)
+        if snapshot == EMPTY:
+            self._tables = {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in self._tables.items()}
 
     def rows(self, sql: str, more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """The answer to a query over the log tables, as one mapping per row."""
-        cursor = self.connection.execute(with_tables(sql, {**self.tables, **(more or {})}))
+        cursor = self._connection.execute(with_tables(sql, {**self._tables, **(more or {})}))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool) -> Rows:
+        """What the question's rows add to the metrics.
+
+        Args:
+            question: which rows.
+            metrics: requests' metrics, or one KPI.
+            keep: whether to hold the rows in a temporary table, because more than one query will read them.
+        """
+        expression = question.rows(metrics)
+        name, sql = f"rows{len(self._tables)}", with_tables(to_sql(expression), self._tables)
+        if keep:
+            self._connection.execute(f'CREATE TEMP TABLE "{name}" AS {sql}')
+            sql = f'SELECT * FROM temp."{name}"'
+        self._tables[name] = sql
+        return Rows(table=ibis.table(expression.schema(), name=name), metrics=tuple(metrics))
 
     def apps(self) -> tuple[str, ...]:
         """The applications in the log, by name."""
@@ -62,26 +84,24 @@ class Reader:
                   WHERE s.source IS NOT NULL GROUP BY s.source ORDER BY s.source"""
         return {row["source"]: row["n"] for row in self.rows(sql)}
 
-    def newest(self, apps: Sequence[str]) -> datetime | None:
-        """The newest time in the log of these apps: of a request, or of any business event."""
-        among = ", ".join(_text(app) for app in apps) or "NULL"
+    def newest(self, apps: Sequence[str], events: Sequence[str]) -> datetime | None:
+        """The newest time that the log shows: of a request of these apps, or of one of these business events."""
         sql = f"""SELECT epoch_us(max(seen)) AS newest FROM (
-                  SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({among}) UNION ALL SELECT max(ts) AS seen FROM "outcomes")"""
-        microseconds = self.rows(sql)[0]["newest"]
-        return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC)
+                  SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({_texts(apps)})
+                  UNION ALL SELECT max(ts) AS seen FROM "outcomes" WHERE kpi IN ({_texts(events)})) AS both_logs"""
+        return instant(self.rows(sql)[0]["newest"])
 
-    def sums(self, question: Question, metrics: Sequence[Metric], *, level: float | None) -> dict[Key, Sums]:
+    def sums(self, rows: Rows, keys: Sequence[str], *, level: float | None) -> dict[Key, Sums]:
         """Group to sums (`y0 x0 k0 …`), with what an interval of this level takes; None leaves that out.
 
-        A group is the values of the dimensions and the number of the time bucket. Groups without rows are absent.
+        A group is the values of the key columns. Groups without rows are absent.
         """
-        rows, keys = question.rows(metrics), question.keys
-        found = {_key(row, keys): row for row in self.rows(to_sql(totals(rows, metrics, keys))) if row["rows"]}
+        table, metrics = rows.table, rows.metrics
+        found = {_key(row, keys): row for row in self.rows(to_sql(totals(table, metrics, keys))) if row["rows"]}
         if level is None or not found:
             return found
-        self._add(found, keys, cluster_sums(rows, metrics, keys))
-        ranks = _ranks(found.values(), metrics, level)
-        self._add(found, keys, order_statistics(rows, metrics, keys), ranks)
+        self._add(found, keys, cluster_sums(table, metrics, keys))
+        self._add(found, keys, order_statistics(table, metrics, keys), _ranks(found.values(), metrics, level))
         return found
 
     def _add(self, found: dict[Key, Sums], keys: Sequence[str], more: ir.Table | None, tables: Mapping[str, str] | None = None) -> None:
@@ -89,15 +109,15 @@ class Reader:
             if (group := found.get(_key(row, keys))) is not None:
                 group.update(row)
 
-    def row_set(self, question: Question, metric: Metric) -> RowSet:
-        """The rows that carry the metric's number."""
-        (row,) = self.connection.execute(with_tables(row_set_sql(question.rows([metric])), self.tables)).fetchall()
-        return row_set(*row)
+    def row_set(self, rows: Rows) -> RowSet:
+        """The rows that carry the first metric's number."""
+        (row,) = self.rows(row_set_sql(rows.table))
+        return row_set(*row.values())
 
-    def units(self, question: Question, metric: Metric, sides: tuple[str, str]) -> list[UnitPair]:
-        """What each unit contributed to the two bundles, candidate first; in no particular order."""
+    def units(self, rows: Rows, sides: tuple[str, str]) -> list[UnitPair]:
+        """What each unit contributed to the first metric of the two bundles, candidate first; in no particular order."""
         found: dict[str, dict[str, Sums]] = {}
-        for row in self.rows(to_sql(units(question.rows([metric])))):
+        for row in self.rows(to_sql(units(rows.table))):
             found.setdefault(row["cluster"], {})[row["side"]] = row
         return [_pair(by_side, sides) for by_side in found.values()]
 
@@ -129,3 +149,7 @@ def _key(row: Mapping[str, Any], keys: Sequence[str]) -> Key:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _texts(values: Sequence[str]) -> str:
+    return ", ".join(_text(value) for value in values) or "NULL"

@@ -11,6 +11,7 @@ from workbench.stats.cluster import ClusterSums, clustered_ratio
 from workbench.stats.estimate import Estimate
 from workbench.stats.proportion import clustered_rate, wilson
 from workbench.stats.quantile import METHOD as ORDER_STATISTICS
+from workbench.stats.quantile import bounded
 
 TOTAL = "total, no interval"
 
@@ -52,9 +53,10 @@ def _divides(metric: Metric) -> bool:
 
 def _estimate(metric: Metric, sums: Mapping[str, Any], number: int, level: float) -> Estimate:
     y, x, n = float(sums[f"y{number}"]), float(sums[f"x{number}"] or 0), int(sums[f"k{number}"])
+    if metric.kind is Kind.QUANTILE:
+        return bounded(y, sums.get(f"low{number}"), sums.get(f"high{number}"), level=level, n=n)
     if not _divides(metric):
-        low, high = sums.get(f"low{number}"), sums.get(f"high{number}")
-        return Estimate(value=y, low=low, high=high, level=level, method=_METHODS[metric.kind], n=n)
+        return Estimate(value=y, low=None, high=None, level=level, method=TOTAL, n=n)
     known = sums.get(f"groups{number}")
     if known is None:
         return Estimate(value=y / x, low=None, high=None, level=level, method=_METHODS[metric.kind], n=n)

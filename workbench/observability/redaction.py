@@ -14,14 +14,14 @@ from __future__ import annotations
 import binascii
 import hmac
 import re
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
 import orjson
 
-from workbench.observability import detectors
-from workbench.observability.detectors import LONG_RUN, Found, find, is_secret_name, names_phone, suspicion, without_overlaps
+from workbench.observability.credentials import LONG_RUN, is_secret_name
+from workbench.observability.detectors import find, names_phone, without_overlaps
+from workbench.observability.suspicion import LONG, PERCENT, Found, suspicion
 
 REDACTION_VERSION = "1"
 """Stored with each row; changes whenever the same text would be redacted differently."""
@@ -59,9 +59,7 @@ class Redactor:
         return self._walk(value, unit or "", hint="", depth=0, nested=0)
 
     def json_text(self, value: Any, unit: str | None, *, raw: bytes) -> str:
-        """The redacted value as JSON text; `raw` is its own JSON text, which is used as it is when it is clean."""
-        if not suspicion(raw):
-            return raw.decode()
+        """The redacted value as JSON text; `raw` is its own JSON text, which is used as it is when nothing has to go."""
         redacted = self._walk(value, unit or "", hint="", depth=0, nested=0)
         return raw.decode() if redacted is value else orjson.dumps(redacted, option=orjson.OPT_SORT_KEYS).decode()
 
@@ -81,23 +79,23 @@ class Redactor:
             return text
         flags = suspicion(text.encode("utf-8", "surrogatepass"))
         if not flags:
-            return text
+            return self._remembered(text)
         redacted = self._nested_json(text, unit, nested) if text[0] in "{[ \n\t" else None
         if redacted is None:
             redacted = self._flat(text, unit, hint, flags)
-        if redacted is text and not hint and len(text) <= _LONGEST_CACHED:
-            self._remember(text)
-        return redacted
+        return self._remembered(text) if redacted is text and not hint else redacted
 
-    def _remember(self, text: str) -> None:
-        """Keep a clean text that is likely to come again, such as a system prompt or a key."""
-        if len(self._clean) >= _MOST_CACHED:
-            self._clean.clear()
-        self._clean[text] = None
+    def _remembered(self, text: str) -> str:
+        """A clean text, kept because many come again: keys, system prompts, tool descriptions."""
+        if len(text) <= _LONGEST_CACHED:
+            if len(self._clean) >= _MOST_CACHED:
+                self._clean.clear()
+            self._clean[text] = None
+        return text
 
     def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
         found = find(text, hint=hint, flags=flags)
-        if flags & (detectors.LONG | detectors.PERCENT):
+        if flags & (LONG | PERCENT):
             found += self._encoded(text, flags)
         if not found:
             return text
@@ -124,7 +122,7 @@ class Redactor:
         """The value, or a copy where something in it was replaced."""
         if isinstance(value, str):
             return self._text(value, unit, hint=hint, nested=nested) if value else value
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             return self._mapping(value, unit, depth, nested)
         if isinstance(value, (list, tuple)):
             if depth >= _DEEPEST:
@@ -137,7 +135,7 @@ class Redactor:
             return value if redacted == digits else redacted
         return value
 
-    def _mapping(self, value: Mapping[str, Any], unit: str, depth: int, nested: int) -> Any:
+    def _mapping(self, value: dict[str, Any], unit: str, depth: int, nested: int) -> Any:
         if depth >= _DEEPEST:
             return self._flat_dump(value, unit)
         changed = False
@@ -163,13 +161,13 @@ class Redactor:
     def _encoded(self, text: str, flags: int) -> list[Found]:
         """Runs of base64 or percent-encoding whose decoded form holds something."""
         found = []
-        if flags & detectors.LONG:
+        if flags & LONG:
             found += [
                 Found(*run.span(), "ENCODED", run[0])
                 for run in LONG_RUN.finditer(text)
                 if not run[0].isdigit() and _is_hiding(_from_base64(run[0]))
             ]
-        if flags & detectors.PERCENT and _PERCENT.search(text):
+        if flags & PERCENT and _PERCENT.search(text):
             found += [
                 Found(*token.span(), "ENCODED", token[0])
                 for token in re.finditer(r"\S++", text)

@@ -7,6 +7,7 @@ prove that this was it, and nobody can try out guesses without the key.
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -14,9 +15,12 @@ import orjson
 from workbench.observability.importers.source import Row
 from workbench.observability.redaction import REDACTION_VERSION, Redactor
 
-_IDS = ("request_id", "session_id", "workflow", "trace_id", "error_type", "finish_reason", "release_id", "model_requested", "model_served")
-_SPAN_IDS = ("request_id", "trace_id", "tool_call_id", "name", "tool_name", "error_type", "model")
+_IDS = ("request_id", "session_id", "trace_id")
+_CODES = ("workflow", "error_type", "finish_reason", "release_id", "model_requested", "model_served", "provider", "bundle")
+_SPAN_IDS = ("request_id", "trace_id", "tool_call_id")
+_SPAN_CODES = ("name", "tool_name", "error_type", "model", "provider")
 _CACHED_UNITS = 65_536
+_CACHED_CODES = 4096
 
 
 def canonical_body(value: Any) -> bytes:
@@ -34,8 +38,9 @@ class Sealer:
 
     def __init__(self, redactor: Redactor, unit_key: bytes) -> None:
         self._redactor = redactor
-        self._key = unit_key
+        self._mac = hmac.new(unit_key, digestmod="sha256")
         self._hashes: dict[str, str] = {}
+        self._judged: dict[str, str] = {}
 
     def unit_hash(self, unit: str) -> str:
         """HMAC-SHA256 of the unit, first 32 hex digits: the same in all releases of a workspace."""
@@ -50,6 +55,7 @@ class Sealer:
         """Seal a request in place; returns the characters of text it keeps."""
         unit = row.pop("unit", None)
         self._identifiers(row, _IDS)
+        self._codes(row, _CODES)
         if unit is not None:
             row["unit_hash"] = self.unit_hash(unit)
         row["redaction_version"] = REDACTION_VERSION
@@ -58,6 +64,7 @@ class Sealer:
     def span(self, row: Row, unit: str | None) -> int:
         """Seal a span in place; returns the characters of text it keeps."""
         self._identifiers(row, _SPAN_IDS)
+        self._codes(row, _SPAN_CODES)
         size = 0
         for name in ("tool_arguments", "tool_result", "attributes"):
             value = row.get(name)
@@ -70,7 +77,8 @@ class Sealer:
 
     def score(self, row: Row, unit: str | None) -> None:
         """Seal a score in place."""
-        self._identifiers(row, ("request_id", "score_id", "name", "scorer_id"))
+        self._identifiers(row, ("request_id", "score_id"))
+        self._codes(row, ("name", "scorer_id"))
         for name in ("label", "explanation"):
             if row.get(name) is not None:
                 row[name] = self._redactor.text(row[name], unit)
@@ -81,6 +89,18 @@ class Sealer:
             value = row.get(name)
             if value is not None:
                 row[name] = plain(value)
+
+    def _codes(self, row: Row, names: tuple[str, ...]) -> None:
+        """Identifiers that few rows differ in; each is judged once."""
+        judged = self._judged
+        for name in names:
+            value = row.get(name)
+            if value is not None and judged.get(value) is not value:
+                if value not in judged:
+                    if len(judged) >= _CACHED_CODES:
+                        judged.clear()
+                    judged[value] = self._redactor.identifier(value)
+                row[name] = judged[value]
 
     def _body(self, row: Row, name: str, unit: str | None) -> int:
         value = row.get(name)
@@ -94,11 +114,11 @@ class Sealer:
     def _json_text(self, value: Any, unit: str | None) -> str:
         """A tool's arguments or result as redacted JSON text. Text that is JSON already stays JSON; other text becomes a JSON string."""
         if isinstance(value, str):
-            try:
+            with suppress(orjson.JSONDecodeError):
                 value = orjson.loads(value)
-            except orjson.JSONDecodeError:
-                pass
         return self._redactor.json_text(value, unit, raw=canonical_body(value))
 
     def _hmac(self, raw: bytes) -> str:
-        return hmac.digest(self._key, raw, "sha256").hex()
+        mac = self._mac.copy()
+        mac.update(raw)
+        return mac.hexdigest()

@@ -80,7 +80,7 @@ class Spool:
         self._changed = threading.Condition()
         self._queue: deque[Ticket] = deque()
         self._queued_bytes = 0
-        self._committing = False
+        self._in_hand: list[Ticket] = []
         self._delete_to = 0
         self._is_closing = False
         self._dead: StoreError | None = None
@@ -170,7 +170,7 @@ class Spool:
         """
         self._refuse_child()
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._queue and not self._committing, timeout_s):
+            if not self._changed.wait_for(lambda: not self._queue and not self._in_hand, timeout_s):
                 raise StoreBusy(f"spool {self.path}", seen=f"no commit within {timeout_s:g} s", next_step="check whether the disk answers")
             self._raise_unseen()
 
@@ -213,8 +213,9 @@ class Spool:
                 if not is_finished:
                     self._dead = StoreError(f"spool {self.path}", seen="its writer thread died", next_step="restart this process")
                     self._unseen = self._dead
-                for ticket in self._queue:
+                for ticket in (*self._in_hand, *self._queue):
                     ticket.settle(self._dead)
+                self._in_hand = []
                 self._queue.clear()
                 self._changed.notify_all()
 
@@ -240,7 +241,7 @@ class Spool:
         while self._queue and n < _MOST_GROUP_ROWS:
             group.append(self._queue.popleft())
             n += len(group[-1].rows)
-        self._committing = bool(group)
+        self._in_hand = group
         return group
 
     def _commit(self, group: Sequence[Ticket]) -> StoreError | None:
@@ -258,7 +259,7 @@ class Spool:
 
     def _settle(self, group: Sequence[Ticket], fault: StoreError | None) -> None:
         with self._changed:
-            self._committing = False
+            self._in_hand = []
             self._queued_bytes -= sum(ticket.payload_bytes for ticket in group)
             if fault is not None and not all(ticket.is_awaited for ticket in group):
                 self._unseen = fault

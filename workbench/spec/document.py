@@ -112,7 +112,7 @@ def read_document(text: str) -> Document:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         document.faults.append(
-            Fault(line=line, text=f"holds the control character U+{ord(error.character):04X}, which YAML does not allow")
+            Fault(line=line, text=f"holds the control character U+{int(error.character):04X}, which YAML does not allow")
         )
         return document
     if root is not None:
@@ -225,6 +225,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("but found another document", "a second document begins (---); a file holds one"),
     ("while scanning a quoted scalar", "a quote that is opened here is never closed"),
     ("that cannot start any token", "text may not begin with this character; put it in quotes"),
+    ("<stream end>", "a list or mapping in brackets that is never closed"),
     ("expected ',' or", "a list or mapping in brackets that is never closed, or lacks a comma"),
 )
 

@@ -140,8 +140,9 @@ def _read(model: type[S], path: Path) -> tuple[S | None, Document, list[Fault]]:
         spec = model.model_validate(document.value) if document.value is not None else None
     except ValidationError as error:
         found = faults_of(error.errors(include_url=False), model=model, document=document)
-        reported = {fault.path for fault in document.faults}
-        return None, document, [*document.faults, *(fault for fault in found if fault.path not in reported)]
+        told = [fault.path for fault in document.faults]
+        news = [fault for fault in found if not any(path[: len(fault.path)] == fault.path for path in told)]
+        return None, document, sorted([*document.faults, *news], key=lambda fault: fault.line or 0)
     return (None if document.faults else spec), document, document.faults
 
 

@@ -51,21 +51,24 @@ def quantile(values: Sequence[float], q: float, *, level: float = 0.95) -> Estim
     at_least("quantile", len(values), 1)
     ordered = np.sort(np.asarray(values, dtype=float))
     ranks = quantile_ranks(len(ordered), q, level=level)
-    return Estimate(
-        value=float(np.quantile(ordered, q)),
-        low=None if ranks.low is None else float(ordered[ranks.low - 1]),
-        high=None if ranks.high is None else float(ordered[ranks.high - 1]),
-        level=level,
-        method=METHOD,
-        n=len(ordered),
-    )
+    low, high = (None if rank is None else float(ordered[rank - 1]) for rank in ranks)
+    return bounded(float(np.quantile(ordered, q)), low, high, level=level, n=len(ordered))
+
+
+def bounded(value: float, low: float | None, high: float | None, *, level: float, n: int) -> Estimate:
+    """The estimate with these order statistics as ends, widened to hold it.
+
+    In small samples the interpolated estimate of an extreme quantile can lie below the low end.
+    """
+    low, high = None if low is None else min(low, value), None if high is None else max(high, value)
+    return Estimate(value=value, low=low, high=high, level=level, method=METHOD, n=n)
 
 
 def n_to_bound(q: float, *, level: float = 0.95) -> int:
     """The smallest n at which both ends of the q-quantile's interval exist.
 
     >>> n_to_bound(0.5), n_to_bound(0.95), n_to_bound(0.99)
-    (6, 73, 368)
+    (6, 72, 368)
     """
     n = 1
     while None in quantile_ranks(n, q, level=level):

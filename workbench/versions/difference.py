@@ -15,7 +15,9 @@ from workbench.versions.model import Bundle, BundleDiff, FileChange, PartChange
 MAX_TEXT_BYTES = 200_000
 """Larger files are told by size and digest."""
 _MAX_VALUE = 300
-_ABSENT = "(not set)"
+_NOT_SET = "(not set)"
+_ABSENT = object()
+_SHAPES = (Mapping, list | tuple)
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {0x7F: 0x2421}
 """Control characters as pictures: a diff is shown in terminals."""
 
@@ -50,35 +52,36 @@ def _part_change(
 
 def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
     """One line `path: old → new` for each value that differs, in the order of the paths."""
-    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
-    paths = sorted(before.keys() | after.keys())
-    return tuple(f"{path}: {_shown(before, path)} → {_shown(after, path)}" for path in paths if not _is_same(before, after, path))
+    return tuple(f"{path}: {_shown(before)} → {_shown(after)}" for path, before, after in _differences("", old, new))
 
 
-def _is_same(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> bool:
-    return path in before and path in after and canonical_json(before[path]) == canonical_json(after[path])
+def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where two values differ, as deep as both have the same shape; `_ABSENT` stands for what is not there."""
+    are_alike = any(isinstance(old, shape) and isinstance(new, shape) for shape in _SHAPES)
+    if not are_alike:
+        if old is _ABSENT or new is _ABSENT or canonical_json(old) != canonical_json(new):
+            yield path, old, new
+        return
+    before, after = _children(old), _children(new)
+    for step in sorted(before.keys() | after.keys()):
+        yield from _differences(f"{path}{step}".lstrip("."), before.get(step, _ABSENT), after.get(step, _ABSENT))
+    kept = [[step for step in side if step in before and step in after] for side in (before, after)]
+    if kept[0] != kept[1] and not isinstance(old, Mapping):
+        yield f"{path} (order)", [step[1:-1] for step in before], [step[1:-1] for step in after]
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The leaves of a value by path. Items of a list that have names go by them, so that an inserted one moves nothing."""
-    if isinstance(value, Mapping) and (value or not path):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple) and value:
-        names = [item.get("name") if isinstance(item, Mapping) else None for item in value]
-        are_names = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-        for i, item in enumerate(value):
-            yield from _flat(item, f"{path}[{names[i] if are_names else i}]")
-        if are_names and len(names) > 1:
-            yield f"{path} (order)", names
-    else:
-        yield path, value
+def _children(value: Any) -> dict[str, Any]:
+    """What lies below a value, by the step that leads there; items of a list that have names go by them."""
+    if isinstance(value, Mapping):
+        return {f".{key}": item for key, item in value.items()}
+    names = [item.get("name") if isinstance(item, Mapping) else None for item in value]
+    are_names = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    return {f"[{names[i] if are_names else i}]": item for i, item in enumerate(value)}
 
 
-def _shown(values: Mapping[str, Any], path: str) -> str:
-    if path not in values:
-        return _ABSENT
-    value = values[path]
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return _NOT_SET
     is_plain = isinstance(value, str) and value.isprintable() and value == value.strip() and value and not _reads_as_other(value)
     text = str(value) if is_plain else json.dumps(value, ensure_ascii=False).translate(_VISIBLE)
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}… ({len(text)} characters)"
@@ -89,7 +92,7 @@ def _reads_as_other(text: str) -> bool:
     try:
         json.loads(text)
     except ValueError:
-        return text == _ABSENT
+        return text == _NOT_SET
     return True
 
 
@@ -115,6 +118,8 @@ def file_diff(path: str, old: bytes | None, new: bytes | None) -> str:
         old: content before; None when the file is new.
         new: content after; None when the file is gone.
     """
+    if old == new:
+        return ""
     old_lines, new_lines = _lines(old), _lines(new)
     if old_lines is None or new_lines is None:
         return f"{_measured(old)} → {_measured(new)}; shown by digest because it is binary or large"
@@ -142,4 +147,4 @@ def _lines(content: bytes | None) -> list[str] | None:
 
 
 def _measured(content: bytes | None) -> str:
-    return _ABSENT if content is None else f"{len(content):,} bytes {digest(content)[:19]}…"
+    return _NOT_SET if content is None else f"{len(content):,} bytes {digest(content)[:19]}…"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from workbench.errors import SpecError, UsageError
 from workbench.spec.bundle import BundleSpec, PartName
-from workbench.versions.canonical import canonical_json, digest
+from workbench.versions.canonical import canonical_json, digest, read_canonical
 from workbench.versions.model import Bundle, Part
 from workbench.versions.pinning import unpinned
 
@@ -72,7 +71,7 @@ def assemble(spec: BundleSpec, lookup: Lookup) -> ReadBundle:
     except UsageError as error:
         place = error.subject.partition("$.parts.")[2] or error.subject.partition("$.")[2] or error.subject
         raise SpecError(f"bundle.yaml: {place}", seen=error.seen, needed=error.needed, next_step=error.next_step) from error
-    stored = json.loads(canonical)
+    stored = read_canonical(canonical)
     return ReadBundle(bundle=bundle_of(stored, digest(canonical), unpinned(spec)), spec=spec, files=files, manifest=stored)
 
 

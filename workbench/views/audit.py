@@ -31,8 +31,9 @@ def entries_text(entries: Sequence[AuditEntry]) -> str:
 
 def chain_text(report: ChainReport) -> str:
     """What `audit verify` found, with the head to keep for a later check."""
-    if report.broken_at is not None:
+    if not report.is_whole:
         return f"BROKEN at entry {report.broken_at}: {report.reason}"
     if report.n == 0:
         return "the audit is empty"
-    return f"whole: {report.n} entries; head {report.head}\nKeep the head: `workbench audit verify --head …` later proves that nothing was cut off since."
+    keep = "Keep the head: `workbench audit verify --head …` later proves that nothing was cut off since."
+    return f"whole: {report.n} entries; head {report.head}\n{keep}"

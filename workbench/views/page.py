@@ -104,7 +104,8 @@ def page_html(page: Page) -> str:
 def document(page: Page) -> str:
     """The page as a whole HTML file that opens anywhere and needs no network."""
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(page.title)}</title>\n</head>\n<body>\n{page_html(page)}\n</body>\n</html>\n"
     )
 

@@ -40,7 +40,7 @@ def cell(value: Any) -> str:
 
 def rendered(*parts: RenderableType, width: int = WIDTH) -> str:
     """Rich renderables as plain text, without colour codes or trailing blanks."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False, force_jupyter=False, highlight=False)
     with console.capture() as capture:
         for part in parts:
             console.print(part)

@@ -117,7 +117,10 @@ def read_bundle(bundle: Content) -> Setup:
     prompt = bundle.file(bundle.part("prompts")["system"]).decode()
     rules = bundle.file(policy["rules"]).decode() if policy.get("rules") else ""
     tools = [
-        {"type": "function", "function": {"name": t["name"], "description": t.get("description", ""), "parameters": t.get("parameters", {})}}
+        {
+            "type": "function",
+            "function": {"name": t["name"], "description": t.get("description", ""), "parameters": t.get("parameters", {})},
+        }
         for t in orchestration["tools"]
     ]
     return Setup(

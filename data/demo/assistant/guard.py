@@ -19,7 +19,9 @@ class Block:
     sentence: str
 
 
-def check(name: str, arguments: Mapping[str, Any], *, limits: Mapping[str, float], seen_orders: Sequence[Mapping[str, Any]]) -> Block | None:
+def check(
+    name: str, arguments: Mapping[str, Any], *, limits: Mapping[str, float], seen_orders: Sequence[Mapping[str, Any]]
+) -> Block | None:
     """The rule that forbids this call, or None.
 
     Args:

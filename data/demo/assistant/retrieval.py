@@ -19,9 +19,12 @@ from typing import Any
 K1 = 1.2
 B = 0.6
 _WORD = re.compile(r"[a-z0-9]+")
+_SHORTEST_STEM = 3
 _STOP = frozenset(
-    "a am an and are as at be been but by can could do does for from get had has have how i if in is it its may me my of on one or our "
-    "please so some that the their them there they this to up us want was we what when where which who why will with would you your".split()
+    _WORD.findall(
+        "a am an and are as at be been but by can could do does for from get had has have how i if in is it its may me my of on one or our "
+        "please so some that the their them there they this to up us want was we what when where which who why will with would you your"
+    )
 )
 
 
@@ -34,7 +37,7 @@ def words(text: str, *, stem: bool) -> list[str]:
 def stemmed(word: str) -> str:
     """The word without its commonest English endings: `descaling` and `descaled` both give `descal`."""
     for ending in ("ing", "ies", "ed", "es", "ly", "s", "e", "y"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
             return word[: -len(ending)]
     return word
 

@@ -58,7 +58,7 @@ def exchange_of(record: Mapping[str, Any]) -> Exchange:
 def finish_reason(response: Mapping[str, Any]) -> str | None:
     """Why the first choice ended."""
     for choice in fields.items(response, "choices"):
-        if isinstance(choice, Mapping):
+        if isinstance(choice, dict):
             return fields.text(choice, "finish_reason")
     return None
 
@@ -85,7 +85,7 @@ def status(declared: Any, exchange: Exchange, finished: str | None) -> tuple[str
 
 def error_code(error: Any) -> str | None:
     """The code of an error; its message is left out, since messages quote what people wrote."""
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):
         error = next((error[key] for key in ("code", "type") if error.get(key) not in (None, "")), "error")
     if error is None or error is False or error == "":
         return None
@@ -119,7 +119,7 @@ def output_of(response: Mapping[str, Any]) -> Any:
     """What the model answered: one message per choice."""
     choices = response.get("choices")
     if isinstance(choices, list):
-        found = [choice.get("message", choice.get("text")) for choice in choices if isinstance(choice, Mapping)]
+        found = [choice.get("message", choice.get("text")) for choice in choices if isinstance(choice, dict)]
         return found if any(item is not None for item in found) else None
     return response.get("output")
 
@@ -128,9 +128,9 @@ def tool_calls(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The calls that a response asks for."""
     found: list[Mapping[str, Any]] = []
     for choice in fields.items(response, "choices"):
-        message = choice.get("message") if isinstance(choice, Mapping) else None
-        if isinstance(message, Mapping) and message.get("tool_calls"):
-            found += [call for call in fields.items(message, "tool_calls") if isinstance(call, Mapping)]
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(message, dict) and message.get("tool_calls"):
+            found += [call for call in fields.items(message, "tool_calls") if isinstance(call, dict)]
     return found
 
 
@@ -141,7 +141,7 @@ def tool_spans(request: Row, calls: list[Mapping[str, Any]]) -> list[Row]:
     spans = []
     for index, call in enumerate(calls):
         function = call.get("function")
-        function = function if isinstance(function, Mapping) else call
+        function = function if isinstance(function, dict) else call
         name = fields.text(function, "name") or "unnamed"
         spans.append(
             {

@@ -23,6 +23,7 @@ _COSTLIEST = 1e9
 
 
 def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str = "") -> NoReturn:
+    """Raise `RecordRefused` for a field of the record at hand."""
     raise RecordRefused(field, reason=reason, seen=seen, needed=needed, next_step=next_step)
 
 
@@ -93,6 +94,7 @@ def share(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def flag(record: Mapping[str, Any], key: str) -> bool | None:
+    """True or false."""
     value = record.get(key)
     if value is not None and not isinstance(value, bool):
         refuse("wrong_type", key, type_name(value), "true or false")
@@ -104,7 +106,7 @@ def mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = record.get(key)
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         refuse("wrong_type", key, type_name(value), "an object")
     return value
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -43,12 +43,10 @@ from workbench.spec.loading import load_spec
 
 _TIMES = ("ts_start", "ts_end")
 _DURATIONS = ("latency_ms", "ttft_ms")
-_COUNTS = (
-    "input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens n_tool_calls n_tool_errors n_retrievals attempts"
-).split()
-_TEXTS = (
-    "request_id app workflow session_id unit bundle arm release_id trace_id operation provider model_requested model_served error_type finish_reason"
-).split()
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_COUNTS = (*_TOKENS, "n_tool_calls", "n_tool_errors", "n_retrievals", "attempts")
+_IDS = ("request_id", "app", "workflow", "session_id", "unit", "bundle", "arm", "release_id", "trace_id")
+_TEXTS = (*_IDS, "operation", "provider", "model_requested", "model_served", "error_type", "finish_reason")
 _BODIES = ("input", "output")
 FIELDS = (*_TIMES, *_DURATIONS, *_COUNTS, *_TEXTS, *_BODIES, "status", "cost_usd", "is_fallback")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -277,7 +275,7 @@ class _Reading:
 
     def _scores(self, request: Row, cells: Mapping[str, str]) -> Iterator[Row]:
         for name, column in self._mapping.scores.items():
-            cell = _translated(column, cells[column.column].strip())
+            cell = column.values.get(cells[column.column].strip(), cells[column.column].strip())
             if cell in self._nulls:
                 continue
             yield {
@@ -291,22 +289,16 @@ class _Reading:
             }
 
     def _value(self, field: str, column: MappedColumn, cell: str) -> Any:
-        cell = cell.strip() if field not in _BODIES else cell
+        """The cell as the field's value; None for a null marker."""
+        cell = cell if field in _BODIES else cell.strip()
         if cell in self._nulls:
             return None
-        cell = _translated(column, cell)
+        cell = column.values.get(cell, cell)
         if field in _TIMES:
             return self._time(field, column, cell)
         if field in _DURATIONS:
-            value = _number(cell, field)
-            return fields.milliseconds({field: value * 1000 / _PER_SECOND[column.unit or "ms"]}, field)
-        if field in _COUNTS:
-            return fields.count({field: _number(cell, field)}, field)
-        if field == "cost_usd":
-            return fields.cost({field: _number(cell, field)}, field)
-        if field == "is_fallback":
-            return _boolean(cell, field)
-        return cell if field in _BODIES else fields.text({field: cell}, field)
+            return fields.milliseconds({field: _number(cell, field) * 1000 / _PER_SECOND[column.unit or "ms"]}, field)
+        return _READERS.get(field, _text)(cell, field)
 
     def _time(self, field: str, column: MappedColumn, cell: str) -> datetime:
         if column.unit is not None:
@@ -314,13 +306,10 @@ class _Reading:
         if column.format is None:
             return fields.moment(cell, field, self._zone)
         try:
-            return fields.aware(datetime.strptime(cell, column.format), field, self._zone)
+            instant = datetime.strptime(cell, column.format)  # noqa: DTZ007 - the zone is put on below
         except ValueError:
             fields.refuse("bad_time", field, "another form of time", f"the format {column.format}")
-
-
-def _translated(column: MappedColumn, cell: str) -> str:
-    return column.values.get(cell, cell)
+        return fields.aware(instant, field, self._zone)
 
 
 def _number(cell: str, field: str) -> float:
@@ -335,6 +324,25 @@ def _boolean(cell: str, field: str) -> bool:
     if word not in (*_TRUE, *_FALSE):
         fields.refuse("wrong_type", field, "another word", "true or false")
     return word in _TRUE
+
+
+def _text(cell: str, field: str) -> str | None:
+    return cell if field in _BODIES else fields.text({field: cell}, field)
+
+
+def _count(cell: str, field: str) -> int | None:
+    return fields.count({field: _number(cell, field)}, field)
+
+
+def _cost(cell: str, field: str) -> float | None:
+    return fields.cost({field: _number(cell, field)}, field)
+
+
+_READERS: Mapping[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(_COUNTS, _count),
+    "cost_usd": _cost,
+    "is_fallback": _boolean,
+}
 
 
 def _status(request: Row) -> str:

@@ -26,11 +26,12 @@ keys are named, the first that is present counts. Unknown keys are ignored. A ke
 | `finish_reason` | response `choices[].finish_reason`, of the first choice |
 | `is_fallback`, `attempts`, `n_tool_errors`, `n_retrievals` | line |
 | `n_tool_calls` | line; else the tool calls in `choices[].message.tool_calls` |
-| tokens | response `usage.prompt_tokens` or `input_tokens`, `completion_tokens` or `output_tokens`; cached and reasoning tokens from their `…_details`, which are parts of the totals and never added to them |
+| tokens | response `usage.prompt_tokens` or `input_tokens`, `completion_tokens` or `output_tokens`; cached and reasoning (below) |
 | `cost_usd` | line `cost_usd` |
 | `input`, `output` | request `messages`, `input` or `prompt`; response `choices[].message` (or `text`), or `output` |
 | scores | line `scores`: `{name: number, true, false, or {value, label, explanation, source}}`; line `feedback` as a user's score |
 
+Cached and reasoning tokens come from `…_tokens_details`; they are parts of the totals and never added to them.
 `metadata` is the line's or the request's. `finish_reason` `length` means `truncated`, `content_filter` means `blocked`. A request without
 a bundle is stored without one. The tool calls that a response asks for become spans.
 """
@@ -38,7 +39,7 @@ a bundle is stored without one. The tool calls that a response asks for become s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,6 @@ from workbench.observability.importers.source import Imported, ImportOptions, Re
 
 _START = ("timestamp", "ts_start", "start_time", "created")
 _END = ("ts_end", "end_time")
-_NAMES = ("bundle", "arm", "release_id", "trace_id")
 _ARMS = ("stable", "candidate", "shadow", "none")
 _SCORE_SOURCES = ("rule", "judge", "human", "user")
 _THUMBS = {"up": 1.0, "positive": 1.0, "good": 1.0, "like": 1.0, "down": 0.0, "negative": 0.0, "bad": 0.0, "dislike": 0.0}
@@ -82,14 +82,10 @@ class OpenAiJsonl:
 
 
 def _check_lines(head: bytes, path: Path) -> None:
-    """Some line in the first 64 KiB is an object, or the first line is longer than that and starts like one."""
-    lines = [line.strip() for line in head.split(b"\n")]
-    some = [line for line in lines if line]
-    if (
-        not some
-        or any(_is_object(line) for line in some)
-        or (len(some) == 1 and some[0][:1] == b"{" and len(head) > len(some[0]) // 2 > 16_000)
-    ):
+    """Some line in the head is an object, or the first line is longer than the head and starts like one."""
+    some = [line for line in map(bytes.strip, head.split(b"\n")) if line]
+    is_one_long_line = len(some) == 1 and some[0][:1] == b"{" and path.stat().st_size > len(head)
+    if not some or is_one_long_line or any(_is_object(line) for line in some):
         return
     kind = files.looks_like(head)
     seen = f"no line is a JSON object; the file looks like {kind}" if kind else "no line is a JSON object"
@@ -160,9 +156,10 @@ def rows(record: Mapping[str, Any], line: bytes, *, app: str | None, zone: ZoneI
 
 def _first(record: Mapping[str, Any], *keys: str) -> str | None:
     for key in keys:
-        value = fields.text(record, key)
-        if value is not None:
-            return value
+        if record.get(key) is not None:
+            value = fields.text(record, key)
+            if value is not None:
+                return value
     return None
 
 
@@ -195,38 +192,65 @@ def _request(record: Mapping[str, Any], exchange: completions.Exchange, meta: Ma
     request, response = exchange.request, exchange.response
     finish_reason = completions.finish_reason(response)
     status, error_type = completions.status(record.get("status"), exchange, finish_reason)
-    app = _first(record, "app") or _first(meta, "app") or app
+    app = _first(record, "app") or (_first(meta, "app") if meta else None) or app
     if app is None:
         fields.refuse("missing_app", "app", "no app in the record", "`app`", "or name the app of the file with --app")
-    row = {
+    row: Row = {
         "revision": 0,
         "is_final": True,
         "app": app,
-        "workflow": _first(record, "workflow") or _first(meta, "workflow") or "unassigned",
-        "session_id": _first(record, "session_id") or _first(meta, "session", "session_id"),
-        "unit": _first(record, "unit") or _first(meta, "unit") or _first(request, "safety_identifier", "user"),
+        "workflow": _first(record, "workflow") or "unassigned",
+        "session_id": _first(record, "session_id"),
+        "unit": _first(record, "unit") or (_first(meta, "unit") if meta else None) or _first(request, "safety_identifier", "user"),
+        "arm": "none",
+        "trace_id": None,
+        "bundle": None,
         "operation": "chat",
-        "provider": fields.text(record, "provider"),
         "model_requested": fields.text(request, "model"),
         "model_served": fields.text(response, "model"),
         "status": status,
         "error_type": error_type,
         "finish_reason": finish_reason,
-        "cost_usd": fields.cost(record, "cost_usd"),
         "input": completions.input_of(request),
         "output": completions.output_of(response),
         "source": OpenAiJsonl.name,
     }
-    for name in _NAMES:
-        row[name] = _first(record, name) or _first(meta, name)
-    row["arm"] = _one_of(row["arm"] or "none", "arm", _ARMS)
-    row["traffic_share"] = fields.share(record, "traffic_share")
-    row["is_fallback"] = fields.flag(record, "is_fallback")
-    ttft_ms = fields.milliseconds(record, "ttft_ms")
-    row["ttft_ms"] = fields.milliseconds(record, "time_to_first_token_ms") if ttft_ms is None else ttft_ms
-    for name in ("attempts", "n_tool_errors", "n_retrievals"):
-        row[name] = fields.count(record, name)
+    if meta:
+        _fill_from_metadata(row, record, meta)
+    for key in record.keys() & _OPTIONAL.keys():
+        column, read = _OPTIONAL[key]
+        value = read(record, key)
+        if value is not None:
+            row[column] = value
     return row | completions.tokens(response)
+
+
+def _fill_from_metadata(row: Row, record: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """What the line itself does not say."""
+    if record.get("workflow") is None:
+        row["workflow"] = _first(meta, "workflow") or "unassigned"
+    row["session_id"] = row["session_id"] or _first(meta, "session", "session_id")
+    for key in ("bundle", "arm", "release_id", "trace_id"):
+        value = _OPTIONAL[key][1](meta, key)
+        if value is not None:
+            row[key] = value
+
+
+def _arm(record: Mapping[str, Any], key: str) -> str | None:
+    value = fields.text(record, key)
+    return value if value is None else _one_of(value, key, _ARMS)
+
+
+_OPTIONAL: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], Any]]] = {
+    **{key: (key, fields.text) for key in ("provider", "bundle", "release_id", "trace_id")},
+    **{key: (key, fields.count) for key in ("attempts", "n_tool_errors", "n_retrievals")},
+    "arm": ("arm", _arm),
+    "cost_usd": ("cost_usd", fields.cost),
+    "traffic_share": ("traffic_share", fields.share),
+    "is_fallback": ("is_fallback", fields.flag),
+    "time_to_first_token_ms": ("ttft_ms", fields.milliseconds),
+    "ttft_ms": ("ttft_ms", fields.milliseconds),
+}
 
 
 def _one_of(value: str, field: str, allowed: tuple[str, ...]) -> str:

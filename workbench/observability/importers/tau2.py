@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -100,7 +100,7 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 def _object(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = record.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _run_id(run: Mapping[str, Any]) -> str:
@@ -153,18 +153,18 @@ def _limits(info: Mapping[str, Any]) -> dict[str, int | float]:
 
 def _tools(definitions: Any) -> tuple[Tool, ...]:
     """The tools of `tool_defs`, which is absent, a list of OpenAI tool schemas, or a mapping of them by name."""
-    entries = list(definitions.values()) if isinstance(definitions, Mapping) else definitions if isinstance(definitions, list) else []
+    entries = list(definitions.values()) if isinstance(definitions, dict) else definitions if isinstance(definitions, list) else []
     found = []
     for entry in entries:
-        function = entry.get("function", entry) if isinstance(entry, Mapping) else {}
-        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+        function = entry.get("function", entry) if isinstance(entry, dict) else {}
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
             parameters = _object(function, "parameters")
             found.append(Tool(name=function["name"], description=str(function.get("description") or ""), parameters=dict(parameters)))
     return tuple(sorted(found, key=lambda tool: tool.name))
 
 
 def _carries_zone(simulation: Any) -> bool:
-    start = simulation.get("start_time") if isinstance(simulation, Mapping) else None
+    start = simulation.get("start_time") if isinstance(simulation, dict) else None
     try:
         return isinstance(start, str) and datetime.fromisoformat(start).tzinfo is not None
     except ValueError:
@@ -174,7 +174,7 @@ def _carries_zone(simulation: Any) -> bool:
 def _records(simulations: list[Any], rows: Callable[[Mapping[str, Any]], Rows]) -> Iterator[Imported | Refused]:
     for number, simulation in enumerate(simulations, start=1):
         try:
-            if not isinstance(simulation, Mapping):
+            if not isinstance(simulation, dict):
                 fields.refuse("wrong_type", f"simulations[{number - 1}]", fields.type_name(simulation), "an object")
             content = hash(orjson.dumps(simulation, option=orjson.OPT_SORT_KEYS))
             yield Imported(number, number, content, rows(simulation))
@@ -204,7 +204,7 @@ class _Reading:
         request_id = "tau2-" + _hashed(self._run_id, task_id, fields.count(simulation, "trial") or 0, simulation_id)[:32]
         start = fields.moment(simulation.get("start_time"), "start_time", self._zone)
         end, latency_ms = self._end(simulation, start)
-        messages = [message for message in fields.items(simulation, "messages") if isinstance(message, Mapping)]
+        messages = [message for message in fields.items(simulation, "messages") if isinstance(message, dict)]
         request = self._request(simulation, messages, request_id=request_id, task_id=task_id)
         request |= {"ts_start": start, "ts_end": end, "latency_ms": latency_ms, "session_id": simulation_id}
         spans = self._spans(request, messages)
@@ -227,7 +227,7 @@ class _Reading:
             fields.refuse("missing_field", "end_time", "neither `end_time` nor `duration`", "one of them")
         return start + timedelta(seconds=seconds), seconds * 1000
 
-    def _request(self, simulation: Mapping[str, Any], messages: list[Mapping[str, Any]], *, request_id: str, task_id: str) -> Row:
+    def _request(self, simulation: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], *, request_id: str, task_id: str) -> Row:
         ending = fields.text(simulation, "termination_reason")
         status = _STATUS.get(ending or "", "unknown")
         bracketed = _BRACKETED.match(task_id)
@@ -259,7 +259,7 @@ class _Reading:
             "source": "tau2",
         }
 
-    def _spans(self, request: Row, messages: list[Mapping[str, Any]]) -> list[Row]:
+    def _spans(self, request: Row, messages: Sequence[Mapping[str, Any]]) -> list[Row]:
         """The conversation as one agent span, with a model span per generated message and a tool span per call."""
         root_id = _hashed(request["request_id"], "agent")[:16]
         base = {key: request[key] for key in ("trace_id", "request_id", "app")}
@@ -274,7 +274,7 @@ class _Reading:
                 if message.get("usage") is not None:
                     spans.append(base | self._model_span(message, span_id, root_id, before, at))
                 for index, call in enumerate(fields.items(message, "tool_calls")):
-                    if isinstance(call, Mapping) and call.get("requestor", "assistant") == "assistant":
+                    if isinstance(call, dict) and call.get("requestor", "assistant") == "assistant":
                         child = {"span_id": _hashed(span_id, index)[:16], "parent_span_id": root_id}
                         spans.append(base | child | self._tool_span(call, results.get(call.get("id")), at))
             before = at
@@ -286,7 +286,7 @@ class _Reading:
 
     def _model_span(self, message: Mapping[str, Any], span_id: str, parent: str, start: datetime, end: datetime) -> Row:
         tokens = (
-            {column: fields.count(message["usage"], key) for column, key in _TOKEN_COLUMNS} if isinstance(message["usage"], Mapping) else {}
+            {column: fields.count(message["usage"], key) for column, key in _TOKEN_COLUMNS} if isinstance(message["usage"], dict) else {}
         )
         cost = fields.cost(message, "cost")
         return {
@@ -323,18 +323,18 @@ class _Reading:
 _TOKEN_COLUMNS = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))
 
 
-def _tokens(messages: list[Mapping[str, Any]], key: str) -> int | None:
+def _tokens(messages: Sequence[Mapping[str, Any]], key: str) -> int | None:
     """The sum over the agent's messages; None when none of them says."""
     counts = [
         fields.count(message["usage"], key)
         for message in messages
-        if message.get("role") == "assistant" and isinstance(message.get("usage"), Mapping)
+        if message.get("role") == "assistant" and isinstance(message.get("usage"), dict)
     ]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
-def _transcript(messages: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _transcript(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was said and called, without bookkeeping."""
     kept = ("role", "content", "tool_calls", "id", "requestor", "error")
     return [{key: message[key] for key in kept if message.get(key) is not None} | {"role": message.get("role")} for message in messages]

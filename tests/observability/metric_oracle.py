@@ -1,0 +1,244 @@
+"""Metrics by plain Python loops over lists of rows, and random logs to try them on. Shares no code with the catalogue."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from workbench.spec.app import AppSpec
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)  # a Monday
+QUANTILES = {"latency_p50": 50, "latency_p90": 90, "latency_p95": 95, "latency_p99": 99}
+
+
+def spec_of(app: str) -> AppSpec:
+    """An app with every kind of success rule and KPI; its events carry its name."""
+    rules = {
+        "buy": {"rule": "outcome", "outcome": f"order-{app}", "within": "1h"},
+        "ask": {"rule": "score", "score": "resolved", "at_least": 0.7},
+        "browse": {"rule": "status"},
+    }
+    event = f"order-{app}"
+    return AppSpec.model_validate(
+        {
+            "app": app,
+            "title": app,
+            "risk_tier": "low",
+            "workflows": [{"name": name, "success": rule} for name, rule in rules.items()],
+            "kpis": [
+                {"name": "conversion", "outcome": event},
+                {"name": "basket", "outcome": event, "aggregate": "mean", "unit": "EUR"},
+                {"name": "revenue", "outcome": event, "aggregate": "sum", "unit": "EUR"},
+            ],
+        }
+    )
+
+
+def random_log(seed: int, app: str, *, n: int | None = None) -> dict[str, list[dict]]:
+    """A small log with revisions, missing values, repeated units, several scores and stray events."""
+    rng = random.Random(seed)
+    n = rng.randrange(1, 90) if n is None else n
+    requests, scores, outcomes = [], [], []
+    for i in range(n):
+        requests += _revisions(rng, app, i)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+            scores.append(_score(rng, app, i, len(scores)))
+        if rng.random() < 0.4:
+            outcomes.append(_outcome(rng, app, i, n, len(outcomes)))
+    outcomes += [dict(o, value=rng.uniform(1, 90)) for o in rng.sample(outcomes, len(outcomes) // 5)]  # corrections
+    return {"requests": requests, "scores": scores, "outcomes": outcomes}
+
+
+def _revisions(rng: random.Random, app: str, i: int) -> list[dict]:
+    calls = rng.choice((None, 0, 1, 4))
+    fixed = {
+        "request_id": f"{app}-r{i}",
+        "app": app,
+        "ts_start": START + timedelta(minutes=7 * i, seconds=rng.randrange(60)),
+        "workflow": rng.choice(("buy", "buy", "ask", "browse", "other", None)),
+        "bundle": rng.choice(("one", "two", None)),
+        "arm": rng.choice(("stable", "candidate")),
+        "session_id": rng.choice((None, f"{app}-s{i // 4}")),
+        "unit_hash": rng.choice((None, f"u{rng.randrange(30)}")),
+    }
+    return [
+        fixed
+        | {
+            "revision": revision,
+            "status": rng.choice((None, "ok", "ok", "ok", "error", "timeout", "truncated", "blocked", "handed_off", "unknown", "cancelled")),
+            "is_fallback": rng.choice((None, False, False, True)),
+            "latency_ms": rng.choice((None, rng.lognormvariate(5, 1))),
+            "ttft_ms": rng.choice((None, rng.lognormvariate(3, 1))),
+            "n_tool_calls": calls,
+            "n_tool_errors": None if calls is None else rng.randrange(calls + 1),
+            "n_retrievals": rng.choice((None, 0, 2)),
+            "input_tokens": rng.choice((None, 0, rng.randrange(3000))),
+            "output_tokens": rng.choice((None, rng.randrange(500))),
+            "cost_usd": rng.choice((None, round(rng.random(), 6))),
+            "violation_rules": rng.choice((None, [], [], ["pii"])),
+            "blocked_rules": rng.choice((None, [], ["policy"])),
+            "handoff_id": rng.choice((None, None, None, "h1")),
+        }
+        for revision in range(rng.choice((1, 1, 1, 2, 3)))
+    ]
+
+
+def _score(rng: random.Random, app: str, i: int, number: int) -> dict:
+    return {
+        "score_id": f"{app}-k{number}",
+        "request_id": f"{app}-r{i}",
+        "name": rng.choice(("quality", "quality", "resolved", "success", "retrieval_hit")),
+        "value": rng.choice((None, 0.0, 1.0, rng.random(), rng.random())),
+        "scorer_id": rng.choice(("judge-a", "judge-b", None)),
+        "sample_probability": rng.choice((None, 1.0, 0.5, 0.1)),
+        "source": "judge",
+        "ts": START + timedelta(minutes=rng.randrange(600)),
+    }
+
+
+def _outcome(rng: random.Random, app: str, i: int, n: int, number: int) -> dict:
+    return {
+        "outcome_id": f"{app}-o{number}",
+        "kpi": rng.choice((f"order-{app}", f"order-{app}", "something-else")),
+        "value": rng.choice((None, rng.uniform(1, 90))),
+        "currency": rng.choice((None, "EUR", "USD")),
+        "request_id": rng.choice((None, f"{app}-r{rng.randrange(n + 2)}")),
+        "session_id": rng.choice((None, f"{app}-s{i // 4}")),
+        "ts": START + timedelta(minutes=7 * i + rng.randrange(-10, 100)),
+    }
+
+
+class Oracle:
+    """The log as lists, judged by loops."""
+
+    def __init__(self, log: dict[str, list[dict]], app: str, *, until: datetime | None = None) -> None:
+        latest: dict[str, dict] = {}
+        for row in log["requests"]:
+            if row["request_id"] not in latest or row["revision"] >= latest[row["request_id"]]["revision"]:
+                latest[row["request_id"]] = row
+        self.requests = list(latest.values())
+        self.scores = log["scores"]
+        self.outcomes = list({o["outcome_id"]: o for o in log["outcomes"]}.values())
+        self.event = f"order-{app}"
+        seen = [r["ts_start"] for r in self.requests] + [o["ts"] for o in log["outcomes"] if o["kpi"] == self.event]
+        self.as_of = min(max(seen), until) if until else max(seen)
+
+    def newest(self, request_id: str, name: str, scorer: str | None = "*") -> dict | None:
+        found = [s for s in self.scores if s["request_id"] == request_id and s["name"] == name and scorer in ("*", s["scorer_id"])]
+        best = None
+        for score in found:  # later rows win a tie
+            if best is None or score["ts"] >= best["ts"]:
+                best = score
+        return best
+
+    def success(self, r: dict) -> bool | None:
+        failed = r["status"] in ("error", "timeout", "truncated") or r["is_fallback"] is True
+        if r["workflow"] in ("buy", "ask", "browse") and failed:
+            return False
+        if r["workflow"] == "buy":
+            ends = r["ts_start"] + timedelta(hours=1)
+            return any(self._followed(r, o, ends) for o in self.outcomes) if ends <= self.as_of else None
+        if r["workflow"] == "ask":
+            score = self.newest(r["request_id"], "resolved")
+            return None if score is None or score["value"] is None else score["value"] >= 0.7
+        if r["workflow"] == "browse":
+            return None if r["status"] in (None, "unknown") else r["status"] == "ok"
+        score = self.newest(r["request_id"], "success")
+        if score is not None and score["value"] is not None:
+            return score["value"] >= 0.5
+        return False if failed else None
+
+    def _followed(self, r: dict, o: dict, ends: datetime) -> bool:
+        mine = o["request_id"] == r["request_id"] or (
+            o["request_id"] is None and o["session_id"] is not None and o["session_id"] == r["session_id"]
+        )
+        return mine and o["kpi"] == self.event and r["ts_start"] <= o["ts"] <= ends
+
+    def request_metrics(self, rows: list[dict]) -> dict[str, tuple[float | None, int]]:
+        """Metric to (value, n) over these requests."""
+        success = [self.success(r) for r in rows]
+        decided = [s for s in success if s is not None]
+        found: dict[str, tuple[float | None, int]] = {"volume": (len(rows), len(rows))}
+        found["success_rate"] = _share(sum(decided), len(decided))
+        found["failure_rate"] = _share(len(decided) - sum(decided), len(decided))
+        found["undecided_rate"] = _share(success.count(None), len(rows))
+        for name, q in QUANTILES.items():
+            found[name] = _percentile([r["latency_ms"] for r in rows], q)
+        found["ttft_p95"] = _percentile([r["ttft_ms"] for r in rows], 95)
+        tools = [r for r in rows if r["n_tool_calls"] is not None]
+        found["tool_error_rate"] = _share(sum(r["n_tool_errors"] for r in tools), sum(r["n_tool_calls"] for r in tools))
+        known = [r["is_fallback"] for r in rows if r["is_fallback"] is not None]
+        found["fallback_rate"] = _share(sum(known), len(known))
+        found["handoff_rate"] = _share(sum(r["handoff_id"] is not None or r["status"] == "handed_off" for r in rows), len(rows))
+        blocked = {r["request_id"]: r["status"] == "blocked" or bool(r["blocked_rules"]) for r in rows}
+        open_to_user = [r for r in rows if r["violation_rules"] is not None and (r["violation_rules"] or not blocked[r["request_id"]])]
+        found["violation_rate"] = _share(sum(bool(r["violation_rules"]) for r in open_to_user), len(open_to_user))
+        guarded = [r for r in rows if r["blocked_rules"] is not None or blocked[r["request_id"]]]
+        found["block_rate"] = _share(sum(blocked[r["request_id"]] for r in guarded), len(guarded))
+        found["quality_mean"] = self._quality(rows)
+        hits = [self.newest(r["request_id"], "retrieval_hit") for r in rows if r["n_retrievals"]]
+        judged = [h["value"] >= 0.5 for h in hits if h is not None and h["value"] is not None]
+        found["retrieval_hit_rate"] = _share(sum(judged), len(judged))
+        for name in ("input_tokens", "output_tokens", "cost_usd"):
+            values = [r[name] for r in rows if r[name] is not None]
+            found[name] = (math.fsum(values) if values else None, len(values))
+        priced = [(r["cost_usd"], s) for r, s in zip(rows, success, strict=True) if r["cost_usd"] is not None]
+        wins = sum(s is True for _, s in priced)
+        found["cost_per_success"] = (math.fsum(c for c, _ in priced) / wins if wins else None, len(priced))
+        return found
+
+    def _quality(self, rows: list[dict]) -> tuple[float | None, int]:
+        weighted = []
+        for r in rows:
+            scorers = {s["scorer_id"] for s in self.scores if s["request_id"] == r["request_id"] and s["name"] == "quality"}
+            for scorer in scorers:
+                score = self.newest(r["request_id"], "quality", scorer)
+                if score["value"] is not None:
+                    weighted.append((score["value"], 1 / (score["sample_probability"] or 1.0)))
+        total = math.fsum(w for _, w in weighted)
+        return (math.fsum(v * w for v, w in weighted) / total if weighted else None, len(weighted))
+
+    def kpi_rows(self) -> dict[str, list[tuple[dict, float]]]:
+        """KPI to (request that carries it, value)."""
+        sessions: dict[str, list[dict]] = defaultdict(list)
+        for r in sorted(self.requests, key=lambda r: (r["ts_start"], r["request_id"])):
+            sessions["s" + r["session_id"] if r["session_id"] else "r" + r["request_id"]].append(r)
+        by_id = {r["request_id"]: r for r in self.requests}
+        placed = []
+        for o in (o for o in self.outcomes if o["kpi"] == self.event):
+            if o["request_id"] is not None:
+                at = by_id.get(o["request_id"])
+            else:
+                before = [r for r in sessions.get(f"s{o['session_id']}", []) if r["ts_start"] <= o["ts"]]
+                at = before[-1] if before else None
+            if at is not None:
+                placed.append((at, o))
+        reached = {("s" + r["session_id"]) if r["session_id"] else ("r" + r["request_id"]) for r, _ in placed}
+        values = [(r, o["value"]) for r, o in placed if o["value"] is not None and o["currency"] in (None, "EUR")]
+        return {
+            "conversion": [(members[0], float(key in reached)) for key, members in sessions.items()],
+            "basket": values,
+            "revenue": values,
+        }
+
+    def kpis(self, keep) -> dict[str, tuple[float | None, int]]:
+        """KPI to (value, n) over the carriers that `keep` keeps."""
+        found = {}
+        for name, rows in self.kpi_rows().items():
+            values = [value for r, value in rows if keep(r)]
+            total = math.fsum(values)
+            found[name] = (None if not values else total if name == "revenue" else total / len(values), len(values))
+        return found
+
+
+def _share(count: int, n: int) -> tuple[float | None, int]:
+    return (count / n if n else None, n)
+
+
+def _percentile(values: list[float | None], q: int) -> tuple[float | None, int]:
+    known = [v for v in values if v is not None]
+    return (float(np.percentile(known, q)) if known else None, len(known))

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
+from workbench.errors import StoreBusy, StoreError
+from workbench.observability import flusher
+from workbench.observability.flusher import SpoolReader, drain
+from workbench.observability.rollup import bucket_ms, bucket_sql
+from workbench.observability.spool import Spool
+
+
+def rows(n: int, **values):
+    return {"requests": [request(**values) for _ in range(n)]}
+
+
+def doubles(lake) -> int:
+    sql = "SELECT count(*) FROM (SELECT 1 FROM lake.requests GROUP BY spool_id, seq HAVING count(*) > 1)"
+    return lake.read(lambda connection: connection.execute(sql).fetchone()[0])
+
+
+def test_every_table_of_one_record_lands_in_one_batch(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(
+        {
+            "requests": [request(request_id="a", input_tokens=0)],
+            "spans": [{"span_id": "s", "app": "shop", "ts_start": NOON, "retrieved": [{"doc_id": "d", "score": 0.1, "rank": 1}]}],
+            "scores": [{"score_id": "c", "request_id": "a", "name": "success", "value": 1, "ts": NOON}],
+            "outcomes": [{"outcome_id": "o", "kpi": "orders", "value": 2.5, "ts": NOON}],
+        }
+    )
+    assert logs.flush().rows == 4
+    for table in ("requests", "spans", "scores", "outcomes"):
+        sql = f"SELECT batch_id, CAST(day AS VARCHAR) FROM lake.{table}"
+        assert lake.read(lambda connection, sql=sql: connection.execute(sql).fetchall()) == [(1, "2026-03-01")]
+    sql = "SELECT from_seq, to_seq, batch_id FROM lake.flushed"
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(1, 4, 1)]
+    logs.close()
+
+
+def test_batch_ids_rise_and_each_covers_what_its_mark_says(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    for n in (3, 1, 15):
+        logs.record(rows(n))
+        logs.flush()
+    sql = (
+        "SELECT f.batch_id, f.to_seq - f.from_seq + 1, count(*) FROM lake.flushed f JOIN lake.requests r "
+        "ON r.batch_id = f.batch_id AND r.spool_id = f.spool_id AND r.seq BETWEEN f.from_seq AND f.to_seq GROUP BY ALL ORDER BY 1"
+    )
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(1, 3, 3), (2, 1, 1), (3, 15, 15)]
+    logs.close()
+
+
+def test_a_large_spool_goes_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(flusher, "_ROWS_AT_ONCE", 7)
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(20))
+    logs.flush()
+    assert (count(lake), count(lake, "flushed"), doubles(lake)) == (20, 3, 0)
+    logs.close()
+
+
+def test_an_idle_flush_touches_nothing(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    assert logs.flush().rows == 0
+    assert not (tmp_path / "lake").exists()
+    logs.record(rows(1))
+    logs.flush()
+    before = lake.snapshot()
+    assert logs.flush().rows == 0
+    assert lake.snapshot() == before
+    logs.close()
+
+
+class Injected(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("point", ["before the insert", "after the insert", "before the mark is noticed", "before the delete"])
+def test_a_failure_at_any_point_loses_and_doubles_nothing(tmp_path, monkeypatch, point):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(2))
+    logs.flush()
+    logs.record(rows(5))
+    with monkeypatch.context() as patch:
+        if point == "before the insert":
+            patch.setattr(flusher, "read_mark", _raising(Injected()))
+        elif point == "after the insert":
+            patch.setattr(flusher, "_insert", _then_raise(flusher._insert, Injected()))
+        elif point == "before the mark is noticed":
+            patch.setattr(lake, "write", _then_raise(lake.write, Injected()))
+        else:
+            patch.setattr(Spool, "delete_to", _raising(Injected()))
+        with pytest.raises(Injected):
+            logs.flush()
+    logs.record(rows(1))
+    logs.flush()
+    assert (count(lake), doubles(lake)) == (8, 0)
+    assert count(lake, "requests_hourly", "true") >= 1
+    sql = "SELECT sum(n) FROM lake.requests_hourly"
+    assert lake.read(lambda connection: connection.execute(sql).fetchone()) == (8,)
+    logs.close()
+
+
+def _raising(fault):
+    def act(*args, **more):
+        raise fault
+
+    return act
+
+
+def _then_raise(act, fault):
+    def both(*args, **more):
+        act(*args, **more)
+        raise fault
+
+    return both
+
+
+def test_a_commit_that_reported_failure_but_happened_is_not_repeated(tmp_path, monkeypatch):
+    """The first try commits and then fails with a conflict: the second finds its own mark."""
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(3))
+    write_once = lake._write_once
+    left = [1]
+
+    def commits_and_fails(work, what):
+        result = write_once(work, what)
+        if left:
+            left.pop()
+            raise duckdb.TransactionException("Failed to commit: database is locked")
+        return result
+
+    monkeypatch.setattr(lake, "_write_once", commits_and_fails)
+    logs.flush()
+    assert (count(lake), doubles(lake), count(lake, "flushed")) == (3, 0, 1)
+    logs.close()
+
+
+def test_rows_stay_in_the_spool_while_the_lake_cannot_be_had(tmp_path):
+    lake = open_lake(tmp_path, lock_wait_s=0.05)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(3))
+    from workbench.observability.locks import FileLock
+
+    (tmp_path / "lake").mkdir()
+    other = FileLock(tmp_path / "lake" / "write.lock")
+    assert other.try_acquire("hold")
+    with pytest.raises(StoreBusy):
+        logs.flush()
+    other.release()
+    assert logs.flush().rows == 3
+    logs.close()
+
+
+def test_two_drains_of_one_spool_store_it_once(tmp_path):
+    lake = open_lake(tmp_path)
+    spool_logs = open_logs(tmp_path, lake=lake)
+    spool_logs.record(rows(10))
+    path = spool_logs._spool.path
+    stale = list(SpoolReader(path).stretches(0))
+    assert drain(lake, path, after=0, clock=Clock()).rows == 10
+    spool_logs.record(rows(1))
+    assert [flusher.store(lake, stretch, now=NOON).is_new for stretch in stale] == [False]
+    assert drain(lake, path, after=0, clock=Clock()).rows == 1
+    assert (count(lake), doubles(lake)) == (11, 0)
+    spool_logs.close()
+
+
+def test_a_dead_process_spool_is_adopted_and_removed(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from tests.observability.lakes import open_logs, request\n"
+        "logs = open_logs(Path(sys.argv[1])); logs.record({'requests': [request() for _ in range(5)]}); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert len(list((tmp_path / "spools").glob("*.sqlite"))) == 1
+    lake = open_lake(tmp_path)
+    report = open_logs(tmp_path, lake=lake).flush()
+    assert (report.rows, len(report.adopted)) == (5, 1)
+    assert list((tmp_path / "spools").iterdir()) == []
+    assert count(lake) == 5
+
+
+def test_a_living_owner_is_left_alone_until_its_rows_are_old(tmp_path):
+    lake = open_lake(tmp_path)
+    clock = Clock()
+    owner = open_logs(tmp_path, lake=lake, clock=clock)
+    owner.record(rows(3))
+    other = open_logs(tmp_path, lake=lake, clock=clock)
+    assert other.flush().rows == 0
+    clock.move(6)
+    assert other.flush().rows == 3
+    assert other.flush().drained == ()
+    owner.record(rows(2))
+    assert owner.flush().rows == 2
+    assert (count(lake), doubles(lake)) == (5, 0)
+    owner.close()
+
+
+def test_a_spool_that_cannot_be_read_is_reported_and_does_not_stop_the_others(tmp_path):
+    lake = open_lake(tmp_path)
+    folder = tmp_path / "spools"
+    folder.mkdir()
+    (folder / "broken.sqlite").write_bytes(b"nonsense" * 1000)
+    foreign = Spool.create(folder, clock=Clock())
+    foreign.append([("requests", b"not json")]).wait()
+    foreign.close()
+    good = Spool.create(folder, clock=Clock())
+    from workbench.observability.rows import rows_of
+
+    good.append(rows_of(rows(2))).wait()
+    good.close()
+    report = open_logs(tmp_path, lake=lake).flush()
+    assert report.rows == 2
+    assert len(report.faults) == 2
+    assert (folder / "broken.sqlite").exists()
+    assert foreign.path.exists()
+
+
+def test_remains_of_a_half_removed_or_half_made_spool_are_cleared(tmp_path):
+    folder = tmp_path / "spools"
+    folder.mkdir()
+    (folder / "a.lock").touch()
+    (folder / "a.sqlite-wal").touch()
+    (folder / "b.lock").touch()
+    (folder / "b.sqlite").touch()
+    assert open_logs(tmp_path).flush().faults == ()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_stale_mark_never_hides_rows_of_a_later_life(tmp_path):
+    """Numbers go on after everything was flushed, deleted and the process started anew on the same file."""
+    lake = open_lake(tmp_path)
+    from workbench.observability.rows import rows_of
+
+    spool = Spool.create(tmp_path / "spools", clock=Clock())
+    spool.append(rows_of(rows(4))).wait()
+    mark = drain(lake, spool.path, after=0, clock=Clock()).to_seq
+    spool.delete_to(mark)
+    spool.close()
+    again = Spool.reopen(spool.path, clock=Clock())
+    again.append(rows_of(rows(2))).wait()
+    assert drain(lake, again.path, after=0, clock=Clock()).rows == 2
+    assert count(lake) == 6
+    again.close()
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["record", "flush", "foreign flush", "fail after commit", "fail before commit"]), max_size=12))
+def test_whatever_happens_each_row_is_stored_once(tmp_path_factory, acts):
+    home = tmp_path_factory.mktemp("lake")
+    lake = open_lake(home)
+    clock = Clock()
+    logs = open_logs(home, lake=lake, clock=clock)
+    other = open_logs(home, lake=lake, clock=clock)
+    n = 0
+    for act in acts:
+        clock.move(6)
+        if act == "record":
+            logs.record(rows(3))
+            n += 3
+        elif act == "foreign flush":
+            other.flush()
+        elif act == "flush":
+            logs.flush()
+        else:
+            with pytest.MonkeyPatch.context() as patch:
+                if act == "fail after commit":
+                    patch.setattr(lake, "write", _then_raise(lake.write, Injected()))
+                else:
+                    patch.setattr(flusher, "_insert", _then_raise(flusher._insert, Injected()))
+                try:
+                    logs.flush()
+                except Injected:
+                    pass
+    logs.close()
+    assert (count(lake), doubles(lake)) == (n, 0)
+    lake.close()
+
+
+@given(st.floats(1e-6, 1e9))
+def test_a_bucket_is_within_its_stated_error(ms):
+    bucket = duckdb.execute(f"SELECT {bucket_sql('x')} FROM (SELECT CAST({ms!r} AS DOUBLE) AS x)").fetchone()[0]
+    assert abs(bucket_ms(bucket) / max(ms, 2.0**-10) - 1) <= 2 ** (1 / 64) - 1 + 1e-9
+
+
+def test_the_roll_up_counts_what_the_requests_say(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(
+        {
+            "requests": [
+                request(is_fallback=True, cost_usd=0.1, input_tokens=7, latency_ms=0),
+                request(violation_rules=["pii"], blocked_rules=[], cost_usd=0.2, handoff_id="h"),
+                request(is_final=False, input_tokens=1000),
+                request(status="error", latency_ms=None),
+                request(revision=1),
+            ]
+        }
+    )
+    logs.flush()
+    sql = (
+        "SELECT status, n, n_fallback, n_violation, n_blocked, n_handoff, n_priced, n_revised, input_tokens_sum, input_tokens_n, "
+        "CAST(cost_usd_sum AS VARCHAR), list_sum(map_values(latency_histogram)) FROM lake.requests_hourly ORDER BY status"
+    )
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [
+        ("error", 1, 0, 0, 0, 0, 0, 0, None, 0, None, None),
+        ("ok", 3, 1, 1, 0, 1, 2, 1, 7, 1, "0.300000000", 3),
+    ]
+    logs.close()
+
+
+def test_a_forked_child_records_into_a_spool_of_its_own(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(2))
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=_record_and_close, args=(logs,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    logs.record(rows(1))
+    logs.close()
+    assert (count(lake), doubles(lake)) == (6, 0)
+    assert list((tmp_path / "spools").iterdir()) == []
+
+
+def _record_and_close(logs):
+    logs.record(rows(3))
+    logs.close()
+
+
+WRITER = """
+import sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+from tests.observability.lakes import open_logs, request
+from workbench.observability.logs import FlushLoop
+clock = lambda: datetime.now(UTC)
+home, name = Path(sys.argv[1]), sys.argv[2]
+logs = open_logs(home, clock=clock)
+with open(home / f"{name}.acknowledged", "a", buffering=1) as journal, FlushLoop(logs, clock=clock, interval_s=0.2):
+    i = 0
+    while True:
+        i += 1
+        ids = [f"{name}-{i}-{k}" for k in range(5)]
+        logs.record({"requests": [request(request_id=id) for id in ids]})
+        journal.write("".join(f"{id}\\n" for id in ids))
+        time.sleep(0.002)
+"""
+
+
+@pytest.mark.slow
+def test_writers_killed_and_stopped_at_random_lose_and_double_nothing(tmp_path):
+    rng = random.Random(7)
+    (tmp_path / "lake").mkdir()
+    names = iter(range(1000))
+    running = [_writer(tmp_path, next(names)) for _ in range(3)]
+    ends = time.monotonic() + 8
+    try:
+        while time.monotonic() < ends:
+            time.sleep(rng.uniform(0.3, 1.2))
+            victim = rng.randrange(3)
+            if rng.random() < 0.3:
+                running[victim].send_signal(signal.SIGSTOP)
+                time.sleep(0.7)
+                running[victim].send_signal(signal.SIGCONT)
+            else:
+                running[victim].kill()
+                running[victim].wait()
+                running[victim] = _writer(tmp_path, next(names))
+    finally:
+        for child in running:
+            child.kill()
+            child.wait()
+    lake = open_lake(tmp_path)
+    report = open_logs(tmp_path, lake=lake).flush()
+    assert report.faults == ()
+    acknowledged = [line for path in tmp_path.glob("*.acknowledged") for line in path.read_text().splitlines()]
+    stored = lake.read(lambda connection: [row[0] for row in connection.execute("SELECT request_id FROM lake.requests").fetchall()])
+    assert len(stored) == len(set(stored))
+    assert set(acknowledged) <= set(stored)
+    assert list((tmp_path / "spools").iterdir()) == []
+
+
+def _writer(home: Path, name: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(home), f"w{name}"])
+
+
+def test_the_reader_says_when_a_spool_is_damaged(tmp_path):
+    path = tmp_path / "x.sqlite"
+    path.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StoreError, match="could not be read"):
+        list(SpoolReader(path).stretches(0))
+    assert os.path.exists(path)
+    connection = sqlite3.connect(tmp_path / "y.sqlite")
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    assert list(SpoolReader(tmp_path / "y.sqlite").stretches(0)) == []

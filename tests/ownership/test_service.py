@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workbench.errors import NotPermitted, UnknownSubject
+from workbench.ledger.authority import Authority
+from workbench.ownership.model import Actor, Assurance
+from workbench.ownership.service import Ownership
+from workbench.spec.app import AppSpec
+from workbench.spec.base import Spec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.rota import RotaSpec
+
+NOW = datetime(2026, 10, 7, 3, 0, tzinfo=UTC)
+
+
+class Declared:
+    """What a registry would answer."""
+
+    def __init__(self) -> None:
+        self.specs: dict[tuple[str, str], Spec] = {}
+
+    def __call__(self, app: str, kind: str) -> Spec | None:
+        return self.specs.get((app, kind))
+
+    def apps(self) -> tuple[str, ...]:
+        return tuple({app for app, _ in self.specs})
+
+    def app(self, app: str, risk_tier: str = "medium") -> None:
+        self.specs[app, "app"] = AppSpec(app=app, title=app, risk_tier=risk_tier)
+
+    def people(self, app: str, **persons: dict[str, object]) -> None:
+        self.specs[app, "people"] = PeopleSpec.model_validate({"people": persons})
+
+    def rota(self, app: str, *people: str) -> None:
+        layer = {"name": "line", "people": people, "first_handoff": "2026-10-05T09:00"}
+        self.specs[app, "rota"] = RotaSpec.model_validate({"zone": "Europe/Berlin", "layers": [layer]})
+
+
+@pytest.fixture
+def declared() -> Declared:
+    return Declared()
+
+
+@pytest.fixture
+def ownership(declared: Declared) -> Ownership:
+    return Ownership(declared, apps=declared.apps, clock=lambda: NOW)
+
+
+def local(person: str) -> Actor:
+    return Actor(person=person, via="cli", assurance=Assurance.LOCAL)
+
+
+def test_it_is_an_authority(ownership: Ownership) -> None:
+    authority: Authority = ownership
+    authority.require(local("me"), "log.import", None)
+
+
+def test_the_first_person_may_declare_and_then_people_yaml_decides(ownership: Ownership, declared: Declared) -> None:
+    ownership.require(local("me"), "declare.people", "shop")
+    declared.app("shop")
+    declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}})
+    with pytest.raises(NotPermitted, match=r"declare\.people for shop: stranger is not in people\.yaml for shop; ask an administrator"):
+        ownership.require(local("stranger"), "declare.people", "shop")
+    me = ownership.actor_of_os_login("me", via="cli")
+    assert me == Actor(person="owner", via="cli", assurance=Assurance.LOCAL)
+    ownership.require(me, "declare.people", "shop")
+
+
+def test_people_of_one_app_close_the_workspace_for_strangers_in_every_app(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}})
+    with pytest.raises(NotPermitted, match=r"stranger is not in people\.yaml"):
+        ownership.require(local("stranger"), "log.import", "other")
+    with pytest.raises(NotPermitted, match="needs the role admin or operator; owner has none"):
+        ownership.require(local("owner"), "log.import", "other")
+
+
+def test_a_login_called_like_a_person_has_none_of_their_roles(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    declared.people("shop", approver={"os": ["anna"], "roles": {"shop": ["approver"]}})
+    impostor = ownership.actor_of_os_login("approver", via="cli")
+    assert not ownership.may(impostor, "release.approve", "shop").allowed
+    assert ownership.may(ownership.actor_of_os_login("anna", via="cli"), "release.approve", "shop").allowed
+
+
+def test_at_high_risk_a_login_does_not_release(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop", risk_tier="high")
+    declared.people("shop", owner={"os": ["me"], "slack": ["U1"], "roles": {"shop": ["operator"]}})
+    with pytest.raises(NotPermitted, match="the risk tier for shop is high; it takes a verified identity; use Slack or an API key"):
+        ownership.require(ownership.actor_of_os_login("me", via="cli"), "release.start", "shop")
+    ownership.require(ownership.actor_of_slack_id("U1"), "release.start", "shop")
+
+
+def test_an_unknown_slack_id_is_nobody(ownership: Ownership) -> None:
+    with pytest.raises(NotPermitted, match='Slack id "U9": it belongs to nobody'):
+        ownership.actor_of_slack_id("U9")
+
+
+def test_whoever_is_on_call_now_may_roll_back(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    declared.people("shop", primary={"contact": "pager"}, secondary={"contact": "pager"})
+    declared.rota("shop", "primary", "secondary")
+    assert [shift.person for shift in ownership.on_call("shop")] == ["primary"]
+    ownership.require(local("primary"), "rollback", "shop")
+    with pytest.raises(NotPermitted, match="needs the role"):
+        ownership.require(local("secondary"), "rollback", "shop")
+    assert [shift.person for shift in ownership.on_call("shop", NOW + timedelta(days=7))] == ["secondary"]
+
+
+def test_nobody_reachable_is_nobody_on_call_and_a_gap(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", primary={})
+    declared.rota("shop", "primary")
+    assert ownership.on_call("shop") == ()
+    (gap,) = ownership.gaps("shop", start=NOW, until=NOW + timedelta(days=14))
+    assert gap.reason == "primary has no contact and no Slack id"
+    assert ownership.cover("shop", start=NOW, until=NOW + timedelta(days=14)).uncovered_hours == 336
+
+
+def test_without_a_rota_all_is_gap_and_nobody_is_on_call(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    (gap,) = ownership.gaps("shop", start=NOW, until=NOW + timedelta(hours=5))
+    assert (gap.hours, gap.reason) == (5, "no rota is declared")
+    assert ownership.on_call("shop") == ()
+    assert ownership.cover("shop", start=NOW, until=NOW) is None
+
+
+def test_an_undeclared_app_is_unknown_with_the_near_name(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    assert ownership.declared("shop")[0].app == "shop"
+    with pytest.raises(UnknownSubject, match='app "shpo": it is not declared; did you mean "shop"'):
+        ownership.declared("shpo")
+
+
+def test_choosing_who_one_is_works_in_the_demo_only(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    declared.people("shop", approver={"roles": {"shop": ["approver"]}})
+    chosen = Actor(person="approver", via="demo", assurance=Assurance.CONSOLE)
+    with pytest.raises(NotPermitted, match="only in the demo workspace"):
+        ownership.require(chosen, "release.approve", "shop")
+    Ownership(declared, apps=declared.apps, clock=lambda: NOW, is_demo=True).require(chosen, "release.approve", "shop")
+
+
+def test_an_assurance_that_does_not_exist_is_refused(ownership: Ownership) -> None:
+    @dataclass(frozen=True)
+    class Stranger:
+        person: str = "me"
+        via: str = "cli"
+        assurance: str = "absolute"
+
+    with pytest.raises(NotPermitted, match='its assurance is "absolute"'):
+        ownership.require(Stranger(), "view", None)

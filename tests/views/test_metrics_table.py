@@ -1,0 +1,54 @@
+"""Metric frames as tables: exact text on a small frame."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+from workbench.observability.catalogue import CATALOGUE
+from workbench.views.metrics import catalogue_rows, metrics_html, metrics_text
+
+FRAME = pl.DataFrame(
+    {
+        "bundle": ["support@000000000000", "support@111111111111", None],
+        "volume": [300, 40, 0],
+        "volume_n": [300, 40, 0],
+        "volume_count": [300, 40, 0],
+        "failure_rate": [12 / 299, 0.15, None],
+        "failure_rate_n": [299, 40, 0],
+        "failure_rate_count": [12, 6, None],
+        "failure_rate_low": [0.02, 0.07, None],
+        "failure_rate_high": [0.07, 0.29, None],
+        "latency_p95": [850.0, 62_660.0, None],
+        "latency_p95_n": [300, 40, 0],
+    }
+)
+METRICS = [CATALOGUE[name] for name in ("volume", "failure_rate", "latency_p95")]
+
+
+def test_rates_stand_with_their_counts_and_latencies_in_their_unit():
+    assert metrics_text(FRAME, metrics=METRICS) == """\
+  bundle                 volume     failure rate     p95 latency
+  ──────────────────────────────────────────────────────────────
+  support@000000000000      300    4.0 % (12/299)   850 ms (n 300)
+  support@111111111111       40      15.0 % (6/40)   62.7 s (n 40)
+  –                           0                  –               –""".replace("──\n", "────\n").replace("volume     failure", "volume      failure")
+
+
+def test_a_series_shows_its_time_in_utc():
+    series = pl.DataFrame({"ts": [datetime(2026, 3, 1, 9, tzinfo=UTC)], "volume": [3], "volume_n": [3]})
+    assert "2026-03-01 09:00" in metrics_text(series, metrics=METRICS[:1])
+
+
+def test_no_rows_say_what_to_do():
+    assert metrics_text(FRAME.clear(), metrics=METRICS).startswith("No requests match")
+
+
+def test_html_has_the_same_cells():
+    assert "4.0 % (12/299)" in metrics_html(FRAME, metrics=METRICS)
+
+
+def test_the_catalogue_has_a_row_per_metric():
+    rows = catalogue_rows(CATALOGUE.values())
+    assert [row["metric"] for row in rows] == list(CATALOGUE)
+    assert all(row["meaning"] and row["formula"] for row in rows)

@@ -1,0 +1,98 @@
+"""What an import did: per file the records read, stored, found again and refused, with the reason. Values; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """The records refused for one reason."""
+
+    count: int
+    example: str
+    """`file:record: sentence` of the first; it never quotes the record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """What became of one file. `read` is `stored` + `duplicates` + all refused."""
+
+    file: str
+    digest: str
+    """SHA-256 of the file's bytes, hex."""
+    read: int
+    """Records read in this run."""
+    stored: int
+    """Requests that are in the lake because of this run."""
+    duplicates: int
+    """Records whose request the lake held, or that the file repeats."""
+    earlier: int
+    """Records that an earlier run of the same file dealt with."""
+    refused: Mapping[str, Refusals] = field(default_factory=dict)
+    bundles: tuple[str, ...] = ()
+    """Bundles that the file's traffic is stored under, when the file itself describes them."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_refused(self) -> int:
+        return sum(refusals.count for refusals in self.refused.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What an import did."""
+
+    format: str
+    apps: tuple[str, ...]
+    """Apps whose requests were read, sorted."""
+    files: tuple[FileReport, ...]
+
+    @property
+    def read(self) -> int:
+        return sum(report.read for report in self.files)
+
+    @property
+    def stored(self) -> int:
+        return sum(report.stored for report in self.files)
+
+    @property
+    def duplicates(self) -> int:
+        return sum(report.duplicates for report in self.files)
+
+    @property
+    def earlier(self) -> int:
+        return sum(report.earlier for report in self.files)
+
+    @property
+    def refused(self) -> int:
+        return sum(report.n_refused for report in self.files)
+
+    @property
+    def subject(self) -> str:
+        """What an audit entry calls this import."""
+        n = len(self.files)
+        return f"{self.format}: {Path(self.files[0].file).name}" if n == 1 else f"{self.format}: {n} files"
+
+    def summary(self) -> dict[str, Any]:
+        """The counts as JSON, for an audit entry: file names and digests, nothing of their content."""
+        return {
+            "format": self.format,
+            "apps": list(self.apps),
+            "files": [
+                {
+                    "file": Path(report.file).name,
+                    "sha256": report.digest,
+                    "read": report.read,
+                    "stored": report.stored,
+                    "duplicates": report.duplicates,
+                    "earlier": report.earlier,
+                    "refused": {reason: refusals.count for reason, refusals in report.refused.items()},
+                    "bundles": list(report.bundles),
+                }
+                for report in self.files
+            ],
+        }
