@@ -69,7 +69,9 @@ def _revisions(rng: random.Random, app: str, i: int) -> list[dict]:
         fixed
         | {
             "revision": revision,
-            "status": rng.choice((None, "ok", "ok", "ok", "error", "timeout", "truncated", "blocked", "handed_off", "unknown", "cancelled")),
+            "status": rng.choice(
+                (None, "ok", "ok", "ok", "error", "timeout", "truncated", "blocked", "handed_off", "unknown", "cancelled")
+            ),
             "is_fallback": rng.choice((None, False, False, True)),
             "latency_ms": rng.choice((None, rng.lognormvariate(5, 1))),
             "ttft_ms": rng.choice((None, rng.lognormvariate(3, 1))),

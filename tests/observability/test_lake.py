@@ -123,7 +123,10 @@ def test_threads_write_and_read_without_an_error(lake):
 
 def test_a_moved_workspace_still_reads(tmp_path):
     lake = open_lake(tmp_path / "here")
-    lake.write(lambda c: c.execute("INSERT INTO lake.requests (request_id, app, day) SELECT 'r' || i, 'shop', '2026-03-01' FROM range(100) t(i)"), what="insert")
+    lake.write(
+        lambda c: c.execute("INSERT INTO lake.requests (request_id, app, day) SELECT 'r' || i, 'shop', '2026-03-01' FROM range(100) t(i)"),
+        what="insert",
+    )
     lake.close()
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert count(open_lake(tmp_path / "there")) == 100
@@ -131,7 +134,10 @@ def test_a_moved_workspace_still_reads(tmp_path):
 
 def test_tables_are_partitioned_sorted_and_compressed_as_declared(tmp_path):
     lake = open_lake(tmp_path)
-    lake.write(lambda c: c.execute("INSERT INTO lake.requests (request_id, app, day) SELECT 'r' || i, 'shop', '2026-03-01' FROM range(100) t(i)"), what="insert")
+    lake.write(
+        lambda c: c.execute("INSERT INTO lake.requests (request_id, app, day) SELECT 'r' || i, 'shop', '2026-03-01' FROM range(100) t(i)"),
+        what="insert",
+    )
     (file,) = (tmp_path / "lake" / "data" / "main" / "requests" / "app=shop" / "day=2026-03-01").iterdir()
     assert duckdb.sql(f"SELECT DISTINCT compression FROM parquet_metadata('{file}')").fetchall() == [("ZSTD",)]
     sorts = lake.read(lambda c: c.execute("SELECT count(*) FROM __ducklake_metadata_lake.ducklake_sort_info").fetchone())
@@ -193,7 +199,9 @@ def Lake_open(home, catalog):  # noqa: N802
     return Lake.open(catalog=catalog, data=str(home), lock=home / "lock")
 
 
-@pytest.mark.parametrize("catalog", ["postgres:postgresql://u:geheim@127.0.0.1:1/x", "postgres:host=127.0.0.1 port=1 user=u password=geheim"])
+@pytest.mark.parametrize(
+    "catalog", ["postgres:postgresql://u:geheim@127.0.0.1:1/x", "postgres:host=127.0.0.1 port=1 user=u password=geheim"]
+)
 def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path, catalog):
     for act in (count, insert):
         with pytest.raises(StoreError) as caught:
@@ -354,7 +362,10 @@ def test_a_forked_child_gets_an_instance_of_its_own(tmp_path):
 def mounted(folder: Path, options: str):
     """A small file system, or a skip where this user may not mount one."""
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False).returncode
+    ):
         pytest.skip("mounting a small file system takes root")
     try:
         yield

@@ -181,6 +181,14 @@ def _until(is_so, tries=2000):
 
 def test_a_large_arrow_batch_without_numbers_is_numbered_by_place(logs, lake):
     arrow = arrow_table("requests", [request() for _ in range(100)])
-    logs.append({"requests": arrow, "spans": pa.table({"span_id": ["s"], "app": ["shop"], "ts_start": pa.array([NOON], pa.timestamp("us", "UTC"))})}, source_id="i", from_seq=11, to_seq=20)
+    logs.append(
+        {
+            "requests": arrow,
+            "spans": pa.table({"span_id": ["s"], "app": ["shop"], "ts_start": pa.array([NOON], pa.timestamp("us", "UTC"))}),
+        },
+        source_id="i",
+        from_seq=11,
+        to_seq=20,
+    )
     sql = "SELECT min(seq), max(seq), count(DISTINCT seq) FROM lake.requests"
     assert lake.read(lambda connection: connection.execute(sql).fetchone()) == (11, 110, 100)

@@ -112,7 +112,9 @@ def test_evidence_repeats_to_the_digit_and_shuffled_rows_give_the_same_statistic
     first = shop.metrics.measure(metric, app=app, bundle="one")
     assert shop.metrics.verify(first) == SAME
     oracle = Oracle(log, app)
-    value, n = (oracle.request_metrics([r for r in oracle.requests if r["bundle"] == "one"]) | oracle.kpis(lambda r: r["bundle"] == "one"))[metric]
+    value, n = (oracle.request_metrics([r for r in oracle.requests if r["bundle"] == "one"]) | oracle.kpis(lambda r: r["bundle"] == "one"))[
+        metric
+    ]
     assert first.statistics["n"] == n
     assert first.statistics["estimate"] == (None if value is None else pytest.approx(value, rel=1e-11))
     if any(r["bundle"] == "two" for r in oracle.requests) and any(r["bundle"] == "one" for r in oracle.requests):

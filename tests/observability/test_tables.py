@@ -124,7 +124,9 @@ rows = st.fixed_dictionaries(
     {
         "request_id": texts.filter(bool),
         "app": texts.filter(bool),
-        "ts_start": st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])),
+        "ts_start": st.datetimes(
+            datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])
+        ),
     },
     optional={
         "latency_ms": st.floats(0, 1e12),

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from workbench.observability.model import Evidence, RowSet
 from workbench.readiness.declared import Declarations
-from workbench.spec import AppSpec, GatesSpec, GateSpec, PeopleSpec, PlanSpec, RotaSpec
+from workbench.spec import AppSpec, GateSpec, GatesSpec, PeopleSpec, PlanSpec, RotaSpec
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 Z = 1.959963984540054
@@ -72,7 +72,9 @@ def retail() -> tuple[Evidence, Evidence]:
     """Success and latency of a candidate that is slower without being better."""
     return (
         comparison(
-            side(0.85, 40), side(0.85, 40), {"estimate": 0.0, "low": -0.17, "high": 0.17, "n_pairs": 40, "wins": 6, "losses": 6, "p": 1.0, "p_method": "exact McNemar"}
+            side(0.85, 40),
+            side(0.85, 40),
+            {"estimate": 0.0, "low": -0.17, "high": 0.17, "n_pairs": 40, "wins": 6, "losses": 6, "p": 1.0, "p_method": "exact McNemar"},
         ),
         comparison(
             side(62_660.0, 40, unit="ms", direction="lower_is_better", low=45_000.0),
@@ -88,7 +90,16 @@ def telecom() -> tuple[Evidence, Evidence]:
         comparison(
             side(0.75, 40),
             side(0.45, 40),
-            {"estimate": 0.3, "low": 0.15, "high": 0.45, "n_pairs": 40, "wins": 12, "losses": 0, "p": 0.00048828125, "p_method": "exact McNemar"},
+            {
+                "estimate": 0.3,
+                "low": 0.15,
+                "high": 0.45,
+                "n_pairs": 40,
+                "wins": 12,
+                "losses": 0,
+                "p": 0.00048828125,
+                "p_method": "exact McNemar",
+            },
         ),
         comparison(
             side(175_400.0, 40, unit="ms", direction="lower_is_better", low=90_000.0),
@@ -123,7 +134,9 @@ def good() -> Declarations:
                         "owner": "primary",
                     }
                 ],
-                "risks": [{"name": "wrong_refund", "description": "Money is promised that is not due.", "control": "rule no_refund_promise"}],
+                "risks": [
+                    {"name": "wrong_refund", "description": "Money is promised that is not due.", "control": "rule no_refund_promise"}
+                ],
                 "escalation": [{"to": "primary", "within": "15m"}, {"to": "secondary", "within": "1h"}],
                 "fallback": {"kind": "human"},
                 "kill_switch": "set the share to 0 at the load balancer",

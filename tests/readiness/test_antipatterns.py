@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from tests.readiness.goodapp import NOW, gate, good, share_record
 from tests.readiness.test_declared import GAP, app, kpi, plan
 from workbench.readiness.antipatterns import findings

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+
 from tests.readiness.goodapp import NOW, gate, good
 from workbench.ownership.model import Gap
 from workbench.readiness.declared import Declarations, declared_gates, names_usage

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.readiness.goodapp import NOW, comparison, gate, record, retail, share_record, side, telecom, wilson
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from tests.readiness.goodapp import NOW, comparison, gate, record, retail, share_record, side, telecom, wilson
 from workbench.errors import UnknownSubject
 from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
 from workbench.readiness.model import Verdict
@@ -277,7 +278,9 @@ def test_ageing_never_makes_a_pass(estimate, bar, n, age_h, older_h):
     assert after is not Verdict.PASS or before is Verdict.PASS
 
 
-@given(SHARE, SHARE, COUNT, st.sampled_from(["estimate", "low", "high", "n"]), st.sampled_from(["gone", None, float("nan"), "1", True, -1, []]))
+@given(
+    SHARE, SHARE, COUNT, st.sampled_from(["estimate", "low", "high", "n"]), st.sampled_from(["gone", None, float("nan"), "1", True, -1, []])
+)
 def test_breaking_a_record_never_makes_a_pass(estimate, bar, n, name, broken):
     whole = share_record(estimate, n)
     statistics = copy.deepcopy(dict(whole.statistics))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
+
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
 from workbench.ledger.audit import tail
 from workbench.ledger.tables import evidence, reviews
@@ -235,11 +236,11 @@ def test_a_review_is_stored_with_its_evidence_and_one_audit_entry(ws, bundles):
     with ws.ledger.read() as connection:
         kept = set(connection.execute(select(evidence.c.evidence_id)).scalars())
         n_reviews = connection.execute(select(func.count()).select_from(reviews)).scalar_one()
+        newest = tail(connection, 1)[0]
     assert cited <= kept
     assert n_reviews == 1
-        newest = tail(connection, 1)[0]
     assert (newest.act, newest.subject, newest.detail["review_id"]) == ("review", review.bundle_id, review.review_id)
-    assert ws.readiness.evidence(sorted(cited)[0])["app"] == "support"
+    assert ws.readiness.evidence(min(cited))["app"] == "support"
 
 
 def test_the_evidence_of_a_review_can_be_verified_again(ws, bundles):
@@ -251,7 +252,7 @@ def test_the_evidence_of_a_review_can_be_verified_again(ws, bundles):
 def test_erased_traffic_of_a_reviewed_bundle_does_not_make_the_next_one_the_first(ws, bundles, monkeypatch):
     log(ws, bundles[0], n=400, good=360)
     ws.readiness.review("support", "v1")
-    monkeypatch.setattr(ws.metrics, "bundles_with_rows", lambda app: ())
+    monkeypatch.setattr(ws.metrics, "bundles_with_rows", lambda _: ())
     review = ws.readiness.review("support", "v2")
     assert review.baseline_id == bundles[0].bundle_id
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from workbench.readiness.model import GateResult, ReviewVerdict, Verdict
 from workbench.readiness.verdicts import LADDER, UNPROVEN, decide, rank, worst_of
 from workbench.spec.gates import Family

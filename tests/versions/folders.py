@@ -78,6 +78,9 @@ class Gatekeeper:
         if act in self.denied:
             raise NotPermitted(f"act {act}", seen=f"{author.person} may not")
 
+    def require_declaration(self, author, app: str, kind: str, old, new) -> None:
+        self.require(author, "declare.people" if kind == "people" else "declare", app)
+
 
 def write_app(folder: Path, *, spec: dict | None = None, files: dict[str, bytes] | None = None) -> Path:
     for name, content in (FILES if files is None else files).items():

@@ -28,7 +28,11 @@ CHANGE = BundleDiff(
             name="prompts",
             kind="changed",
             settings=("system: prompt.md → kind.md",),
-            files=(FileChange(path="prompt.md", kind="changed", diff="--- prompt.md\n+++ prompt.md\n@@ -1 +1 @@\n-Be brief.\n+Be <b>kind</b>.\n"),),
+            files=(
+                FileChange(
+                    path="prompt.md", kind="changed", diff="--- prompt.md\n+++ prompt.md\n@@ -1 +1 @@\n-Be brief.\n+Be <b>kind</b>.\n"
+                ),
+            ),
         ),
     ),
 )
@@ -36,7 +40,9 @@ KNOWN = RegisteredBundle(bundle=OLD, registered_at=datetime(2026, 3, 1, tzinfo=U
 
 
 def test_a_difference_is_exact():
-    assert diff_text(CHANGE) == """\
+    assert (
+        diff_text(CHANGE)
+        == """\
 v1 (support@000000000000) → v2 (support@111111111111)
 Changed: prompts. The same: model.
 
@@ -49,6 +55,7 @@ prompt.md (changed)
   @@ -1 +1 @@
   -Be brief.
   +Be <b>kind</b>."""
+    )
 
 
 def test_equal_bundles_say_so():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from workbench.views.numbers import DASH, apart, counted, interval, metric_words, number, rate_cell, sized
 
 

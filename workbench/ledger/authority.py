@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from workbench.spec.base import Spec
+
 
 class Author(Protocol):
     """The person behind one act, as the edge authenticated them; `ownership.model.Actor` is one."""
@@ -27,6 +29,16 @@ class Authority(Protocol):
         Args:
             act: name of the act, for example `bundle.register`.
             app: the application it touches, None for the whole workspace.
+
+        Raises:
+            NotPermitted: with the reason, otherwise.
+        """
+
+    def require_declaration(self, author: Author, app: str, kind: str, old: Spec | None, new: Spec | None) -> None:
+        """Return when the author may change what the app declares from `old` to `new`; None where nothing is declared.
+
+        Args:
+            kind: `app`, `people`, `gates`, `plan` or `rota`.
 
         Raises:
             NotPermitted: with the reason, otherwise.

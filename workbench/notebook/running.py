@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -63,12 +64,16 @@ def literal(value: Scalar) -> str:
 
 
 def _read(notebook: Path) -> NotebookNode:
+    subject, needed = f"notebook {notebook}", "a notebook file, version 4"
     try:
-        page: NotebookNode = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        text = notebook.read_text(encoding="utf-8")
+        if not isinstance(json.loads(text), dict):
+            raise UsageError(subject, seen="it is no notebook", needed=needed)
+        page: NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     except OSError as error:
-        raise UsageError(f"notebook {notebook}", seen=error.strerror or str(error), needed="a notebook file") from error
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"notebook {notebook}", seen=f"it cannot be read: {error}", needed="a notebook file") from error
+        raise UsageError(subject, seen=error.strerror or str(error), needed=needed) from error
+    except (ValueError, nbformat.ValidationError) as error:
+        raise UsageError(subject, seen=f"it cannot be read: {error}", needed=needed) from error
     return page
 
 

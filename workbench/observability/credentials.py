@@ -31,9 +31,14 @@ _SECRET_NAME = re.compile(
 )
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a key of this name holds a secret, whatever its value looks like."""
-    return len(name) < 64 and _SECRET_NAME.fullmatch(name) is not None  # noqa: PLR2004
+def secret_from(name: str) -> int:
+    """From how many characters on a value stored under this name is a secret; 0 when the name says nothing.
+
+    A bare `token` may be a piece of a word in a model's log probabilities, so only long ones count.
+    """
+    if len(name) > 64:  # noqa: PLR2004 - no name of a setting is longer
+        return 0
+    return 1 if _SECRET_NAME.fullmatch(name) else 16 if name.lower() == "token" else 0
 
 
 def secrets(text: str, flags: int) -> list[Found]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import binascii
 import hmac
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import orjson
 
-from workbench.observability.credentials import LONG_RUN, is_secret_name
+from workbench.observability.credentials import LONG_RUN, secret_from
 from workbench.observability.detectors import find, names_phone, without_overlaps
 from workbench.observability.suspicion import LONG, PERCENT, Found, suspicion
 
@@ -32,9 +32,21 @@ _LONGEST_DECODED = 1 << 20
 _SHORTEST_PII_NUMBER = 7
 _LONGEST_CACHED = 16_384
 _MOST_CACHED = 1024
+_LONGEST_KEY = 128
 _KEY_STARTS = ("sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLACEHOLDER = re.compile(r"<(?:EMAIL|PHONE|CARD|IBAN|IP|SSN|SECRET|ENCODED):[0-9a-f]{8}>")
+
+
+class _Key(NamedTuple):
+    """What a key of an object says."""
+
+    name: str
+    """The key as it is stored."""
+    secret_from: int
+    """Values of so many characters and more are secrets under this key; 0 means that none is."""
+    hint: str
+    """The key where it says that its value is a telephone number, else empty."""
 
 
 class Redactor:
@@ -49,6 +61,7 @@ class Redactor:
             raise ValueError("a redaction key has at least 16 bytes")
         self._key = key
         self._clean: dict[str, None] = {}
+        self._keys: dict[str, _Key] = {}
 
     def text(self, text: str, unit: str | None) -> str:
         """The text with placeholders; the same object when there is nothing to take out."""
@@ -78,9 +91,10 @@ class Redactor:
         if text in self._clean and not hint:
             return text
         flags = suspicion(text.encode("utf-8", "surrogatepass"))
-        if not flags:
+        may_be_json = text[0] in "{[ \r\n\t"
+        if not flags and not (may_be_json and "\\u" in text):
             return self._remembered(text)
-        redacted = self._nested_json(text, unit, nested) if text[0] in "{[ \n\t" else None
+        redacted = self._nested_json(text, unit, nested) if may_be_json else None
         if redacted is None:
             redacted = self._flat(text, unit, hint, flags)
         return self._remembered(text) if redacted is text and not hint else redacted
@@ -138,19 +152,30 @@ class Redactor:
     def _mapping(self, value: dict[str, Any], unit: str, depth: int, nested: int) -> Any:
         if depth >= _DEEPEST:
             return self._flat_dump(value, unit)
-        changed = False
         result: dict[str, Any] = {}
+        is_changed = False
         for key, item in value.items():
-            name = self._text(key, unit, hint="", nested=_DEEPEST_NESTED_JSON) if key else key
-            while name is not key and name in result:
-                name += "'"
-            if isinstance(item, str) and item and _holds_secret(key, item) and not _PLACEHOLDER.fullmatch(item):
-                redacted: Any = self._placeholder("SECRET", unit, item)
+            traits = self._keys.get(key) or self._traits(key, unit)
+            if traits.secret_from and _is_secret(item, traits.secret_from):
+                redacted: Any = self._placeholder("SECRET", unit, str(item))
             else:
-                redacted = self._walk(item, unit, hint=key if names_phone(key) else "", depth=depth + 1, nested=nested)
-            changed = changed or redacted is not item or name is not key
+                redacted = self._walk(item, unit, hint=traits.hint, depth=depth + 1, nested=nested)
+            is_changed = is_changed or redacted is not item or traits.name != key
+            name = traits.name
+            while name in result:
+                name += "'"
             result[name] = redacted
-        return result if changed else value
+        return result if is_changed else value
+
+    def _traits(self, key: str, unit: str) -> _Key:
+        """What a key says about its value; remembered when the key itself is clean."""
+        name = self._text(key, unit, hint="", nested=_DEEPEST_NESTED_JSON) if key else key
+        traits = _Key(name=name, secret_from=secret_from(key), hint=key if names_phone(key) else "")
+        if name == key and len(key) <= _LONGEST_KEY:
+            if len(self._keys) >= _MOST_CACHED:
+                self._keys.clear()
+            self._keys[key] = traits
+        return traits
 
     def _flat_dump(self, value: Any, unit: str) -> Any:
         """What lies deeper than anybody nests: redacted as one text."""
@@ -195,8 +220,11 @@ def _not_yet_redacted(text: str, found: list[Found]) -> list[Found]:
     return kept
 
 
-def _holds_secret(key: str, item: str) -> bool:
-    return is_secret_name(key) or (key.lower() == "token" and len(item) >= 16)  # noqa: PLR2004 - a word piece is shorter
+def _is_secret(item: object, least: int) -> bool:
+    if isinstance(item, bool) or not isinstance(item, (str, int)):
+        return False
+    text = str(item)
+    return len(text) >= least and _PLACEHOLDER.fullmatch(text) is None
 
 
 def _is_hiding(decoded: str | None) -> bool:

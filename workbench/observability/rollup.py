@@ -13,6 +13,9 @@ BUCKETS_PER_DOUBLING = 32
 SMALLEST_MS = 2.0**-10
 """Shorter times, zero among them, count as this: about a microsecond."""
 
+_VIOLATED = "coalesce(len(violation_rules) > 0, false)"
+_BLOCKED = "(coalesce(status = 'blocked', false) OR coalesce(len(blocked_rules) > 0, false))"
+
 
 def bucket_sql(column: str) -> str:
     """SQL of the bucket number of a time in milliseconds; null stays null."""
@@ -36,10 +39,13 @@ def rollup_sql(source: str, *, spool_id: str, batch_id: str) -> str:
         "hour": "date_trunc('hour', ts_start)",
         **{name: name for name in ROLLUP_KEY if name != "hour"},
         "n": "count(*)",
-        "n_fallback": "count_if(is_fallback)",
-        "n_violation": "count_if(len(violation_rules) > 0)",
-        "n_blocked": "count_if(len(blocked_rules) > 0)",
-        "n_handoff": "count(handoff_id)",
+        "n_fallback": "count_if(coalesce(is_fallback, false))",
+        "n_fallback_known": "count(is_fallback)",
+        "n_violation": f"count_if({_VIOLATED})",
+        "n_violation_known": f"count_if(violation_rules IS NOT NULL AND ({_VIOLATED} OR NOT {_BLOCKED}))",
+        "n_blocked": f"count_if({_BLOCKED})",
+        "n_blocked_known": f"count_if(blocked_rules IS NOT NULL OR {_BLOCKED})",
+        "n_handoff": "count_if(handoff_id IS NOT NULL OR coalesce(status = 'handed_off', false))",
         "n_priced": "count(cost_usd)",
         "n_revised": "count_if(revision > 0)",
         **{f"{name}_sum": f"sum({name})" for name in SUMMED},

@@ -232,7 +232,7 @@ REQUESTS_HOURLY = LogTable(
         *_time("hour"),
         *_DAY,
         *_text("app workflow bundle arm release_id model_served provider status"),
-        *_count("n n_fallback n_violation n_blocked n_handoff n_priced n_revised"),
+        *_count("n n_fallback n_fallback_known n_violation n_violation_known n_blocked n_blocked_known n_handoff n_priced n_revised"),
         *(column for name in SUMMED for column in _count(f"{name}_sum {name}_n")),
         *_columns("DECIMAL(38,9)", "cost_usd_sum"),
         *_columns("MAP(INTEGER, BIGINT)", "latency_histogram ttft_histogram"),
@@ -243,6 +243,8 @@ REQUESTS_HOURLY = LogTable(
     sort_by=("hour",),
 )
 """Partial sums of final requests, appended by each flush and summed by the reader (see `rollup.py`).
+
+`_known` counts the requests that can say whether the flag holds: the denominator of its rate.
 
 `n_revised` counts revisions above 0: an hour whose sum is not 0 counts a request more than once and is read from
 `requests` instead.

@@ -9,6 +9,7 @@ from workbench.errors import NotPermitted, UnknownSubject
 from workbench.ledger.authority import Author
 from workbench.ownership import cover, rota
 from workbench.ownership.cover import Cover
+from workbench.ownership.declaring import act_of, is_locked_out
 from workbench.ownership.model import Actor, Assurance, Gap, Shift
 from workbench.ownership.people import merged, name_of_login, person_of_slack_id
 from workbench.ownership.permissions import ON_CALL_ACTS, Permission, may
@@ -80,6 +81,24 @@ class Ownership:
         if not permission.allowed:
             subject = f"{act} for {app}" if app else act
             raise NotPermitted(subject, seen=permission.sentence, next_step=_NEXT_STEP[permission.reason])
+
+    def require_declaration(self, author: Author, app: str, kind: str, old: Spec | None, new: Spec | None) -> None:
+        """Return when the author may change what the app declares, and could change it back.
+
+        Raises:
+            NotPermitted: otherwise.
+        """
+        self.require(author, act_of(kind, old, new), app)
+        if kind != "people":
+            return
+        before, after = (spec if isinstance(spec, PeopleSpec) else None for spec in (old, new))
+        if is_locked_out(author.person, _assurance(author), app, old=before, new=after):
+            raise NotPermitted(
+                f"people.yaml of {app}",
+                seen=f"{author.person} would no longer be an administrator, and could not undo it",
+                needed="the role admin for whoever declares it, under the login or id they use now",
+                next_step="correct your own entry; another administrator can take the role from you",
+            )
 
     def may(self, author: Author, act: str, app: str | None) -> Permission:
         """Whether the author may do the act now, and why."""

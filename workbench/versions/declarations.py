@@ -48,7 +48,7 @@ class Declared:
 
     @property
     def act(self) -> str:
-        """The act that storing it is: who may act is a graver matter than the rest."""
+        """What storing it is called in the audit."""
         return "declare.people" if self.kind == "people" else "declare"
 
 

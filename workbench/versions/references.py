@@ -16,7 +16,8 @@ def find(reference: str, bundles: Sequence[Bundle], *, app: str | None = None) -
     """The one bundle that the reference names.
 
     Args:
-        reference: `support@1a2b3c4d5e6f`, the start of the digest (8 hex digits or more, also after `app@` or `sha256:`), or a name.
+        reference: `support@1a2b3c4d5e6f`, the start of the digest (8 hex digits or more, also after `app@` or `sha256:`),
+            or a name (`v1`, `support@v1`).
         bundles: among these.
         app: the app they were looked up for; for the message.
 
@@ -42,7 +43,7 @@ def find(reference: str, bundles: Sequence[Bundle], *, app: str | None = None) -
 
 
 def _is_meant(reference: str, bundle: Bundle) -> bool:
-    if reference in (bundle.bundle_id, bundle.name, bundle.digest):
+    if reference in (bundle.bundle_id, bundle.name, f"{bundle.app}@{bundle.name}", bundle.digest):
         return True
     app, at, start = reference.rpartition("@")
     is_prefix = bool(_HEX.fullmatch(start.removeprefix("sha256:"))) and (not at or app == bundle.app)

@@ -193,7 +193,8 @@ class Versions:
         with self._ledger.read() as connection:
             changed = _changed(connection, specs)
         for spec in changed:
-            self._authority.require(author, spec.act, spec.app)
+            old, new = self.declaration(spec.app, spec.kind), spec_of(spec.app, spec.kind, spec.content)
+            self._authority.require_declaration(author, spec.app, spec.kind, old, new)
         return frozenset(spec.kind for spec in changed)
 
     def _store_declared(self, act: WriteTransaction, specs: tuple[Declared, ...], author: Author) -> frozenset[str]:

@@ -79,7 +79,8 @@ def diff_page(diff: BundleDiff) -> Page:
     """The difference as a page: one sentence, then a section per changed part."""
     title = f"{diff.old.name} ({diff.old.bundle_id}) → {diff.new.name} ({diff.new.bundle_id})"
     if not diff.parts:
-        return Page(title=title, lead=("The same: every part has the same digest.",))
+        labels = f"Only labels differ: {'; '.join(diff.labels)}. " if diff.labels else ""
+        return Page(title=title, lead=(f"{labels}The same: every part has the same digest.",))
     changed = [f"{part.name} ({part.kind})" if part.kind != "changed" else part.name for part in diff.parts]
     same = [name for name in diff.new.parts if name not in {part.name for part in diff.parts}]
     lead = f"Changed: {', '.join(changed)}." + (f" The same: {', '.join(same)}." if same else "")

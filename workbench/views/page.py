@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -32,6 +33,8 @@ class Chip:
 
 
 Cell = str | Chip
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that would steer a terminal; logged and declared text may hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +76,13 @@ def page_text(page: Page, *, width: int = WIDTH) -> str:
         page: the page.
         width: columns; longer prose wraps at words.
     """
-    parts: list[RenderableType] = []
     head = "   ".join(part for part in (str(page.banner) if page.banner else "", page.title) if part)
-    if head:
-        parts.append(Text(head))
-    parts.extend(Text(line) for line in page.lead)
-    for section in page.sections:
-        parts.extend(_section_text(section))
+    top = [Text(line) for line in (head, *page.lead) if line]
+    blocks = [rendered(*top, width=width)] if top else []
+    blocks += [_section_text(section, width) for section in page.sections]
     if page.footer:
-        parts.extend((Text(""), *(Text(line) for line in page.footer)))
-    return rendered(*parts, width=width).strip("\n")
+        blocks.append(rendered(*(Text(line) for line in page.footer), width=width))
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n\n".join(block for block in blocks if block))
 
 
 def page_html(page: Page) -> str:
@@ -110,21 +110,19 @@ def document(page: Page) -> str:
     )
 
 
-def _section_text(section: Section) -> Iterable[RenderableType]:
-    yield Text("")
-    if section.title:
-        yield Text(section.title)
-    for line in section.lines:
-        yield _bullet(line)
+def _section_text(section: Section, width: int) -> str:
+    """Prose and table fit the width; literal text is never cut or folded."""
+    parts: list[RenderableType] = [Text(section.title)] if section.title else []
+    parts += [_bullet(line) for line in section.lines]
     if section.rows:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
         for column in section.columns:
             table.add_column(Text(column.title), justify="right" if column.is_number else "left", overflow="fold")
         for row in section.rows:
             table.add_row(*(Text(str(cell)) for cell in row))
-        yield Padding(table, (0, 0, 0, 2))
-    if section.literal:
-        yield Padding(Text(section.literal, no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
+        parts.append(Padding(table, (0, 0, 0, 2)))
+    shown = [rendered(*parts, width=width)] if parts else []
+    return "\n".join([*shown, *(f"  {line}".rstrip() for line in section.literal.splitlines())])
 
 
 def _bullet(line: str) -> RenderableType:

@@ -1,0 +1,72 @@
+"""The catalogue as people read it, and KPIs as metrics."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.errors import SpecError, UnknownSubject, UsageError
+from workbench.observability.asking import Definitions
+from workbench.observability.catalogue import CATALOGUE, Kind, kpi_metric
+from workbench.observability.model import Direction
+from workbench.spec.app import AppSpec, Kpi
+
+NAMES = (
+    "volume success_rate failure_rate undecided_rate latency_p50 latency_p90 latency_p95 latency_p99 ttft_p95 tool_error_rate fallback_rate "
+    "handoff_rate violation_rate block_rate quality_mean retrieval_hit_rate input_tokens output_tokens cost_usd cost_per_success"
+)
+
+
+def app(name="shop", **kpi):
+    kpis = [{"name": "resolved", "outcome": "solved", **kpi}]
+    return AppSpec.model_validate({"app": name, "title": name, "risk_tier": "low", "kpis": kpis})
+
+
+def test_the_catalogue_holds_the_agreed_metrics_in_the_agreed_order():
+    assert " ".join(CATALOGUE) == NAMES
+
+
+@pytest.mark.parametrize("metric", CATALOGUE.values(), ids=lambda metric: metric.name)
+def test_each_metric_tells_an_analyst_what_it_is(metric):
+    assert metric.description.endswith(".")
+    assert metric.formula
+    assert metric.unit in {"ms", "share", "USD", "tokens", "requests", "score"}
+    assert (metric.q is not None) == (metric.kind is Kind.QUANTILE)
+
+
+def test_directions_say_which_way_is_better():
+    higher = {name for name, metric in CATALOGUE.items() if metric.direction is Direction.HIGHER}
+    assert higher == {"success_rate", "quality_mean", "retrieval_hit_rate"}
+    assert CATALOGUE["volume"].direction is Direction.NEITHER
+
+
+def test_a_kpi_is_a_metric_with_its_own_unit_and_direction():
+    metric = kpi_metric(Kpi(name="handle_time", outcome="call", aggregate="mean", unit="minutes", direction="lower_is_better"))
+    assert (metric.kind, metric.unit, metric.direction) == (Kind.MEAN, "minutes", Direction.LOWER)
+
+
+def test_an_unknown_metric_names_the_nearest_and_the_list():
+    with pytest.raises(UnknownSubject) as error:
+        Definitions.of([app()]).metric("latency_95")
+    assert "did you mean 'latency_p95'?" in str(error.value)
+    assert "resolved" in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_a_kpi_named_like_a_metric_is_a_fault_of_the_spec():
+    with pytest.raises(SpecError, match="KPI cost_usd of shop: the metric catalogue has a metric of this name.*rename the KPI"):
+        Definitions.of([_clash()]).metric("cost_usd")
+    assert Definitions.of([_clash()]).metric("latency_p95") is CATALOGUE["latency_p95"]
+
+
+def _clash() -> AppSpec:
+    return AppSpec.model_validate({"app": "shop", "title": "s", "risk_tier": "low", "kpis": [{"name": "cost_usd", "outcome": "bill"}]})
+
+
+def test_apps_that_count_a_kpi_differently_are_not_added_up():
+    with pytest.raises(UsageError, match="KPI resolved: shop, desk declare it with different"):
+        Definitions.of([app("shop"), app("desk", aggregate="mean")]).metric("resolved")
+
+
+def test_definitions_survive_being_stored():
+    definitions = Definitions.of([app()])
+    assert Definitions.from_json(definitions.as_json()).as_json() == definitions.as_json()

@@ -1,0 +1,253 @@
+"""The query function: shapes, filters, time, missing data and wrong words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from tests.observability.lakes import NOON
+from tests.observability.metric_logs import Fixture, outcome, request, score, spec
+from workbench.errors import StoreError, UnknownSubject, UsageError
+from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.dimensions import DIMENSIONS, GRAINS
+from workbench.observability.model import Window
+
+KPIS = [
+    {"name": "conversion", "outcome": "order"},
+    {"name": "basket", "outcome": "order", "aggregate": "mean", "unit": "EUR"},
+    {"name": "revenue", "outcome": "order", "aggregate": "sum", "unit": "EUR"},
+]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    made = Fixture(tmp_path, {"shop": spec(kpis=KPIS)})
+    yield made
+    made.close()
+
+
+def test_before_the_first_write_there_is_an_empty_frame_with_the_right_columns(shop):
+    frame = shop.metrics.query(["volume", "latency_p95"], by=["bundle"], grain="1h", detail=True)
+    assert frame.height == 0
+    assert frame.schema == {
+        "bundle": pl.String,
+        "ts": pl.Datetime("us", "UTC"),
+        "volume": pl.Int64,
+        **dict.fromkeys(("volume_n", "volume_count"), pl.Int64),
+        **dict.fromkeys(("volume_low", "volume_high", "latency_p95"), pl.Float64),
+        **dict.fromkeys(("latency_p95_n", "latency_p95_count"), pl.Int64),
+        **dict.fromkeys(("latency_p95_low", "latency_p95_high"), pl.Float64),
+    }
+    assert shop.metrics.snapshot() is None
+    assert shop.metrics.bundles_with_rows("shop") == ()
+
+
+def test_the_columns_are_the_same_with_rows(shop):
+    how = {"by": ["bundle"], "grain": "1h", "detail": True}
+    empty = shop.metrics.query(list(CATALOGUE), **how)
+    shop.add([request()])
+    assert shop.metrics.query(list(CATALOGUE), **how).schema == empty.schema
+
+
+def test_one_bare_request_has_a_volume_and_no_other_number(shop):
+    shop.add([request()])
+    row = shop.metrics.query(list(CATALOGUE)).row(0, named=True)
+    known = {name for name in CATALOGUE if row[name] is not None}
+    assert known == {"volume", "undecided_rate", "handoff_rate"}
+    assert row["undecided_rate"] == 1.0
+    assert all(row[f"{name}_n"] == 0 for name in CATALOGUE if name not in known)
+
+
+def test_unpriced_is_not_free(shop):
+    shop.add([request(cost_usd=None), request(cost_usd=0.25), request(cost_usd=0.0)])
+    assert shop.one("cost_usd") == (0.25, 2)
+    shop.add([request(bundle="two")])
+    frame = shop.metrics.query(["cost_usd"], by=["bundle"])
+    assert frame.rows() == [("one", 0.25, 2), ("two", None, 0)]
+
+
+def test_unchecked_is_not_clean(shop):
+    shop.add([request(violation_rules=None), request(violation_rules=[]), request(violation_rules=["pii"])])
+    assert shop.one("violation_rate") == (0.5, 2)
+
+
+def test_what_was_blocked_reached_nobody(shop):
+    shop.add([request(status="blocked", violation_rules=[], blocked_rules=["x"]), request(violation_rules=["pii"], blocked_rules=[])])
+    assert shop.one("violation_rate") == (1.0, 1)
+    assert shop.one("block_rate") == (0.5, 2)
+
+
+def test_missing_dimensions_stay_null_and_come_last(shop):
+    shop.add([request(workflow="b"), request(workflow=None), request(workflow="a"), request(workflow="a", bundle="two")])
+    frame = shop.metrics.query(["volume"], by=["workflow", "bundle"])
+    assert frame.rows() == [("a", "one", 1, 1), ("a", "two", 1, 1), ("b", "one", 1, 1), (None, "one", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("grain", "start"),
+    [
+        ("1m", datetime(2026, 3, 4, 13, 47, tzinfo=UTC)),
+        ("5m", datetime(2026, 3, 4, 13, 45, tzinfo=UTC)),
+        ("15m", datetime(2026, 3, 4, 13, 45, tzinfo=UTC)),
+        ("1h", datetime(2026, 3, 4, 13, 0, tzinfo=UTC)),
+        ("1d", datetime(2026, 3, 4, 0, 0, tzinfo=UTC)),
+        ("1w", datetime(2026, 3, 2, 0, 0, tzinfo=UTC)),
+    ],
+)
+def test_buckets_start_where_the_clock_says_and_weeks_on_monday(shop, grain, start):
+    shop.add([request(ts_start=datetime(2026, 3, 4, 13, 47, 59, 999999, tzinfo=UTC)), request(ts_start=start)])
+    assert shop.metrics.query(["volume"], grain=grain).rows() == [(start, 2, 2)]
+
+
+def test_a_window_is_half_open_and_7d_ends_now(shop):
+    shop.add([request(ts_start=NOON + timedelta(days=days)) for days in (-6, 0, 0.5, 1)])  # the clock stands at noon of the next day
+    assert shop.one("volume", window=Window(start=NOON, until=NOON + timedelta(days=1))) == (2, 2)
+    assert shop.one("volume", window="7d") == (3, 3)
+    assert shop.one("volume", window="1d") == (2, 2)
+    assert shop.metrics.query(["volume"], window=Window(start=NOON + timedelta(days=9))).height == 0
+
+
+def test_filters_join_by_and_and_values_by_or(shop):
+    shop.add([request(bundle=b, arm=a) for b in ("one", "two", "three") for a in ("stable", "candidate")])
+    assert shop.one("volume", where={"bundle": "one, two", "arm": "stable"}) == (2, 2)
+    assert shop.one("volume", where={"bundle": ["one", "it's"]}) == (2, 2)
+
+
+def test_apps_are_judged_each_by_its_own_rules(tmp_path):
+    specs = {"shop": spec("shop", ask={"rule": "status"}), "desk": spec("desk", ask={"rule": "score", "score": "ok", "at_least": 1})}
+    both = Fixture(tmp_path, specs)
+    both.add([request(app=app, workflow="ask") for app in ("shop", "desk")])
+    frame = both.metrics.query(["success_rate"], by=["app"])
+    assert frame.rows() == [("desk", None, 0), ("shop", 1.0, 1)]
+    both.close()
+
+
+def test_a_kpi_counts_sessions_where_they_began(shop):
+    began = request(session_id="s1", bundle="one")
+    shop.add(
+        [
+            began,
+            request(session_id="s1", bundle="two", ts_start=NOON + timedelta(minutes=1)),
+            request(session_id="s2", bundle="two"),
+            request(),
+        ],
+        outcomes=[outcome("order", minute=5, session_id="s1", value=30.0), outcome("order", minute=-5, session_id="s2", value=9.0)],
+    )
+    frame = shop.metrics.query(["conversion", "basket", "revenue"], by=["bundle"])
+    assert frame.rows() == [("one", 0.5, 2, None, 0, None, 0), ("two", 0.0, 1, 30.0, 1, 30.0, 1)]
+
+
+def test_money_of_another_currency_is_not_added(shop):
+    r = request()
+    shop.add([r], outcomes=[outcome("order", request_id=r["request_id"], value=10.0, currency=c) for c in ("EUR", "USD", None)])
+    assert shop.one("revenue", app="shop") == (20.0, 2)
+
+
+def test_a_corrected_event_counts_once(shop):
+    r, event = request(), outcome("order", value=10.0)
+    event["request_id"] = r["request_id"]
+    shop.add([r], outcomes=[event])
+    shop.add(outcomes=[event | {"value": 12.5}])
+    assert shop.one("revenue", app="shop") == (12.5, 1)
+
+
+def test_scores_of_each_scorer_count_with_the_requests_they_stand_for(shop):
+    rows = [request() for _ in range(3)]
+    shop.add(
+        rows,
+        scores=[
+            score(rows[0], "quality", 1.0, scorer_id="judge", sample_probability=1.0),
+            score(rows[1], "quality", 0.0, scorer_id="judge", sample_probability=0.25),
+            score(rows[1], "quality", 1.0, scorer_id="person"),
+            score(rows[2], "quality", 1.0, scorer_id="judge", sample_probability=0.0),
+        ],
+    )
+    assert shop.one("quality_mean") == (pytest.approx(2 / 6), 3)
+
+
+def test_repeated_units_widen_the_interval(shop):
+    shop.add([request(bundle="one", is_fallback=i % 2 == 0, unit_hash=f"u{i}") for i in range(40)])
+    shop.add([request(bundle="two", is_fallback=i % 2 == 0, unit_hash=f"u{i % 8}") for i in range(40)])
+    frame = shop.metrics.query(["fallback_rate"], by=["bundle"], detail=True)
+    one, two = (row["fallback_rate_high"] - row["fallback_rate_low"] for row in frame.iter_rows(named=True))
+    assert two > 1.5 * one
+
+
+def test_an_older_snapshot_still_says_what_it_said(shop):
+    shop.add([request(latency_ms=100.0)])
+    before = shop.metrics.snapshot()
+    shop.add([request(latency_ms=900.0)])
+    assert shop.one("latency_p50", snapshot=before) == (100.0, 1)
+    assert shop.one("latency_p50") == (500.0, 2)
+
+
+def test_a_snapshot_that_never_was_is_a_clear_error(shop):
+    shop.add([request()])
+    with pytest.raises(StoreError, match="snapshot 999: the lake no longer holds it"):
+        shop.metrics.query(["volume"], snapshot=999)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"metrics": ["sucess_rate"]}, "metric 'sucess_rate': there is no such metric; did you mean 'success_rate'?"),
+        ({"by": ["bundel"]}, "dimension 'bundel': there is no such dimension; did you mean 'bundle'?"),
+        ({"where": {"team": "x"}}, f"needed: one of {', '.join(DIMENSIONS)}"),
+        ({"grain": "2h"}, f"needed: one of {', '.join(GRAINS)}"),
+    ],
+)
+def test_an_unknown_name_names_the_nearest_and_the_list(shop, how, words):
+    with pytest.raises(UnknownSubject) as error:
+        shop.metrics.query(**{"metrics": ["volume"], **how})
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"window": "seven days"},
+        {"window": Window(start=NOON, until=NOON)},
+        {"window": Window(start=datetime(2026, 1, 1))},
+        {"where": {"bundle": " , "}},
+        {"where": {"app": "desk"}, "app": "shop"},
+    ],
+)
+def test_a_question_without_sense_is_refused(shop, how):
+    with pytest.raises(UsageError):
+        shop.metrics.query(["volume"], **how)
+
+
+def test_a_value_carries_what_makes_it_evidence(shop):
+    shop.add(
+        [request(is_fallback=i < 5, ts_start=NOON + timedelta(minutes=i)) for i in range(20)] + [request(ts_start=NOON + timedelta(days=1))]
+    )
+    value = shop.metrics.value("fallback_rate", app="shop", where={"bundle": "one"})
+    assert (value.value, value.n, value.count, value.unit) == (0.25, 20, 5, "share")
+    assert (round(value.interval.low, 4), round(value.interval.high, 4), value.interval.method) == (0.1119, 0.4687, "wilson")
+    assert value.window == Window(start=NOON, until=NOON + timedelta(minutes=19))
+    assert value.snapshot == shop.metrics.snapshot()
+    nothing = shop.metrics.value("fallback_rate", app="shop", where={"bundle": "none"})
+    assert (nothing.value, nothing.n, nothing.interval, nothing.window) == (None, 0, None, Window())
+
+
+def test_bundles_come_oldest_first_and_scores_are_counted_by_source(shop):
+    rows = [request(bundle="late"), request(bundle="early", ts_start=NOON - timedelta(hours=1)), request(bundle=None)]
+    shop.add(rows, scores=[score(rows[0], "quality", 1.0), score(rows[0], "quality", 1.0, source="human"), score(rows[1], "x", 1.0)])
+    assert shop.metrics.bundles_with_rows("shop") == ("early", "late")
+    assert shop.metrics.score_sources("shop", "late") == {"human": 1, "rule": 1}
+    assert [metric.name for metric in shop.metrics.known("shop")][-3:] == ["conversion", "basket", "revenue"]
+
+
+def test_removing_rows_never_turns_nothing_into_a_number(shop):
+    rows = [
+        request(bundle=f"b{i}", latency_ms=5.0 if i % 3 else None, cost_usd=None, n_tool_calls=i % 2, n_tool_errors=0) for i in range(12)
+    ]
+    shop.add(rows)
+    for name in ("latency_p95", "cost_usd", "tool_error_rate", "success_rate", "quality_mean"):
+        for kept in (12, 9, 4, 1):
+            names = [f"b{i}" for i in range(kept)]
+            more, fewer = shop.one(name), shop.one(name, where={"bundle": names})
+            assert fewer[0] is None or more[0] is not None
+            assert fewer[1] <= more[1]
