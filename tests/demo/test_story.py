@@ -13,7 +13,7 @@ from workbench.readiness.model import ReviewVerdict
 from workbench.workspace import Workspace
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-SMALL = tuple(replace(share, n=min(share.n, 1600)) for share in TRAFFIC)
+SMALL = tuple(replace(share, n=min(share.n, 1400)) for share in TRAFFIC)
 
 
 def test_the_customers_of_the_story_are_distinct():

@@ -78,7 +78,7 @@ def home(tmp_path_factory):
     import getpass
 
     people = folder / "people.yaml"
-    people.write_text(people.read_text().replace("os: [me]", f"os: [{getpass.getuser()}]"))
+    people.write_text(people.read_text().replace("os: [primary]", f"os: [primary, {getpass.getuser()}]"))
     ago = datetime(2026, 3, 2, 12, 0, tzinfo=UTC) - datetime.now(UTC) + timedelta(hours=1)
     with Workspace.open(place / "home", actor=OPERATOR) as ws:
         for name, slow in (("v1", 1.0), ("v2", 3.0)):

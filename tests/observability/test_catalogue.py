@@ -11,8 +11,9 @@ from workbench.observability.model import Direction
 from workbench.spec.app import AppSpec, Kpi
 
 NAMES = (
-    "volume success_rate failure_rate undecided_rate latency_p50 latency_p90 latency_p95 latency_p99 ttft_p95 tool_error_rate fallback_rate "
-    "handoff_rate violation_rate block_rate quality_mean retrieval_hit_rate input_tokens output_tokens cost_usd cost_per_success"
+    "volume success_rate failure_rate undecided_rate latency_p50 latency_p90 latency_p95 latency_p99 ttft_p95 tool_error_rate "
+    "fallback_rate handoff_rate violation_rate block_rate quality_mean retrieval_hit_rate input_tokens output_tokens "
+    "cost_usd cost_per_success"
 )
 
 
@@ -53,7 +54,7 @@ def test_an_unknown_metric_names_the_nearest_and_the_list():
 
 
 def test_a_kpi_named_like_a_metric_is_a_fault_of_the_spec():
-    with pytest.raises(SpecError, match="KPI cost_usd of shop: the metric catalogue has a metric of this name.*rename the KPI"):
+    with pytest.raises(SpecError, match=r"KPI cost_usd of shop: the metric catalogue has a metric of this name.*rename the KPI"):
         Definitions.of([_clash()]).metric("cost_usd")
     assert Definitions.of([_clash()]).metric("latency_p95") is CATALOGUE["latency_p95"]
 

@@ -26,7 +26,7 @@ def logs(tmp_path, lake):
 
 
 def batch(*ids, **values):
-    return {"requests": arrow_table("requests", [request(request_id=id, **values) for id in ids])}
+    return {"requests": arrow_table("requests", [request(request_id=key, **values) for key in ids])}
 
 
 def test_one_bad_row_keeps_the_whole_record_out(logs, lake):
@@ -70,7 +70,7 @@ def test_a_batch_without_rows_still_moves_the_mark(logs, lake):
 
 def test_numbered_rows_behind_a_mark_inside_the_batch_are_stored(logs, lake):
     logs.append(batch("a", "b"), source_id="import:a", from_seq=1, to_seq=2)
-    numbered = {"requests": arrow_table("requests", [request(request_id=id, seq=seq) for seq, id in enumerate("abc", start=1)])}
+    numbered = {"requests": arrow_table("requests", [request(request_id=key, seq=seq) for seq, key in enumerate("abc", start=1)])}
     assert logs.append(numbered, source_id="import:a", from_seq=1, to_seq=3)
     assert count(lake) == 3
 

@@ -86,7 +86,8 @@ def test_a_second_owner_is_refused_and_told_who_holds_it(tmp_path, spool):
 
 def test_a_stopped_owner_is_named_as_stopped(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from tests.observability.lakes import Clock; from workbench.observability.spool import Spool\n"
+        "import sys, time; from pathlib import Path\n"
+        "from tests.observability.lakes import Clock; from workbench.observability.spool import Spool\n"
         "spool = Spool.create(Path(sys.argv[1]), clock=Clock()); print(spool.path, flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -128,7 +129,7 @@ def test_deleting_goes_in_small_steps_beside_the_writing(spool, monkeypatch):
 
 
 def test_a_failure_nobody_waited_for_is_raised_by_the_next_caller(spool, monkeypatch):
-    monkeypatch.setattr(spool, "_commit", lambda group: StoreError("spool", seen="the disk is full"))
+    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
     ticket = spool.append([("requests", b"a")])
     while not ticket.is_done:
         threading.Event().wait(0.001)
@@ -140,14 +141,14 @@ def test_a_failure_nobody_waited_for_is_raised_by_the_next_caller(spool, monkeyp
 
 def test_a_failure_nobody_waited_for_is_raised_by_close(tmp_path, monkeypatch):
     spool = Spool.create(tmp_path, clock=Clock())
-    monkeypatch.setattr(spool, "_commit", lambda group: StoreError("spool", seen="the disk is full"))
+    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
     spool.append([("requests", b"a")])
     with pytest.raises(StoreError, match="the disk is full"):
         spool.close()
 
 
 def test_a_failure_that_was_waited_for_is_raised_once(spool, monkeypatch):
-    monkeypatch.setattr(spool, "_commit", lambda group: StoreError("spool", seen="the disk is full"))
+    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
     with pytest.raises(StoreError, match="the disk is full"):
         spool.append([("requests", b"a")], is_awaited=True).wait()
     monkeypatch.undo()

@@ -36,7 +36,7 @@ APP = {
         """,
     "people.yaml": """
         people:
-          primary: {contact: pager 1, os: [me], roles: {support: [admin, operator]}}
+          primary: {contact: pager 1, os: [primary], roles: {support: [admin, operator]}}
           secondary: {contact: pager 2, roles: {support: [approver]}}
         """,
     "gates.yaml": """

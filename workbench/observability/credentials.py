@@ -74,11 +74,10 @@ def _keys(text: str) -> list[Found]:
     found = []
     for run in LONG_RUN.finditer(text):
         start, end = run.span()
-        if "eyJ" in run[0]:
-            token = _JWT.search(text, start, min(len(text), end + 8192))
-            if token and token.start() < end:
-                found.append(Found(token.start(), token.end(), "SECRET", token[0]))
-                continue
+        token = _JWT.match(text, start + run[0].index("eyJ")) if "eyJ" in run[0] and text[end : end + 1] == "." else None
+        if token:
+            found.append(Found(token.start(), token.end(), "SECRET", token[0]))
+            continue
         found += [Found(key.start(), key.end(), "SECRET", key[0]) for key in _KEY.finditer(text, max(0, start - 3), end)]
     return found
 

@@ -88,6 +88,8 @@ def emails(text: str) -> list[Found]:
     return found
 
 
+_LONGEST_NAME = 8
+"""`a::b` is more likely a name in a program than an address."""
 _V6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.][0-9A-Fa-f:])[0-9A-Fa-f:.]{2,44}+")
 
 
@@ -95,8 +97,9 @@ def ipv6(text: str) -> list[Found]:
     """IPv6 addresses in any of their spellings; clock times and `::` between words are none."""
     found = []
     for match in _V6.finditer(text):
-        candidate = match[0].rstrip(".:") if not match[0].endswith("::") else match[0]
-        if candidate.count(":") < 2 or candidate == "::":  # noqa: PLR2004
+        candidate = match[0] if match[0].endswith("::") else match[0].rstrip(".:")
+        is_name = len(candidate) < _LONGEST_NAME and not any(char.isdigit() for char in candidate)
+        if candidate.count(":") < 2 or is_name:  # noqa: PLR2004
             continue
         try:
             value = IPv6Address(candidate).compressed

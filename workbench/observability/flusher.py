@@ -138,13 +138,16 @@ class SpoolReader:
         self.spool_id = path.stem
 
     def stretches(self, after: int) -> Iterator[Stretch]:
-        """The rows behind `after`, in pieces that fit into memory.
+        """The rows behind `after` that are there now, in pieces that fit into memory.
+
+        What the owner adds meanwhile waits for the next time, or a busy owner would keep its reader for ever.
 
         Raises:
             StoreError: the file is damaged, or a newer workbench wrote it.
         """
         with self._connected() as connection:
-            while rows := self._rows(connection, after):
+            until = connection.execute("SELECT coalesce(max(seq), 0) FROM rows").fetchone()[0]
+            while rows := self._rows(connection, after, until):
                 yield self._stretch(rows)
                 after = rows[-1][0]
 
@@ -172,11 +175,11 @@ class SpoolReader:
                 next_step="keep the file; its rows are not in the lake",
             ) from fault
 
-    def _rows(self, connection: sqlite3.Connection, after: int) -> list[tuple[int, str, bytes]]:
+    def _rows(self, connection: sqlite3.Connection, after: int, until: int) -> list[tuple[int, str, bytes]]:
         rows: list[tuple[int, str, bytes]] = []
         size = 0
         for row in connection.execute(
-            "SELECT seq, log_table, payload FROM rows WHERE seq > ? ORDER BY seq LIMIT ?", (after, _ROWS_AT_ONCE)
+            "SELECT seq, log_table, payload FROM rows WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, until, _ROWS_AT_ONCE)
         ):
             rows.append(row)
             size += len(row[2])

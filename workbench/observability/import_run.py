@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 import orjson
 import pyarrow as pa
 
+from workbench.errors import RecordRefused
 from workbench.ledger.authority import Author, Authority
 from workbench.observability.import_report import FileReport, Refusals
 from workbench.observability.importers.repeats import Repeat, Repeats
-from workbench.observability.importers.source import Imported, Refused, Row, Source
+from workbench.observability.importers.source import Imported, Refused, Row, Rows, Source
 from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
 from workbench.spec.bundle import BundleSpec
@@ -79,6 +80,14 @@ class _Chunk:
     def is_full(self) -> bool:
         rows = self.rows
         return len(rows["requests"]) >= CHUNK_ROWS or len(rows["spans"]) >= _CHUNK_SPANS or self.characters >= _CHUNK_CHARACTERS
+
+    def add(self, rows: Rows, *, at: int, characters: int) -> None:
+        """Take the sealed rows of the record with this number."""
+        self.characters += characters
+        for name, those in (("requests", rows.requests), ("spans", rows.spans), ("scores", rows.scores)):
+            for row in those:
+                row["seq"] = at
+            self.rows[name] += those
 
     def drop(self, request_ids: set[str]) -> None:
         for name, rows in self.rows.items():
@@ -207,19 +216,18 @@ class FileRun:
         rows, sealer, at = record.rows, self._sealer, record.at
         request = rows.requests[0]
         unit = request.get("unit")
+        try:
+            characters = sealer.request(request) + sum(sealer.span(span, unit) for span in rows.spans)
+            for score in rows.scores:
+                sealer.score(score, unit)
+        except RecordRefused as refusal:
+            self._refuse(at, refusal.reason, str(refusal))
+            return
         if self._source.bundle is not None:
             request["bundle"] = self._bundle_id()
-        chunk.characters += sealer.request(request)
-        request["seq"] = at
-        chunk.rows["requests"].append(request)
         for span in rows.spans:
-            span["bundle"], span["seq"] = request.get("bundle"), at
-            chunk.characters += sealer.span(span, unit)
-            chunk.rows["spans"].append(span)
-        for score in rows.scores:
-            score["seq"] = at
-            sealer.score(score, unit)
-            chunk.rows["scores"].append(score)
+            span["bundle"] = request.get("bundle")
+        chunk.add(rows, at=at, characters=characters)
 
     def _bundle_id(self) -> str:
         """The bundle that the file describes; it is registered when the first of its rows is about to be stored."""

@@ -88,7 +88,7 @@ class Redactor:
         return f"<{kind}:{hmac.digest(self._key, message, 'sha256').hex()[:n]}>"
 
     def _text(self, text: str, unit: str, *, hint: str, nested: int) -> str:
-        if text in self._clean and not hint:
+        if not text or (text in self._clean and not hint):
             return text
         flags = suspicion(text.encode("utf-8", "surrogatepass"))
         may_be_json = text[0] in "{[ \r\n\t"
@@ -135,7 +135,7 @@ class Redactor:
     def _walk(self, value: Any, unit: str, *, hint: str, depth: int, nested: int) -> Any:
         """The value, or a copy where something in it was replaced."""
         if isinstance(value, str):
-            return self._text(value, unit, hint=hint, nested=nested) if value else value
+            return self._text(value, unit, hint=hint, nested=nested)
         if isinstance(value, dict):
             return self._mapping(value, unit, depth, nested)
         if isinstance(value, (list, tuple)):
@@ -169,7 +169,7 @@ class Redactor:
 
     def _traits(self, key: str, unit: str) -> _Key:
         """What a key says about its value; remembered when the key itself is clean."""
-        name = self._text(key, unit, hint="", nested=_DEEPEST_NESTED_JSON) if key else key
+        name = self._text(key, unit, hint="", nested=_DEEPEST_NESTED_JSON)
         traits = _Key(name=name, secret_from=secret_from(key), hint=key if names_phone(key) else "")
         if name == key and len(key) <= _LONGEST_KEY:
             if len(self._keys) >= _MOST_CACHED:
@@ -178,8 +178,11 @@ class Redactor:
         return traits
 
     def _flat_dump(self, value: Any, unit: str) -> Any:
-        """What lies deeper than anybody nests: redacted as one text."""
-        text = orjson.dumps(value).decode()
+        """What lies deeper than anybody nests: redacted as one text, or taken out whole when it goes deeper still."""
+        try:
+            text = orjson.dumps(value).decode()
+        except TypeError:
+            return self._placeholder("ENCODED", unit, "nested too deeply")
         redacted = self._flat(text, unit, "", suspicion(text.encode()))
         return value if redacted is text else redacted
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from workbench.errors import RecordRefused
 from workbench.observability.importers.source import Row
 from workbench.observability.redaction import REDACTION_VERSION, Redactor
 
@@ -24,8 +25,15 @@ _CACHED_CODES = 4096
 
 
 def canonical_body(value: Any) -> bytes:
-    """The bytes that a body's HMAC is taken over: JSON in UTF-8, keys sorted, no white space."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    """The bytes that a body's HMAC is taken over: JSON in UTF-8, keys sorted, no white space.
+
+    Raises:
+        RecordRefused: when the body is nested more than some 250 levels deep.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise RecordRefused("body", reason="too_deep", seen="nested too deeply to be stored", needed="at most 250 levels") from error
 
 
 class Sealer:

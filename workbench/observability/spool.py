@@ -168,10 +168,8 @@ class Spool:
         Raises:
             StoreError: an append for which nobody waited failed.
         """
-        self._refuse_child()
+        self.append((), is_awaited=True).wait(timeout_s)
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._queue and not self._in_hand, timeout_s):
-                raise StoreBusy(f"spool {self.path}", seen=f"no commit within {timeout_s:g} s", next_step="check whether the disk answers")
             self._raise_unseen()
 
     def delete_to(self, seq: int) -> None:

@@ -295,7 +295,7 @@ def _target(declared: Declarations, rollback: Rollback | None) -> tuple[Fault | 
     if rollback is None:
         return _fault("not_declared", "No rollback target is declared.", "add rollback.target to plan.yaml"), ""
     if rollback.target == "last_good" and declared.earlier:
-        return None, f"A rollback restores the last good bundle; known before this one: {declared.earlier[-1]}."
+        return None, f"A rollback restores the last good bundle; {counted(len(declared.earlier), 'bundle')} registered before this one."
     if rollback.target == "off":
         return None, "A rollback switches the assistant off."
     if declared.spec is not None and declared.spec.fallback is not None:

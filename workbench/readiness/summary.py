@@ -16,6 +16,8 @@ VERDICT_WORDS = {
     ReviewVerdict.NOT_ENOUGH_EVIDENCE: "NOT ENOUGH EVIDENCE",
 }
 SIGNIFICANCE = 0.05
+SMALLEST_P = 0.0001
+"""Below it the size of p says nothing more."""
 
 Trend = Literal["better", "worse", "same", "unknown"]
 
@@ -110,7 +112,7 @@ def _success_words(statistics: Mapping[str, Any]) -> str:
         details.append(f"{counted(difference['n_pairs'], 'pair')}, {difference.get('wins')} won and {difference.get('losses')} lost")
     if difference.get("p") is not None:
         test = "McNemar p" if "McNemar" in (difference.get("p_method") or "") else "p"
-        details.append(f"{test} = {_p_words(difference['p'])}")
+        details.append(f"{test} {_p_words(difference['p'])}")
     return f"success {sides} ({'; '.join(details)})"
 
 
@@ -132,7 +134,9 @@ def _ends(section: Mapping[str, Any], unit: str) -> str:
 
 
 def _p_words(p: float) -> str:
-    return f"{p:.2f}" if p >= SIGNIFICANCE else f"{p:.2g}"
+    if p < SMALLEST_P:
+        return f"< {SMALLEST_P}"
+    return f"= {p:.2f}" if p >= SIGNIFICANCE else f"= {p:.2g}"
 
 
 def _others(others: Sequence[GateResult]) -> str:

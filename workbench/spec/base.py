@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
@@ -27,8 +28,11 @@ def parse_duration(text: object) -> timedelta:
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or float(match[1]) == 0:
         raise ValueError(f"{text!r} is not a duration; write a positive number and a unit: 250ms, 30s, 15m, 24h, 7d or 2w")
+    milliseconds = Decimal(match[1]) * Decimal(str(_UNIT_S[match[2]])) * 1000
+    if milliseconds % 1:
+        raise ValueError(f"{text!r} is finer than a millisecond, which is the smallest duration")
     try:
-        return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        return timedelta(milliseconds=int(milliseconds))
     except OverflowError as error:
         raise ValueError(f"{text!r} is too long for a duration") from error
 

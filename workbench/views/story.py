@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from workbench.readiness.model import Review
 from workbench.versions.model import Bundle
 from workbench.views.numbers import counted
-from workbench.views.page import Column, Page, Section, page_text
+from workbench.views.page import Page, Section, page_text
 from workbench.views.review import BANNERS
 from workbench.views.tables import WIDTH
 
@@ -59,20 +60,15 @@ def story_text(story: Story, *, home: Path | None, width: int = WIDTH) -> str:
 
 def _section(review: Review, story: Story) -> Section:
     n_evidence = len({evidence_id for gate in review.gates for evidence_id in gate.evidence_ids})
+    rests = f"Rests on {counted(n_evidence, 'evidence record')} of log snapshot {review.snapshot}."
     return Section(
-        title=f"{review.bundle_name} against {story.baseline.name}",
-        lines=tuple(
-            line
-            for line in (review.comparison, f"Rests on {counted(n_evidence, 'evidence record')} of log snapshot {review.snapshot}.")
-            if line
-        ),
-        columns=(Column(title="verdict"), Column(title="decided by")),
-        rows=((BANNERS[review.verdict], review.sentence.partition(": ")[2]),),
+        title=f"{BANNERS[review.verdict]}   {review.bundle_name} against {story.baseline.name}",
+        lines=tuple(line for line in (review.sentence, review.comparison, rests) if line),
     )
 
 
 def _commands(story: Story, home: Path | None) -> list[str]:
-    """The commands that show more, aligned with what each shows."""
+    """The commands that show more, each under what it shows."""
     first = story.reviews[0].bundle_name if story.reviews else story.baseline.name
     worst = story.reviews[1].bundle_name if len(story.reviews) > 1 else first
     app, base = story.app, story.baseline.name
@@ -84,6 +80,5 @@ def _commands(story: Story, home: Path | None) -> list[str]:
         ("workbench lab", "the notebook 01_readiness_review.ipynb"),
         ("workbench audit verify", "the record of who did what"),
     ]
-    prefix = f"WORKBENCH_HOME={home} " if home is not None else ""
-    longest = max(len(command) for command, _ in shown)
-    return [f"{prefix}{command.ljust(longest)}   {meaning}" for command, meaning in shown]
+    place = [f"export WORKBENCH_HOME={shlex.quote(str(home))}"] if home is not None else []
+    return [*place, *(line for command, meaning in shown for line in (f"# {meaning}", command))]

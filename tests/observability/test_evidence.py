@@ -1,0 +1,148 @@
+"""Sealed records: what their id covers, that they repeat, and that a changed log or record shows."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.observability.lakes import NOON
+from tests.observability.metric_logs import Fixture, outcome, request, score, spec
+from workbench.errors import UsageError
+from workbench.observability.evidence import content_of, evidence_id, rounded, row_set, window_from_json, window_json
+from workbench.observability.metrics import DIFFERENT, SAME, UNAVAILABLE, Metrics
+from workbench.observability.model import Evidence, RowSet, Window
+
+
+@pytest.fixture
+def shop(tmp_path):
+    made = Fixture(
+        tmp_path,
+        {"shop": spec(buy={"rule": "outcome", "outcome": "order", "within": "1h"}, kpis=[{"name": "conversion", "outcome": "order"}])},
+    )
+    yield made
+    made.close()
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_rounding_keeps_12_digits_and_is_stable(value):
+    once = rounded(value)
+    assert rounded(once) == once
+    assert once == pytest.approx(value, rel=1e-11)
+
+
+def test_rounding_reaches_every_float_and_nothing_else():
+    content = {"a": [0.1 + 0.2, {"b": 1 / 3}], "n": 10**15 + 1, "text": "0.1", "flag": True, "none": None, "zero": -0.0}
+    assert rounded(content) == {"a": [0.3, {"b": 0.333333333333}], "n": 10**15 + 1, "text": "0.1", "flag": True, "none": None, "zero": 0.0}
+    assert str(rounded(-0.0)) == "0.0"
+
+
+def test_the_order_of_rows_does_not_matter_but_their_number_does():
+    assert row_set(2, "5", "7", None, None) == row_set(2, "5", "7", None, None)
+    assert row_set(2, "5", "7", None, None).digest != row_set(1, "5", "7", None, None).digest
+    assert row_set(2, "5", "7", None, None).digest != row_set(2, "7", "5", None, None).digest
+
+
+def test_windows_survive_being_stored():
+    for window in (Window(), Window(start=NOON), Window(start=NOON, until=NOON + timedelta(hours=1, microseconds=1))):
+        assert window_from_json(json.loads(json.dumps(window_json(window)))) == window
+
+
+def test_the_id_covers_everything_but_the_time_of_collection(shop):
+    shop.add([request(latency_ms=float(i)) for i in range(30)])
+    record = shop.metrics.measure("latency_p50", app="shop", bundle="one")
+    assert record.evidence_id == evidence_id(record)
+    assert evidence_id(replace(record, collected_at=NOON)) == record.evidence_id
+    changes = {
+        "kind": "comparison",
+        "app": "desk",
+        "subject": "two",
+        "baseline": "two",
+        "query": {**record.query, "metric": "latency_p90"},
+        "statistics": {**record.statistics, "estimate": 14.6},
+        "row_set": replace(record.row_set, n=31),
+        "snapshot": 99,
+    }
+    for name, value in changes.items():
+        assert evidence_id(replace(record, **{name: value})) != record.evidence_id, name
+        assert shop.metrics.verify(replace(record, **{name: value})) == DIFFERENT, name
+    assert {*changes} | {"evidence_id", "collected_at"} == set(Evidence.__slots__)
+
+
+def test_the_same_rows_give_the_same_statistics_and_row_set_in_any_order(tmp_path):
+    rows = [request(latency_ms=random.Random(i).lognormvariate(5, 1), cost_usd=0.1 * i, unit_hash=f"u{i % 50}") for i in range(500)]
+    found = []
+    for number in range(2):
+        shop = Fixture(tmp_path / str(number))
+        random.Random(number).shuffle(rows)
+        for part in (rows[:200], rows[200:]) if number else (rows,):
+            shop.add(part)
+        found.append([shop.metrics.measure(name, app="shop", bundle="one") for name in ("latency_p95", "cost_usd", "cost_per_success")])
+        shop.close()
+    for first, second in zip(*found, strict=True):
+        assert first.statistics == second.statistics
+        assert first.row_set == second.row_set
+
+
+def test_a_record_that_went_through_json_verifies(shop):
+    rows = [request(workflow="buy", ts_start=NOON + timedelta(minutes=i)) for i in range(100)]
+    shop.add(rows, outcomes=[outcome("order", minute=i + 3, request_id=rows[i]["request_id"]) for i in range(0, 100, 3)])
+    for name in ("success_rate", "conversion", "volume", "quality_mean"):
+        record = shop.metrics.measure(name, app="shop", bundle="one")
+        content = json.loads(json.dumps(content_of(record)))
+        assert content["row_set"]["digest"] == record.row_set.digest
+        stored = replace(record, query=content["query"], statistics=content["statistics"])
+        assert shop.metrics.verify(stored) == SAME
+
+
+def test_a_record_is_judged_by_the_rules_of_its_day(shop):
+    rows = [request(workflow="buy", status="ok") for _ in range(10)]
+    shop.add(rows, scores=[score(r, "success", 1.0) for r in rows])
+    record = shop.metrics.measure("success_rate", app="shop", bundle="one")
+    changed = Metrics(shop.lake, app_spec={"shop": spec(buy={"rule": "status"})}.get, clock=lambda: NOON)
+    assert changed.measure("success_rate", app="shop", bundle="one").statistics != record.statistics
+    assert changed.verify(record) == SAME
+
+
+def test_later_rows_do_not_change_a_record(shop):
+    shop.add([request(is_fallback=False) for _ in range(5)])
+    record = shop.metrics.measure("fallback_rate", app="shop", bundle="one")
+    shop.add([request(is_fallback=True) for _ in range(5)])
+    assert shop.metrics.verify(record) == SAME
+    assert shop.metrics.measure("fallback_rate", app="shop", bundle="one").statistics["estimate"] == 0.5
+
+
+def test_an_expired_snapshot_is_unavailable(shop):
+    shop.add([request()])
+    record = shop.metrics.measure("volume", app="shop", bundle="one")
+    shop.add([request()])
+    expire = f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{record.snapshot}])"
+    shop.lake.write(lambda connection: connection.execute(expire).fetchall(), what="expire a snapshot")
+    assert shop.metrics.verify(record) == UNAVAILABLE
+
+
+def test_without_a_log_a_record_says_so_and_stays_true(shop):
+    record = shop.metrics.measure("latency_p95", app="shop", bundle="one")
+    assert (record.statistics["estimate"], record.statistics["n"], record.snapshot) == (None, 0, 0)
+    assert record.row_set == RowSet(n=0, digest=record.row_set.digest, first=None, last=None)
+    assert shop.metrics.verify(record) == SAME
+    shop.add([request(latency_ms=1.0)])
+    assert shop.metrics.verify(record) == SAME
+
+
+def test_the_row_set_is_the_rows_under_the_number(shop):
+    shop.add([request(latency_ms=9.0 if i < 3 else None, ts_start=NOON + timedelta(minutes=i)) for i in range(6)])
+    rows = shop.metrics.measure("latency_p50", app="shop", bundle="one").row_set
+    assert (rows.n, rows.first, rows.last) == (3, NOON, NOON + timedelta(minutes=2))
+
+
+def test_the_bundle_is_chosen_once(shop):
+    with pytest.raises(UsageError, match="the bundle is chosen by the measurement"):
+        shop.metrics.measure("volume", app="shop", bundle="one", where={"bundle": "two"})
+    with pytest.raises(UsageError, match="compared with itself"):
+        shop.metrics.compare("volume", app="shop", bundle="one", baseline="one")
