@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
+    from workbench.observability.redaction import Redactor
     from workbench.ownership.service import Ownership
     from workbench.readiness.service import Readiness
     from workbench.spec.app import AppSpec
@@ -146,12 +147,11 @@ class Workspace:
     def imports(self) -> Imports:
         """What happened elsewhere, brought in."""
         from workbench.observability.imports import Imports
-        from workbench.observability.redaction import Redactor
 
         return Imports(
             self.logs,
             self.versions,
-            redactor=Redactor(self._secret("redaction_key")),
+            redactor=self.redactor,
             unit_key=self.unit_key,
             authority=self.ownership,
             author=self.actor,
@@ -179,6 +179,13 @@ class Workspace:
     def actor(self) -> Author:
         """Who acts here by default."""
         return self._actor or _LocalActor(self)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What replaces personal data and secrets before anything is stored; its placeholders are this workspace's own."""
+        from workbench.observability.redaction import Redactor
+
+        return Redactor(self._secret("redaction_key"))
 
     @property
     def unit_key(self) -> bytes:

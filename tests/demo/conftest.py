@@ -19,6 +19,7 @@ from workbench.demo.rows import Rows, RowWriter
 from workbench.demo.shop import Shop
 from workbench.demo.traffic import run_traffic
 from workbench.observability.redaction import Redactor
+from workbench.observability.sealing import Sealer
 from workbench.versions.reading import read_bundle
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -51,7 +52,7 @@ def serve(folder: Path, *, n: int = 600, shop: Shop = SHOP, batch: int = 500) ->
     """The first `n` customers on the bundle of a folder."""
     read = read_bundle(folder)
     rows: Rows = {"requests": [], "spans": [], "scores": [], "outcomes": []}
-    writer = RowWriter(seed=shop.seed, unit_key=KEY, redactor=Redactor(KEY))
+    writer = RowWriter(seed=shop.seed, sealer=Sealer(Redactor(KEY), KEY))
     hosted = HostedBundle(read.bundle, read.files)
     for part in run_traffic(hosted, customers(shop, first=0, n=n), shop=shop, now=NOW, writer=writer, batch=batch):
         for name, entries in part.items():

@@ -28,10 +28,11 @@ from workbench.demo.rows import RowWriter
 from workbench.demo.shop import Shop
 from workbench.demo.traffic import run_traffic
 from workbench.observability.redaction import Redactor
+from workbench.observability.sealing import Sealer
 from workbench.versions.reading import read_bundle
 key, shop = b"k" * 32, Shop(seed=3)
 read = read_bundle(demo_folder() / "bundles" / "v2")
-writer = RowWriter(seed=3, unit_key=key, redactor=Redactor(key))
+writer = RowWriter(seed=3, sealer=Sealer(Redactor(key), key))
 people = customers(shop, first=0, n=150)
 now = datetime.fromisoformat(sys.argv[1])
 parts = run_traffic(HostedBundle(read.bundle, read.files), people, shop=shop, now=now, writer=writer, batch=int(sys.argv[2]))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from workbench.demo.chance import Draws, identity
 from workbench.demo.hosting import Step, Turn
 from workbench.demo.scoring import SCORER_ID
-from workbench.observability.redaction import REDACTION_VERSION, Redactor
+from workbench.observability.sealing import Sealer
 from workbench.versions.model import Bundle
 
 if TYPE_CHECKING:
@@ -32,34 +29,34 @@ class RowWriter:
 
     Args:
         seed: of the demo; part of every id.
-        unit_key: the workspace's key for unit hashes and body proofs.
-        redactor: takes personal data out.
+        sealer: takes personal data out, proves bodies and hashes units.
     """
 
-    def __init__(self, *, seed: int, unit_key: bytes, redactor: Redactor) -> None:
+    def __init__(self, *, seed: int, sealer: Sealer) -> None:
         self._seed = seed
-        self._key = unit_key
-        self._redactor = redactor
+        self._sealer = sealer
 
     def rows(self, talks: Sequence[Talk], bundle: Bundle, *, now: datetime) -> Rows:
         """The rows of these talks under this bundle; business events after `now` have not happened yet and are left out."""
         rows: Rows = {"requests": [], "spans": [], "scores": [], "outcomes": []}
         for talk in talks:
-            unit_hash = hmac.digest(self._key, talk.customer.unit.encode(), "sha256").hex()
-            session_id = identity("ses_", self._seed, bundle.digest, talk.customer.unit)
+            unit = talk.customer.unit
+            session_id = identity("ses_", self._seed, bundle.digest, unit)
             for exchange in talk.exchanges:
-                request = self._request(talk, exchange, bundle, unit_hash=unit_hash, session_id=session_id)
+                request = self._request(talk, exchange, bundle, session_id=session_id)
+                self._sealer.request(request)
                 rows["requests"].append(request)
-                rows["spans"].extend(self._spans(talk, exchange, request))
+                for span in self._spans(talk, exchange, request):
+                    self._sealer.span(span, unit)
+                    rows["spans"].append(span)
                 rows["scores"].extend(_scores(exchange, request))
             rows["outcomes"].extend(self._outcomes(talk, rows["requests"][-1], now=now))
         return rows
 
-    def _request(self, talk: Talk, exchange: Exchange, bundle: Bundle, *, unit_hash: str, session_id: str) -> dict[str, Any]:
+    def _request(self, talk: Talk, exchange: Exchange, bundle: Bundle, *, session_id: str) -> dict[str, Any]:
         turn, unit = exchange.turn, talk.customer.unit
         model = bundle.parts["model"].content
         start = talk.start + timedelta(seconds=turn.start_s)
-        asked, answered = _body({"messages": exchange.messages}), _body({"content": turn.content})
         request_id = identity("req_", self._seed, bundle.digest, unit, exchange.number)
         return {
             "request_id": request_id,
@@ -74,7 +71,7 @@ class RowWriter:
             "bundle": bundle.bundle_id,
             "arm": "none",
             "session_id": session_id,
-            "unit_hash": unit_hash,
+            "unit": unit,
             "trace_id": identity("", request_id, size=16),
             "operation": "chat",
             "provider": model["provider"],
@@ -88,11 +85,8 @@ class RowWriter:
             "violation_rules": list(exchange.judgement.violations),
             "blocked_rules": list(turn.blocked_rules),
             "handoff_id": turn.case_number,
-            "input": self._redacted({"messages": exchange.messages}, asked, unit),
-            "output": self._redacted({"content": turn.content}, answered, unit),
-            "input_hmac": hmac.digest(self._key, asked, "sha256").hex(),
-            "output_hmac": hmac.digest(self._key, answered, "sha256").hex(),
-            "redaction_version": REDACTION_VERSION,
+            "input": {"messages": exchange.messages},
+            "output": {"content": turn.content},
             "sample_probability": 1.0,
             "source": "demo",
         }
@@ -122,34 +116,8 @@ class RowWriter:
                 "status": step.status,
                 "error_type": step.error_type,
                 "attempt": step.attempt,
-                **self._details(step, request, talk.customer.unit),
+                **_details(step, request),
             }
-
-    def _details(self, step: Step, request: Mapping[str, Any], unit: str) -> dict[str, Any]:
-        """The columns that belong to this kind of step."""
-        details = step.details
-        if step.kind == "model":
-            used = (details.get("input_tokens"), details.get("output_tokens"))
-            return {
-                "provider": request["provider"],
-                "model": details.get("model", step.name),
-                "input_tokens": used[0],
-                "output_tokens": used[1],
-                "cost_usd": _cost_usd(step),
-            }
-        if step.kind == "tool":
-            arguments, result = details["arguments"], details.get("result")
-            return {
-                "tool_name": step.name,
-                "tool_call_id": details["tool_call_id"],
-                "tool_arguments": self._redacted(arguments, _body(arguments), unit),
-                "tool_result": None if result is None else self._redacted(result, _body(result), unit),
-                "side_effect": details["side_effect"],
-            }
-        if step.kind == "retrieval":
-            query = details.get("query")
-            return {"retrieval_query": None if query is None else self._redactor.text(query, unit), "retrieved": details.get("retrieved")}
-        return {"rule_id": details.get("rule_id"), "action": details.get("action"), "tool_name": details.get("tool")}
 
     def _outcomes(self, talk: Talk, request: Mapping[str, Any], *, now: datetime) -> Iterator[dict[str, Any]]:
         """Business events that follow the talk: no further contact, and perhaps another order."""
@@ -178,8 +146,29 @@ class RowWriter:
                     "source": "demo",
                 }
 
-    def _redacted(self, value: Any, raw: bytes, unit: str) -> str:
-        return self._redactor.json_text(value, unit, raw=raw)
+
+def _details(step: Step, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that belong to this kind of step."""
+    details = step.details
+    if step.kind == "model":
+        return {
+            "provider": request["provider"],
+            "model": details.get("model", step.name),
+            "input_tokens": details.get("input_tokens"),
+            "output_tokens": details.get("output_tokens"),
+            "cost_usd": _cost_usd(step),
+        }
+    if step.kind == "tool":
+        return {
+            "tool_name": step.name,
+            "tool_call_id": details["tool_call_id"],
+            "tool_arguments": details["arguments"],
+            "tool_result": details.get("result"),
+            "side_effect": details["side_effect"],
+        }
+    if step.kind == "retrieval":
+        return {"retrieval_query": details.get("query"), "retrieved": details.get("retrieved")}
+    return {"rule_id": details.get("rule_id"), "action": details.get("action"), "tool_name": details.get("tool")}
 
 
 def _scores(exchange: Exchange, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -231,7 +220,3 @@ def _cost_usd(step: Step) -> float | None:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
-
-
-def _body(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -10,7 +10,6 @@ Nothing here decides a verdict: the reviews do, on the rows that the talks left.
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from workbench.demo.resources import demo_folder
 from workbench.demo.rows import RowWriter
 from workbench.demo.shop import Shop
 from workbench.demo.traffic import run_traffic
-from workbench.observability.redaction import Redactor
+from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
 from workbench.ownership.model import Actor, Assurance
 from workbench.readiness.model import Review, ReviewVerdict
@@ -151,8 +150,7 @@ def _registered(ws: Workspace, actor: Actor, progress: Progress) -> dict[str, Bu
 def _served(ws: Workspace, bundle: Bundle, share: Share, shop: Shop, progress: Progress) -> dict[str, pa.Table]:
     """The rows of one bundle's talks, by table. What runs is what the registry holds."""
     hosted = HostedBundle(bundle, ws.versions.files(bundle.bundle_id))
-    redactor = Redactor(hmac.digest(ws.unit_key, b"redaction", "sha256"))
-    writer = RowWriter(seed=shop.seed, unit_key=ws.unit_key, redactor=redactor)
+    writer = RowWriter(seed=shop.seed, sealer=Sealer(ws.redactor, ws.unit_key))
     people = customers(shop, first=share.first_customer, n=share.n)
     parts: dict[str, list[pa.Table]] = {}
     label, done = f"customers of {share.name}", 0

@@ -294,11 +294,15 @@ def arrow_table(table: LogTable | str, rows: Sequence[Mapping[str, Any]]) -> pa.
         UsageError: an unknown table or key, or a value that its column cannot hold.
     """
     log_table = writable(table)
-    columns = log_table.given
-    if rows and "seq" in rows[0]:
-        columns = (*columns, log_table.by_name["seq"])
-    _refuse_unknown_keys(log_table, rows, {column.name for column in columns})
-    return pa.table([_array(log_table, column, rows) for column in columns], names=[column.name for column in columns])
+    present = set().union(*rows)
+    columns = (*log_table.given, log_table.by_name["seq"]) if "seq" in present else log_table.given
+    unknown = present - {column.name for column in columns}
+    if unknown:
+        raise UsageError(
+            f"row of {log_table.name}", seen=f"unknown columns {', '.join(sorted(unknown))}", needed="only columns of the table"
+        )
+    arrays = [_array(log_table, column, rows) if column.name in present else pa.nulls(len(rows), column.arrow_type) for column in columns]
+    return pa.table(arrays, names=[column.name for column in columns])
 
 
 def writable(table: LogTable | str) -> LogTable:
@@ -307,13 +311,6 @@ def writable(table: LogTable | str) -> LogTable:
     if found is None:
         raise UsageError(f"log table {table if isinstance(table, str) else table.name!r}", seen="no such table", needed=", ".join(WRITABLE))
     return found
-
-
-def _refuse_unknown_keys(table: LogTable, rows: Sequence[Mapping[str, Any]], known: set[str]) -> None:
-    for row in rows:
-        if not row.keys() <= known:
-            names = ", ".join(sorted(row.keys() - known))
-            raise UsageError(f"row of {table.name}", seen=f"unknown columns {names}", needed="only columns of the table")
 
 
 def _array(table: LogTable, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:

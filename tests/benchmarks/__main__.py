@@ -1,0 +1,26 @@
+"""`python -m tests.benchmarks` runs all benchmarks, `python -m tests.benchmarks ingest` one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+from tests import benchmarks
+
+
+def main(wanted: list[str]) -> int:
+    known = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+    unknown = [what for what in wanted if what not in known]
+    if unknown:
+        print(f"unknown benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    for what in wanted or known:
+        report = importlib.import_module(f"tests.benchmarks.{what}").run()
+        print(benchmarks.table(report))
+        print(f"written to {benchmarks.save(what, report)}\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
