@@ -66,17 +66,27 @@ class Workspace:
         settings: where the stores are.
         clock: the time, for tests and replays.
         actor: who acts when a verb is called without an actor; by default the login of this machine, as people.yaml knows it.
+        via: the edge that the login comes by.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None, via: str = "cli"
+    ) -> None:
         self.settings = settings
         self.home = settings.home.absolute()
         self.clock = clock
         self._actor = actor
+        self._via = via
 
     @classmethod
     def open(
-        cls, home: str | Path | None = None, *, create: bool = True, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None
+        cls,
+        home: str | Path | None = None,
+        *,
+        create: bool = True,
+        clock: Callable[[], datetime] = utc_now,
+        actor: Actor | None = None,
+        via: str = "cli",
     ) -> Workspace:
         """The workspace in `home`, else in `$WORKBENCH_HOME`, else in `./.workbench`; made when it does not exist yet.
 
@@ -101,7 +111,7 @@ class Workspace:
                 needed="a folder that this user can write",
                 next_step="set WORKBENCH_HOME to another place",
             ) from error
-        return cls(settings, clock=clock, actor=actor)
+        return cls(settings, clock=clock, actor=actor, via=via)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -178,7 +188,7 @@ class Workspace:
     @property
     def actor(self) -> Author:
         """Who acts here by default."""
-        return self._actor or _LocalActor(self)
+        return self._actor or _LocalActor(self, self._via)
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -237,10 +247,9 @@ class Workspace:
 class _LocalActor:
     """The login of this machine, looked up in people.yaml when it is first asked for: that needs the services it is handed to."""
 
-    via = "cli"
-
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, via: str) -> None:
         self._workspace = workspace
+        self.via = via
 
     @cached_property
     def _found(self) -> Actor:

@@ -1,6 +1,7 @@
 """How fast rows come into the log lake, beside plain DuckDB on the same rows in the same run.
 
-The rows are requests of three apps over seven days with all usual columns filled and some 400 bytes of JSON each.
+The rows are requests of three apps over seven days in the order of their time, as a log has them, with all usual columns filled
+and some 400 bytes of JSON each.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def made_requests(n: int) -> pa.Table:
     sql = f"""
         SELECT 'req-' || lpad(i::VARCHAR, 12, '0') AS request_id, 0::INTEGER AS revision, true AS is_final,
             'app' || (h % 3) AS app, ['returns', 'orders', 'advice', 'unassigned'][1 + h % 4] AS workflow,
-            TIMESTAMPTZ '2026-03-01 00:00:00+00' + to_microseconds((h % 604800000000)::BIGINT) AS ts_start,
+            TIMESTAMPTZ '2026-03-01 00:00:00+00' + to_microseconds((604800000000 / {n} * i)::BIGINT + h % 5000000) AS ts_start,
             50 + (h % 4000) / 1.7 AS latency_ms, 20 + (h % 900) / 3.1 AS ttft_ms,
-            'app' || (h % 3) || '@' || substr(md5((h % 5)::VARCHAR), 1, 12) AS bundle, ['stable', 'candidate'][1 + h % 2] AS arm,
+            'app' || (h % 3) || '@' || substr(md5(c), 1, 12) AS bundle, c AS arm,
             md5((h % 100000)::VARCHAR) AS unit_hash, md5(i::VARCHAR) AS trace_id, 'chat' AS operation, 'local' AS provider,
-            'model-' || (h % 2) AS model_requested, 'model-' || (h % 2) AS model_served,
+            'model of ' || c AS model_requested, 'model of ' || c AS model_served,
             CASE WHEN h % 50 = 0 THEN 'error' WHEN h % 97 = 0 THEN 'timeout' ELSE 'ok' END AS status, h % 70 = 0 AS is_fallback,
             1::BIGINT AS attempts, (h % 4)::BIGINT AS n_tool_calls, 0::BIGINT AS n_tool_errors,
             (200 + h % 2000)::BIGINT AS input_tokens, (h % 700)::BIGINT AS output_tokens, (h % 3000) / 1e6 AS cost_usd,
             '[{{"role": "user", "content": "' || repeat(md5(i::VARCHAR) || ' ', 6) || '"}}]' AS input,
             '{{"role": "assistant", "content": "' || repeat(md5(h::VARCHAR) || ' ', 5) || '"}}' AS output, 'benchmark' AS source
-        FROM (SELECT i, hash(i) AS h FROM range({n}) t(i))"""
+        FROM (SELECT i, (hash(i) // 4)::BIGINT AS h, CASE WHEN hash(i) % 10 = 0 THEN 'candidate' ELSE 'stable' END AS c FROM range({n}) t(i))"""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     return conformed("requests", connection.sql(sql).to_arrow_table())
@@ -204,7 +205,7 @@ class Anybody:
     via = "benchmark"
     assurance = "local"
 
-    def require(self, author: object, act: str, app: str | None) -> None:
+    def require(self, *_: object) -> None:
         return
 
     def register_external(self, *_: object, **__: object) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.observability.lakes import NOON
@@ -29,6 +29,7 @@ def shop(tmp_path):
     made.close()
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_keeps_12_digits_and_is_stable(value):
     once = rounded(value)

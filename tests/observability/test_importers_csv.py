@@ -169,9 +169,8 @@ def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
 
 def test_the_published_hour_of_requests_gives_the_known_sums(tmp_path: Path) -> None:
     mapping = tmp_path / "azure.yaml"
-    mapping.write_text(
-        "app: code\nzone: UTC\ncolumns: {ts_start: TIMESTAMP, input_tokens: ContextTokens, output_tokens: GeneratedTokens}\n"
-    )
+    columns = "{ts_start: TIMESTAMP, input_tokens: ContextTokens, output_tokens: GeneratedTokens}"
+    mapping.write_text(f"app: code\nzone: UTC\ncolumns: {columns}\n")
     source = IMPORTERS["csv"].open(real("azure", "AzureLLMInferenceTrace_code.csv"), ImportOptions(mapping=mapping))
     records = list(source.records())
     requests = [record.rows.requests[0] for record in records if isinstance(record, Imported)]

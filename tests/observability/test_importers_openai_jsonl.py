@@ -98,10 +98,8 @@ def test_the_line_overrules_its_metadata(tmp_path: Path) -> None:
 
 def test_a_batch_output_line_is_read(tmp_path: Path) -> None:
     good = {"id": None, "custom_id": "c1", "response": {"status_code": 200, "request_id": "q", "body": RESPONSE}, "error": None}
-    bad = {
-        "custom_id": "c2",
-        "response": {"status_code": 429, "body": {"error": {"code": "rate_limit", "message": "joe@example.com"}, "created": 1767225600}},
-    }
+    body = {"error": {"code": "rate_limit", "message": "joe@example.com"}, "created": 1767225600}
+    bad = {"custom_id": "c2", "response": {"status_code": 429, "body": body}}
     first, second = (record.rows.requests[0] for record in read(tmp_path, good, bad) if isinstance(record, Imported))
     assert (first["request_id"], first["status"], first["input_tokens"]) == ("c1", "ok", 100)
     assert (second["request_id"], second["status"], second["error_type"]) == ("c2", "error", "rate_limit")
@@ -214,13 +212,8 @@ def test_a_record_without_any_app_is_refused(tmp_path: Path) -> None:
 
 def test_no_refusal_quotes_the_record(tmp_path: Path) -> None:
     private = "joe@example.com"
-    wrong = [
-        {"timestamp": private},
-        {"status": [private]},
-        {"arm": private},
-        {"latency_ms": private},
-        {"scores": {"a": {"value": 1, "source": private}}},
-    ]
+    score = {"a": {"value": 1, "source": private}}
+    wrong = [{"timestamp": private}, {"status": [private]}, {"arm": private}, {"latency_ms": private}, {"scores": score}]
     records = read(tmp_path, PAIR, *(PAIR | change for change in wrong))
     refused = [record for record in records if isinstance(record, Refused)]
     assert len(refused) == len(wrong)

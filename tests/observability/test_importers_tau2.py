@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,17 +136,10 @@ def test_reward_and_success_are_scores(tmp_path: Path) -> None:
     assert record.rows.scores == [], "no reward is undecided, not a failure"
 
 
-@pytest.mark.parametrize(
-    ("ending", "status"),
-    [
-        ("user_stop", "ok"),
-        ("agent_stop", "ok"),
-        ("max_steps", "truncated"),
-        ("too_many_errors", "error"),
-        ("alien", "unknown"),
-        (None, "unknown"),
-    ],
-)
+ENDINGS = {"user_stop": "ok", "agent_stop": "ok", "max_steps": "truncated", "too_many_errors": "error", "alien": "unknown", None: "unknown"}
+
+
+@pytest.mark.parametrize(("ending", "status"), ENDINGS.items())
 def test_the_ending_decides_the_status(tmp_path: Path, ending: str | None, status: str) -> None:
     request = request_of(tmp_path, changed(termination_reason=ending))
     assert request["status"] == status
@@ -191,9 +183,8 @@ def test_the_request_id_depends_on_run_task_trial_and_simulation(tmp_path: Path)
 
 def test_the_agent_becomes_a_bundle(tmp_path: Path) -> None:
     run = deepcopy(RUN)
-    run["info"]["environment_info"]["tool_defs"] = [
-        {"type": "function", "function": {"name": "find_user", "description": "d", "parameters": {"type": "object"}}}
-    ]
+    function = {"name": "find_user", "description": "d", "parameters": {"type": "object"}}
+    run["info"]["environment_info"]["tool_defs"] = [{"type": "function", "function": function}]
     bundle = IMPORTERS["tau2"].open(write(tmp_path, run), ImportOptions()).bundle
     assert bundle is not None
     assert (bundle.spec.app, bundle.spec.name, bundle.spec.model.version) == ("telecom", "gpt-4.1-2025-04-14", "2025-04-14")
@@ -296,10 +287,11 @@ def test_published_runs_give_the_known_answers(
     assert all((request["cost_usd"] is not None) == is_priced for request in requests)
 
 
+def units(path: Path) -> set[str]:
+    return {record.rows.requests[0]["unit"] for record in read(path) if isinstance(record, Imported)}
+
+
 def test_two_runs_of_the_same_tasks_have_the_same_units() -> None:
-    units: Callable[[Path], set[str]] = lambda path: {
-        record.rows.requests[0]["unit"] for record in read(path) if isinstance(record, Imported)
-    }  # noqa: E731
     for domain in ("retail", "telecom"):
         folder = real("tau2", domain)
         first, second = (units(path) for path in sorted(folder.glob("*.json")))

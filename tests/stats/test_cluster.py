@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,6 +18,7 @@ VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=60)
 KNOWN = Path(__file__).parents[3] / "shared" / "realdata" / "gbstats" / "known_answers.json"
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_mean_and_its_interval_equal_scipy_on_every_prefix(values):
     for n in range(2, len(values) + 1):
@@ -41,6 +42,7 @@ def test_no_observations_have_no_mean():
         clustered_ratio(ClusterSums.of([], []))
 
 
+@settings(deadline=None)
 @given(VALUES, st.data())
 def test_clusters_give_the_sandwich_variance_of_a_regression_on_a_constant(values, data):
     clusters = data.draw(st.lists(st.integers(0, 4), min_size=len(values), max_size=len(values)))
@@ -82,6 +84,7 @@ def test_units_on_both_sides_give_the_paired_t_test():
     assert p_of_t(0.0, found, df=3) == pytest.approx(stats.ttest_rel(a, b).pvalue)
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_p_and_interval_agree(values, level):
     ours = mean(values, level=level)

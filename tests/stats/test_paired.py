@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_rel
 
@@ -18,6 +18,7 @@ def test_mcnemar_on_known_pairs(wins, losses, p):
     assert mcnemar(wins, losses) == pytest.approx(p, abs=5e-6)
 
 
+@settings(deadline=None)
 @given(SMALL, SMALL)
 def test_mcnemar_is_the_two_sided_binomial_test(wins, losses):
     if wins + losses:
@@ -25,6 +26,7 @@ def test_mcnemar_is_the_two_sided_binomial_test(wins, losses):
     assert mcnemar(wins, losses) == mcnemar(losses, wins)
 
 
+@settings(deadline=None)
 @given(SMALL, SMALL)
 def test_mid_p_lies_below_the_exact_p(wins, losses):
     assert 0 <= mcnemar_mid_p(wins, losses) <= mcnemar(wins, losses)
@@ -50,6 +52,7 @@ def test_the_paired_difference_gives_the_published_intervals(cells, low, high):
     assert (round(difference.low, 4), round(difference.high, 4)) == (low, high)
 
 
+@settings(deadline=None)
 @given(SMALL, SMALL, SMALL, SMALL)
 def test_swapping_the_sides_flips_the_paired_difference(both, wins, losses, neither):
     if both + wins + losses + neither == 0:
@@ -66,6 +69,7 @@ def test_equal_answers_on_few_pairs_are_not_certainty():
     assert alike.high > 0.4
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-100, 100, width=16), st.floats(-100, 100, width=16)), min_size=2, max_size=40))
 def test_paired_means_equal_scipy(pairs):
     first, second = [a for a, _ in pairs], [b for _, b in pairs]

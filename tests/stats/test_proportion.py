@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -18,6 +18,7 @@ LEVELS = st.sampled_from([0.8, 0.9, 0.95, 0.975, 0.99])
 COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
+@settings(deadline=None)
 @given(COUNTS, LEVELS)
 def test_wilson_equals_scipy(counts, level):
     count, n = counts
@@ -46,6 +47,7 @@ def test_a_level_is_a_coverage(level):
         wilson(1, 2, level=level)
 
 
+@settings(deadline=None)
 @given(COUNTS)
 def test_more_of_the_same_only_narrows(counts):
     count, n = counts
@@ -70,12 +72,14 @@ def test_newcombe_gives_the_published_differences(first, second, low, high):
     assert (round(difference.low, 4), round(difference.high, 4)) == (low, high)
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS, LEVELS)
 def test_swapping_the_arms_flips_the_difference(first, second, level):
     one, other = newcombe(first, second, level=level), newcombe(second, first, level=level)
     assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS, LEVELS)
 def test_p_is_below_alpha_exactly_when_the_interval_excludes_zero(first, second, level):
     p = p_by_inversion(lambda coverage: newcombe(first, second, level=coverage))
@@ -84,6 +88,7 @@ def test_p_is_below_alpha_exactly_when_the_interval_excludes_zero(first, second,
         assert (p < 1 - level) == (not difference.contains(0.0))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40))
 def test_a_clustered_rate_is_never_surer_than_independent_observations(groups):
     sizes = [(s, s + f) for s, f in groups if s + f]
@@ -117,6 +122,7 @@ def test_one_cluster_bounds_nothing():
     assert (difference.value, difference.low, difference.high) == (0.25, None, None)
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), LEVELS)
 def test_that_many_observations_prove_the_bar_and_one_less_does_not(share, bar, level):
     n = n_to_prove(share, bar, at_least_bar=True, level=level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -14,12 +14,14 @@ from workbench.stats.quantile import Ranks, n_to_bound, quantile, quantile_ranks
 QS = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=200), QS)
 def test_the_estimate_interpolates_linearly_on_every_tenth_prefix(values, q):
     for n in range(1, len(values) + 1, 10):
         assert quantile(values[:n], q).value == pytest.approx(np.percentile(values[:n], 100 * q), rel=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), QS, st.sampled_from([0.8, 0.95, 0.975]))
 def test_each_end_misses_with_at_most_half_the_error_and_is_the_tightest_that_does(n, q, level):
     low, high = quantile_ranks(n, q, level=level)
@@ -67,6 +69,7 @@ def test_nothing_has_no_quantile():
         quantile_ranks(5, 95)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=30), QS)
 def test_the_estimate_lies_in_its_interval(values, q):
     interval = quantile(values, q)

@@ -16,7 +16,8 @@ def file_progress(*, is_quiet: bool = False) -> Iterator[Progress]:
         yield lambda _label, _done, _total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     bars = Bars(
         TextColumn("{task.description}"),

@@ -23,13 +23,10 @@ def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `noteboo
         UnknownSubject: there is no workspace.
     """
     from workbench.notebook.display import register  # noqa: PLC0415  # importing this module stays fast
-    from workbench.ownership.model import Actor, Assurance  # noqa: PLC0415
     from workbench.workspace import Workspace  # noqa: PLC0415
 
     register()
-    with Workspace.open(home, create=False) as found:
-        reader = Actor(person=found.actor.person, via="notebook", assurance=Assurance(found.actor.assurance))
-        return Workspace(found.settings, clock=found.clock, actor=reader)
+    return Workspace.open(home, create=False, via="notebook")
 
 
 def part(review: Review, name: str) -> Page:

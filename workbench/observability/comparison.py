@@ -54,12 +54,17 @@ def compare(metric: Metric, candidate: ReadAt, baseline: ReadAt, units: Sequence
     pairs = [unit for unit in units if unit.is_complete] if is_paired(units) else []
     compared = _Compared(metric=metric, candidate=candidate, baseline=baseline, units=units, pairs=pairs)
     difference = compared.difference()
-    wins, losses = compared.wins_and_losses() if pairs and metric.direction is not Direction.NEITHER else (None, None)
+    wins, losses = compared.wins_and_losses() if pairs and _has_winners(metric) else (None, None)
     p, p_method = compared.p(difference)
     if p is None and wins is not None and losses is not None:
         p, p_method = mcnemar(wins, losses), "exact sign test"
     tested = {"n_pairs": len(pairs) or None, "wins": wins, "losses": losses, "p": p, "p_method": p_method}
     return {"design": "paired" if pairs else "unpaired", "difference": _entry(difference) | tested, "ratio": _entry(compared.ratio())}
+
+
+def _has_winners(metric: Metric) -> bool:
+    """Whether one unit alone can be better on one side; a ratio such as cost per success needs many units to mean something."""
+    return metric.direction is not Direction.NEITHER and metric.kind is not Kind.RATIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,8 +159,10 @@ class Metrics:
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
         try:
-            again = self._look(evidence.snapshot, lambda reader: self._asked_again(reader, evidence))
-        except SnapshotGone:
+            again = self._read(evidence.snapshot, lambda reader: self._asked_again(reader, evidence))
+        except duckdb.Error as fault:
+            if not _is_gone(fault):
+                raise
             return UNAVAILABLE
         return SAME if again.evidence_id == evidence.evidence_id else DIFFERENT
 
@@ -216,20 +218,27 @@ class Metrics:
         return Definitions.of([spec for spec in specs if spec is not None])
 
     def _look(self, snapshot: int | None, work: Callable[[Reader], T]) -> T:
-        """What `work` returns, from one read transaction at one snapshot."""
+        """What `work` returns, from one read transaction at one snapshot.
+
+        Raises:
+            StoreError: the lake no longer holds the snapshot, or cannot be read.
+        """
         chosen = snapshot if snapshot is not None else self._lake.snapshot()
         try:
-            return self._lake.read(lambda connection: work(Reader(connection, EMPTY if chosen is None else chosen)))
+            return self._read(EMPTY if chosen is None else chosen, work)
         except duckdb.Error as fault:
-            if "No snapshot found" in str(fault):
-                raise SnapshotGone(
-                    f"snapshot {chosen}", seen="the lake no longer holds it", next_step="ask without a snapshot to read the newest"
-                ) from fault
-            raise
+            if not _is_gone(fault):
+                raise
+            step = "ask without a snapshot to read the newest"
+            raise StoreError(f"snapshot {chosen}", seen="the lake no longer holds it", next_step=step) from fault
+
+    def _read(self, snapshot: int, work: Callable[[Reader], T]) -> T:
+        return self._lake.read(lambda connection: work(Reader(connection, snapshot)))
 
 
-class SnapshotGone(StoreError):  # noqa: N818 - the errors here are named by what happened
-    """A snapshot of the lake was asked for that has expired, or never was."""
+def _is_gone(fault: duckdb.Error) -> bool:
+    """Whether the snapshot that was asked for has expired, or never was."""
+    return "No snapshot found" in str(fault)
 
 
 def _reading(reader: Reader, rows: Rows) -> Reading:

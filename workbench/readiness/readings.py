@@ -16,7 +16,7 @@ Side = Literal["at_least", "at_most", "more_than", "less_than"]
 """On which side of the bar the number must be; the margin itself is not enough, so its sides are strict."""
 
 
-class BrokenEvidence(ValueError):  # noqa: N818  # it is a verdict in the making, not an error that a person meets
+class BrokenEvidence(ValueError):  # it is a verdict in the making, not an error that a person meets
     """The record cannot be read as evidence for this gate; `reason` is the code of the ERROR that it becomes."""
 
     def __init__(self, reason: str, sentence: str) -> None:

@@ -165,10 +165,10 @@ _STYLE = """
 .wb{font:15px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:70rem;margin:0 auto;padding:1rem 1.25rem}
 .wb h1{font-size:1.35rem;margin:0 0 .5rem}.wb h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
 .wb p{margin:.3rem 0}.wb .wb-banner{font-size:1.5rem;font-weight:700}.wb .wb-finding{font-size:1.1rem}
-.wb table{border-collapse:collapse;width:100%;margin:.3rem 0}.wb tr{break-inside:avoid}
-.wb th{text-align:left;border-bottom:2px solid #555;padding:.25rem .6rem .25rem 0;font-weight:600;vertical-align:bottom}
-.wb td{text-align:left;border-bottom:1px solid #ccc;padding:.3rem .6rem .3rem 0;vertical-align:top}
-.wb th.wb-number,.wb td.wb-number{text-align:right;font-variant-numeric:tabular-nums}
+.wb table{border-collapse:collapse;table-layout:auto!important;width:100%;margin:.3rem 0}.wb tr{break-inside:avoid}
+.wb table th{text-align:left!important;border-bottom:2px solid #555;padding:.25rem .6rem .25rem 0;font-weight:600;vertical-align:bottom}
+.wb table td{text-align:left!important;max-width:none;border-bottom:1px solid #ccc;padding:.3rem .6rem .3rem 0;vertical-align:top}
+.wb table th.wb-number,.wb table td.wb-number{text-align:right!important;font-variant-numeric:tabular-nums}
 .wb .wb-chip{display:inline-block;white-space:nowrap;border:2px solid;border-radius:.3rem;padding:0 .45rem;font-weight:600;
 print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .wb .wb-good{color:#00507a;border-color:#0072b2;background:#e3f1fa}.wb .wb-bad{color:#fff;border-color:#b34a00;background:#b34a00}

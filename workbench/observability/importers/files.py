@@ -27,10 +27,11 @@ _MAGIC = {
 
 
 def checked_head(path: Path, *, subject: str) -> bytes:
-    """The first 64 KiB of a readable UTF-8 text file, without a byte order mark.
+    """The first 64 KiB of a readable text file, without a byte order mark.
 
     Raises:
-        UsageError: when it is missing, no file, unreadable, packed or not UTF-8.
+        UsageError: when it is missing, no file, unreadable, packed, or its first line is not UTF-8. A broken line further down
+            costs that line only.
     """
     try:
         if path.is_dir():
@@ -44,13 +45,19 @@ def checked_head(path: Path, *, subject: str) -> bytes:
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if kind:
         raise UsageError(subject, seen=f"is {kind}", needed="plain UTF-8 text", next_step="unpack or convert it first")
-    try:
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 4 or len(head) < _HEAD:
-            needed, step = "UTF-8 text", "convert it, for example with iconv"
-            raise UsageError(subject, seen=f"byte {error.start + 1} is not UTF-8", needed=needed, next_step=step) from error
+    _check_first_line(head, subject)
     return head.removeprefix(b"\xef\xbb\xbf")
+
+
+def _check_first_line(head: bytes, subject: str) -> None:
+    line = head.split(b"\n", 1)[0]
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        is_cut = len(line) == _HEAD and error.start >= _HEAD - 4
+        if not is_cut:
+            seen, step = f"byte {error.start + 1} is not UTF-8", "convert it, for example with iconv"
+            raise UsageError(subject, seen=seen, needed="UTF-8 text", next_step=step) from error
 
 
 def sha256_of(path: Path) -> str:
