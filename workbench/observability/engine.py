@@ -95,6 +95,7 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
         connection.execute(f"LOAD '{_quoted(extension_path(name))}'")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
+    connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
     connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / str(os.getpid())))}'")
     return connection
 

@@ -152,20 +152,19 @@ class Redactor:
     def _mapping(self, value: dict[str, Any], unit: str, depth: int, nested: int) -> Any:
         if depth >= _DEEPEST:
             return self._flat_dump(value, unit)
-        result: dict[str, Any] = {}
-        is_changed = False
+        clean, keys = self._clean, self._keys
+        changes: dict[str, tuple[str, Any]] = {}
         for key, item in value.items():
-            traits = self._keys.get(key) or self._traits(key, unit)
-            if traits.secret_from and _is_secret(item, traits.secret_from):
-                redacted: Any = self._placeholder("SECRET", unit, str(item))
+            traits = keys.get(key) or self._traits(key, unit)
+            if item in clean if type(item) is str and not traits.hint and not traits.secret_from else item is None:
+                redacted = item
+            elif traits.secret_from and _is_secret(item, traits.secret_from):
+                redacted = self._placeholder("SECRET", unit, str(item))
             else:
                 redacted = self._walk(item, unit, hint=traits.hint, depth=depth + 1, nested=nested)
-            is_changed = is_changed or redacted is not item or traits.name != key
-            name = traits.name
-            while name in result:
-                name += "'"
-            result[name] = redacted
-        return result if is_changed else value
+            if redacted is not item or traits.name != key:
+                changes[key] = (traits.name, redacted)
+        return _changed(value, changes) if changes else value
 
     def _traits(self, key: str, unit: str) -> _Key:
         """What a key says about its value; remembered when the key itself is clean."""
@@ -207,6 +206,17 @@ class Redactor:
 def _may_name_somebody(value: str) -> bool:
     """A cheap look at an identifier; most are UUIDs, hashes or short words."""
     return "@" in value or value[:1] in "+(0" or value.startswith(_KEY_STARTS) or value.count(".") >= 3 or ":" in value or value.isdigit()  # noqa: PLR2004 - IPv4
+
+
+def _changed(value: dict[str, Any], changes: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    """A copy with other names and values for some keys, in the same order. Keys that become the same are told apart by a mark."""
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        name, redacted = changes.get(key, (key, item))
+        while name in result:
+            name += "'"
+        result[name] = redacted
+    return result
 
 
 def _not_yet_redacted(text: str, found: list[Found]) -> list[Found]:

@@ -15,9 +15,8 @@ from workbench.errors import RecordRefused
 
 MOST = 2**53
 """The greatest count that every reader of JSON holds exactly."""
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-_EARLIEST_S, _LATEST_S = _EARLIEST.timestamp(), _LATEST.timestamp()
+_FIRST_YEAR, _LAST_YEAR = 2000, 2100
+_EARLIEST_S, _LATEST_S = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_FIRST_YEAR, _LAST_YEAR))
 _LONGEST_NAME = 512
 _COSTLIEST = 1e9
 
@@ -150,11 +149,12 @@ def aware(instant: datetime, field: str, zone: ZoneInfo | None) -> datetime:
                 "or say where it was written: --zone Europe/Berlin",
             )
         instant = instant.replace(tzinfo=zone)
-    try:
-        instant = instant.astimezone(UTC)
-    except OverflowError:
-        refuse("out_of_range", field, "a time at the end of the calendar", "between 2000 and 2100")
-    if not _EARLIEST <= instant < _LATEST:
+    if instant.tzinfo is not UTC:
+        try:
+            instant = instant.astimezone(UTC)
+        except OverflowError:
+            refuse("out_of_range", field, "a time at the end of the calendar", "between 2000 and 2100")
+    if not _FIRST_YEAR <= instant.year < _LAST_YEAR:
         refuse("out_of_range", field, f"the year {instant.year}", "between 2000 and 2100")
     return instant
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from workbench.spec.bundle import BundleSpec
@@ -26,17 +26,15 @@ class ImportOptions:
     """Mapping file; `csv` only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The log rows of one record."""
+class Rows(NamedTuple):
+    """The log rows of one record. A named tuple, as the two below: there is one for each of millions of records."""
 
-    requests: list[Row] = field(default_factory=list)
-    spans: list[Row] = field(default_factory=list)
-    scores: list[Row] = field(default_factory=list)
+    requests: Sequence[Row]
+    spans: Sequence[Row] = ()
+    scores: Sequence[Row] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(NamedTuple):
     """One record that can be stored."""
 
     at: int
@@ -48,8 +46,7 @@ class Imported:
     rows: Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """One record that cannot be stored. The sentence never quotes the record: it may hold personal data."""
 
     at: int
