@@ -56,7 +56,7 @@ def made_requests(n: int) -> pa.Table:
             (200 + h % 2000)::BIGINT AS input_tokens, (h % 700)::BIGINT AS output_tokens, (h % 3000) / 1e6 AS cost_usd,
             '[{{"role": "user", "content": "' || repeat(md5(i::VARCHAR) || ' ', 6) || '"}}]' AS input,
             '{{"role": "assistant", "content": "' || repeat(md5(h::VARCHAR) || ' ', 5) || '"}}' AS output, 'benchmark' AS source
-        FROM (SELECT i, (hash(i) // 4)::BIGINT AS h, CASE WHEN hash(i) % 10 = 0 THEN 'candidate' ELSE 'stable' END AS c FROM range({n}) t(i))"""
+        FROM (SELECT i, (hash(i) // 4)::BIGINT AS h, if(hash(i) % 10 = 0, 'candidate', 'stable') AS c FROM range({n}) t(i))"""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     return conformed("requests", connection.sql(sql).to_arrow_table())

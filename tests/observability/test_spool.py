@@ -155,18 +155,19 @@ def test_a_failure_that_was_waited_for_is_raised_once(spool, monkeypatch):
     spool.append([("requests", b"b")]).wait()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_death_of_the_writer_thread_reaches_everybody(tmp_path, monkeypatch):
     spool = Spool.create(tmp_path, clock=Clock())
 
     def dies(group):
         raise MemoryError
 
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(spool, "_commit", dies)
     with pytest.raises(StoreError, match="writer thread died"):
         spool.append([("requests", b"a")], is_awaited=True).wait()
     with pytest.raises(StoreError, match="writer thread died"):
         spool.append([("requests", b"b")])
+    spool._thread.join()
 
 
 def test_a_closed_spool_takes_nothing(tmp_path):

@@ -23,7 +23,7 @@ from workbench.versions.model import RegisteredBundle
 CHUNK_ROWS = 50_000
 """Requests in one transaction, at most."""
 _CHUNK_SPANS = 200_000
-_CHUNK_CHARACTERS = 128_000_000
+_CHUNK_CHARACTERS = 64_000_000
 _PROGRESS_EVERY = 1000
 
 Progress = Callable[[str, int, int], None]

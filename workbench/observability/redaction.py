@@ -156,8 +156,8 @@ class Redactor:
         changes: dict[str, tuple[str, Any]] = {}
         for key, item in value.items():
             traits = keys.get(key) or self._traits(key, unit)
-            if item in clean if type(item) is str and not traits.hint and not traits.secret_from else item is None:
-                redacted = item
+            if type(item) is str and item in clean and not traits.hint and not traits.secret_from:
+                redacted: Any = item
             elif traits.secret_from and _is_secret(item, traits.secret_from):
                 redacted = self._placeholder("SECRET", unit, str(item))
             else:

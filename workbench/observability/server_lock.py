@@ -56,7 +56,9 @@ class ServerLock:
         """
         psycopg = _driver()
         try:
-            self._session().execute("SELECT 1")
+            if self._connection is None:
+                raise psycopg.OperationalError("the session of the lock has ended")
+            self._connection.execute("SELECT 1")
         except psycopg.Error as fault:
             self.close()
             raise _unreachable(fault, what) from fault
