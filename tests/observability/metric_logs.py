@@ -42,11 +42,20 @@ def request(**values) -> dict:
 
 def score(at: dict, name: str, value: float | None, *, minute: int = 0, **more) -> dict:
     ts = NOON + timedelta(minutes=minute)
-    return {"score_id": f"k{next(_ids)}", "request_id": at["request_id"], "name": name, "value": value, "ts": ts, "source": "rule", **more}
+    return {
+        "score_id": f"k{next(_ids)}",
+        "app": at["app"],
+        "request_id": at["request_id"],
+        "name": name,
+        "value": value,
+        "ts": ts,
+        "source": "rule",
+        **more,
+    }
 
 
 def outcome(kpi: str, *, minute: float = 0, **more) -> dict:
-    return {"outcome_id": f"o{next(_ids)}", "kpi": kpi, "ts": NOON + timedelta(minutes=minute), **more}
+    return {"outcome_id": f"o{next(_ids)}", "app": "shop", "kpi": kpi, "ts": NOON + timedelta(minutes=minute), **more}
 
 
 def spec(app: str = "shop", *, kpis: Sequence[dict] = (), **rules: dict) -> AppSpec:

@@ -92,6 +92,7 @@ def _revisions(rng: random.Random, app: str, i: int) -> list[dict]:
 def _score(rng: random.Random, app: str, i: int, number: int) -> dict:
     return {
         "score_id": f"{app}-k{number}",
+        "app": app,
         "request_id": f"{app}-r{i}",
         "name": rng.choice(("quality", "quality", "resolved", "success", "retrieval_hit")),
         "value": rng.choice((None, 0.0, 1.0, rng.random(), rng.random())),
@@ -105,6 +106,7 @@ def _score(rng: random.Random, app: str, i: int, number: int) -> dict:
 def _outcome(rng: random.Random, app: str, i: int, n: int, number: int) -> dict:
     return {
         "outcome_id": f"{app}-o{number}",
+        "app": app,
         "kpi": rng.choice((f"order-{app}", f"order-{app}", "something-else")),
         "value": rng.choice((None, rng.uniform(1, 90))),
         "currency": rng.choice((None, "EUR", "USD")),

@@ -39,8 +39,8 @@ def test_every_table_of_one_record_lands_in_one_batch(tmp_path):
         {
             "requests": [request(request_id="a", input_tokens=0)],
             "spans": [{"span_id": "s", "app": "shop", "ts_start": NOON, "retrieved": [{"doc_id": "d", "score": 0.1, "rank": 1}]}],
-            "scores": [{"score_id": "c", "request_id": "a", "name": "success", "value": 1, "ts": NOON}],
-            "outcomes": [{"outcome_id": "o", "kpi": "orders", "value": 2.5, "ts": NOON}],
+            "scores": [{"score_id": "c", "app": "shop", "request_id": "a", "name": "success", "value": 1, "ts": NOON}],
+            "outcomes": [{"outcome_id": "o", "app": "shop", "kpi": "orders", "value": 2.5, "ts": NOON}],
         }
     )
     assert logs.flush().rows == 4

@@ -376,7 +376,7 @@ def test_published_runs_are_stored_with_the_known_answers(lake, imports):
         ("telecom", 40, 53.0, 76.6, 0, 40),
         ("telecom", 40, 56.4, 175.4, 10, 0),
     }
-    success = rows(lake, "app, bundle, avg(value)", "scores JOIN lake.requests USING (request_id) WHERE name = 'success' GROUP BY ALL")
+    success = rows(lake, "app, bundle, avg(value)", "scores JOIN lake.requests USING (app, request_id) WHERE name = 'success' GROUP BY ALL")
     assert sorted((app, share) for app, _bundle, share in success) == [
         ("retail", 0.85),
         ("retail", 0.85),

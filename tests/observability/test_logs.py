@@ -101,10 +101,11 @@ def test_a_bulk_batch_is_rolled_up_like_a_flush(logs, lake):
 
 
 def test_known_ids_are_those_in_the_lake(logs):
-    assert logs.known_request_ids(["a"]) == set()
+    assert logs.known_requests([("shop", "a")]) == set()
     logs.append(batch("a", "b'c", "d"), source_id="import:a", from_seq=1, to_seq=3)
-    assert logs.known_request_ids(["b'c", "x", "a", "a"]) == {"a", "b'c"}
-    assert logs.known_request_ids([]) == set()
+    asked = [("shop", "b'c"), ("shop", "x"), ("shop", "a"), ("shop", "a"), ("other", "d")]
+    assert logs.known_requests(asked) == {("shop", "a"), ("shop", "b'c")}
+    assert logs.known_requests([]) == set()
 
 
 def test_close_brings_everything_into_the_lake_and_leaves_no_spool(tmp_path, lake):
@@ -192,3 +193,11 @@ def test_a_large_arrow_batch_without_numbers_is_numbered_by_place(logs, lake):
     )
     sql = "SELECT min(seq), max(seq), count(DISTINCT seq) FROM lake.requests"
     assert lake.read(lambda connection: connection.execute(sql).fetchone()) == (11, 110, 100)
+
+
+def test_what_waits_in_a_spool_is_counted_until_it_is_flushed(logs):
+    assert logs.waiting() == {}
+    logs.record({"requests": [request(request_id="a"), request(request_id="b")]})
+    assert list(logs.waiting().values()) == [2]
+    logs.flush()
+    assert logs.waiting() == {}

@@ -251,3 +251,10 @@ def test_removing_rows_never_turns_nothing_into_a_number(shop):
             more, fewer = shop.one(name), shop.one(name, where={"bundle": names})
             assert fewer[0] is None or more[0] is not None
             assert fewer[1] <= more[1]
+
+
+def test_another_app_that_reuses_a_request_id_changes_nothing(shop):
+    failing, alien = request(request_id="same"), request(request_id="same", app="other")
+    shop.add([failing, alien], scores=[score(failing, "success", 0.0), score(alien, "success", 1.0, minute=5)])
+    frame = shop.metrics.query(["success_rate"], by=["app"])
+    assert frame.select("app", "success_rate").rows() == [("other", 1.0), ("shop", 0.0)]

@@ -146,3 +146,12 @@ def test_a_row_comes_out_of_a_spool_as_it_went_in(row):
 def test_bytes_that_are_no_row_are_a_store_error(payload):
     with pytest.raises(StoreError, match="spool x"):
         decoded(payload, "spool x")
+
+
+@pytest.mark.parametrize("n_tool_calls", [None, 0, 2])
+def test_more_tool_errors_than_calls_are_refused_at_both_doors(n_tool_calls):
+    row = {"request_id": "a", "app": "shop", "ts_start": NOON, "status": "ok", "n_tool_calls": n_tool_calls, "n_tool_errors": 3}
+    with pytest.raises(UsageError, match="n_tool_errors"):
+        encoded("requests", row)
+    with pytest.raises(UsageError, match="n_tool_errors"):
+        conformed("requests", arrow_table("requests", [row]))

@@ -100,6 +100,7 @@ def rows(bundle_id: str, *, n: int, good: int, slow: float = 1.0, ago: timedelta
         scores.append(
             {
                 "score_id": f"s-{request}",
+                "app": requests[-1]["app"],
                 "request_id": request,
                 "name": "resolved",
                 "value": float(i < good),

@@ -36,7 +36,7 @@ def record_of(name: str, i: int, n: int) -> dict[str, list[dict[str, object]]]:
             {"request_id": key, "app": f"app{len(key) % 2}", "ts_start": at, "status": "ok", "latency_ms": 10.0 * i} for key in keys
         ],
         "spans": [{"span_id": key, "request_id": key, "app": "app0", "ts_start": at, "kind": "model"} for key in keys],
-        "scores": [{"score_id": keys[0], "request_id": keys[0], "name": "success", "value": 1.0, "ts": at}],
+        "scores": [{"score_id": keys[0], "app": f"app{len(keys[0]) % 2}", "request_id": keys[0], "name": "success", "value": 1.0, "ts": at}],
     }
 
 
@@ -48,7 +48,7 @@ def write(home: Path, catalog: str, name: str) -> None:
     seen = None
     with (home / f"{name}.journal").open("ab", buffering=0) as journal, FlushLoop(logs, clock=now, interval_s=0.5) as loop:
         for i in range(10**9):
-            n = rng.randint(1, 40)
+            n = rng.randint(1, 20)
             journal.write(b"try %d %d\n" % (i, n))
             logs.record(record_of(name, i, n))
             journal.write(b"ack %d\n" % i)
@@ -59,7 +59,7 @@ def write(home: Path, catalog: str, name: str) -> None:
                 seen = (status.last_fault, status.spool_faults)
                 if status.last_fault or status.spool_faults:
                     journal.write(f"fault {seen!r}\n".encode())
-            time.sleep(0.004)
+            time.sleep(0.02)
 
 
 def read(home: Path, catalog: str, name: str) -> None:

@@ -126,7 +126,7 @@ def _run(town: Town, seconds: float) -> None:
         if not has_stopped and time.monotonic() > ends - seconds * 0.7:
             has_stopped = True
             name, since = _stopped_writer(town)
-            assert _drained_by_others(town, name, since, GRACE_S + 30), f"nobody drained the stopped {name}"
+            assert _drained_by_others(town, name, since, GRACE_S + 60), f"nobody drained the stopped {name}"
             town.writers[name].send_signal(signal.SIGCONT)
             n = len(town.journal(name))
             time.sleep(1.5)

@@ -136,6 +136,7 @@ class RowWriter:
             if ts <= now:
                 yield {
                     "outcome_id": identity("out_", request["request_id"], kpi),
+                    "app": request["app"],
                     "kpi": kpi,
                     "value": value,
                     "currency": currency,
@@ -183,6 +184,7 @@ def _scores(exchange: Exchange, request: Mapping[str, Any]) -> Iterator[dict[str
         yield {
             "score_id": identity("scr_", request["request_id"], name),
             "request_id": request["request_id"],
+            "app": request["app"],
             "name": name,
             "value": value,
             "scorer_id": SCORER_ID,

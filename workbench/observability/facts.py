@@ -33,8 +33,8 @@ _REQUEST_COLUMNS = (
     *("n_tool_calls", "n_tool_errors", "n_retrievals", "input_tokens", "output_tokens", "cost_usd"),
     *("violation_rules", "blocked_rules", "handoff_id"),
 )
-_SCORE_COLUMNS = ("score_id", "request_id", "name", "value", "scorer_id", "source", "sample_probability", "ts", "batch_id", "seq")
-_OUTCOME_COLUMNS = ("outcome_id", "kpi", "value", "currency", "request_id", "session_id", "ts", "batch_id", "seq")
+_SCORE_COLUMNS = ("score_id", "app", "request_id", "name", "value", "scorer_id", "source", "sample_probability", "ts", "batch_id", "seq")
+_OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id", "session_id", "ts", "batch_id", "seq")
 
 
 def _unbound(table: str, columns: Sequence[str]) -> ir.Table:
@@ -75,9 +75,9 @@ def request_facts(selection: Selection, predicates: Sequence[ir.Value], needs: f
     names = set(selection.rules.score_names if "success" in needs else ()) | ({"retrieval_hit"} & needs)
     columns = {name: f"score_{name}" for name in sorted(names)}
     if columns:
-        facts = _beside(facts, _newest_scores(columns), ["request_id"])
+        facts = _beside(facts, _newest_scores(columns), ["app", "request_id"])
     if "quality" in needs:
-        facts = _beside(facts, _quality(), ["request_id"])
+        facts = _beside(facts, _quality(), ["app", "request_id"])
     if "success" in needs:
         facts = _with_success(facts, selection, columns)
     return facts
@@ -116,9 +116,9 @@ def _newest(table: ir.Table, by: Sequence[str], order: Sequence[str]) -> ir.Tabl
 def _newest_scores(columns: dict[str, str]) -> ir.Table:
     """One row per scored request: the newest value of each score, under its column name."""
     wanted = SCORES.filter(SCORES.name.isin(list(columns)))
-    newest = _newest(wanted, ["request_id", "name"], ["ts", "batch_id", "seq", "score_id"])
+    newest = _newest(wanted, ["app", "request_id", "name"], ["ts", "batch_id", "seq", "score_id"])
     values = {column: newest.value.max(where=newest.name == name) for name, column in columns.items()}
-    return newest.group_by("request_id").aggregate(**values)
+    return newest.group_by("app", "request_id").aggregate(**values)
 
 
 def _quality() -> ir.Table:
@@ -126,12 +126,12 @@ def _quality() -> ir.Table:
 
     A score whose sampling probability is not above 0 and at most 1 cannot be weighted and does not count.
     """
-    newest = _newest(SCORES.filter(SCORES.name == "quality"), ["request_id", "scorer_id"], ["ts", "batch_id", "seq", "score_id"])
+    newest = _newest(SCORES.filter(SCORES.name == "quality"), ["app", "request_id", "scorer_id"], ["ts", "batch_id", "seq", "score_id"])
     probability = newest.sample_probability.fill_null(1.0)
     usable = newest.filter(newest.value.notnull(), probability > 0, probability <= 1)
     weighed = usable.mutate(weight=1.0 / usable.sample_probability.fill_null(1.0))
     weighed = weighed.mutate(part=weighed.value * weighed.weight)
-    return weighed.group_by("request_id").aggregate(
+    return weighed.group_by("app", "request_id").aggregate(
         quality_y=weighed.part.collect(order_by=weighed.part).sums(),
         quality_x=weighed.weight.collect(order_by=weighed.weight).sums(),
         quality_k=weighed.count(),
@@ -140,16 +140,16 @@ def _quality() -> ir.Table:
 
 def _events(event: str, unit: str | None = None) -> ir.Table:
     """The business events of one name, each in its newest version; those of another currency than `unit` are left out."""
-    newest = _newest(OUTCOMES, ["outcome_id"], ["batch_id", "seq"])
+    newest = _newest(OUTCOMES, ["app", "outcome_id"], ["batch_id", "seq"])
     chosen = newest.filter(newest.kpi == event)
     if unit is not None and len(unit) == 3 and unit.isupper():  # noqa: PLR2004 - an ISO 4217 code
         chosen = chosen.filter(chosen.currency.isnull() | (chosen.currency == unit))
-    return chosen.select("outcome_id", "value", "request_id", "session_id", event_ts=chosen.ts)
+    return chosen.select("outcome_id", "value", "request_id", "session_id", event_app=chosen.app, event_ts=chosen.ts)
 
 
 def _joined(requests: ir.Table, events: ir.Table, key: str) -> ir.Table:
-    """Requests and events whose `event_key` is the request's `key`."""
-    return requests.inner_join(events, requests[key] == events.event_key)
+    """Requests and events of the same app whose `event_key` is the request's `key`."""
+    return requests.inner_join(events, [requests.app == events.event_app, requests[key] == events.event_key])
 
 
 def _followed(event: str, span: timedelta) -> ir.Table:
@@ -162,7 +162,7 @@ def _followed(event: str, span: timedelta) -> ir.Table:
     named = events.filter(events.request_id.notnull())
     loose = events.filter(events.request_id.isnull(), events.session_id.notnull())
     found = [
-        _joined(requests, part.select(event_key=part[key], event_ts=part.event_ts), key)
+        _joined(requests, part.select("event_app", event_key=part[key], event_ts=part.event_ts), key)
         for part, key in ((named, "request_id"), (loose, "session_id"))
     ]
     both = ibis.union(*(pairs.select("app", "request_id", "ts_start", "event_ts") for pairs in found))
@@ -181,20 +181,21 @@ def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
         session=ibis.ifelse(requests.session_id.notnull(), "s:" + requests.session_id, "r:" + requests.request_id),
         cluster=requests.unit_hash.fill_null(requests.session_id).fill_null(requests.request_id),
     )
-    events = _attributed(_events(kpi.outcome, kpi.unit if kpi.aggregate != "rate" else None), requests)
+    events = _events(kpi.outcome, kpi.unit if kpi.aggregate != "rate" else None)
+    events = _attributed(events.filter(events.event_app == app), requests)
     facts = _sessions(requests, events) if kpi.aggregate == "rate" else _valued(requests, events)
     predicates = condition(facts, selection.filters, selection.start, selection.until)
     return facts.filter(*predicates) if predicates else facts
 
 
 def _attributed(events: ir.Table, requests: ir.Table) -> ir.Table:
-    """(outcome_id, value, request_id, session): each event at its request, else at the newest one of its session before it."""
+    """(outcome_id, value, event_app, at_request, session): each event at its request, else at the newest one of its session before it."""
     slim = requests.select(at_request="request_id", at_session_id="session_id", session="session", at_ts="ts_start")
     named = events.inner_join(slim, events.request_id == slim.at_request)
     loose = events.filter(events.request_id.isnull())
     before = loose.inner_join(slim, [loose.session_id == slim.at_session_id, slim.at_ts <= loose.event_ts])
     nearest = _newest(before, ["outcome_id"], ["at_ts", "at_request"])
-    columns = ("outcome_id", "value", "at_request", "session")
+    columns = ("outcome_id", "value", "event_app", "at_request", "session")
     return ibis.union(named.select(*columns), nearest.select(*columns))
 
 
@@ -209,5 +210,5 @@ def _sessions(requests: ir.Table, events: ir.Table) -> ir.Table:
 
 def _valued(requests: ir.Table, events: ir.Table) -> ir.Table:
     valued = events.filter(events.value.notnull())
-    joined = _joined(requests, valued.select("outcome_id", event_key="at_request", kpi_y="value"), "request_id")
+    joined = _joined(requests, valued.select("outcome_id", "event_app", event_key="at_request", kpi_y="value"), "request_id")
     return joined.mutate(row_id=joined.outcome_id, kpi_x=ibis.literal(1, type="int64"))

@@ -157,6 +157,11 @@ class SpoolReader:
             row = connection.execute("SELECT recorded_at FROM rows WHERE seq > ? ORDER BY seq LIMIT 1", (after,)).fetchone()
         return None if row is None else float(row[0])
 
+    def count(self, after: int) -> int:
+        """How many rows stand behind `after`."""
+        with self._connected() as connection:
+            return int(connection.execute("SELECT count(*) FROM rows WHERE seq > ?", (after,)).fetchone()[0])
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:

@@ -37,7 +37,7 @@ class LogStore(Protocol):
 
     def mark(self, source_id: str) -> int: ...
 
-    def known_request_ids(self, ids: Sequence[str]) -> set[str]: ...
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]: ...
 
 
 class BundleRegistry(Protocol):
@@ -227,6 +227,8 @@ class FileRun:
             request["bundle"] = self._bundle_id()
         for span in rows.spans:
             span["bundle"] = request.get("bundle")
+        for score in rows.scores:
+            score["app"] = request["app"]
         chunk.add(rows, at=at, characters=characters)
 
     def _bundle_id(self) -> str:
@@ -240,11 +242,11 @@ class FileRun:
 
     def _store(self, chunk: _Chunk, *, from_seq: int, to_seq: int) -> Stored:
         """One transaction: the rows that the lake does not hold yet, and how far the file is read."""
-        ids = [row["request_id"] for row in chunk.rows["requests"]]
-        known = self._logs.known_request_ids(ids) if ids else set()
+        keys = [(row["app"], row["request_id"]) for row in chunk.rows["requests"]]
+        known = self._logs.known_requests(keys)
         if known:
-            chunk.drop(known)
+            chunk.drop({request_id for _, request_id in known})
         batch = {name: arrow_table(name, rows) for name, rows in chunk.rows.items() if rows}
         is_new = self._logs.append(batch, source_id=self._source_id, from_seq=from_seq, to_seq=to_seq)
         new = len(chunk.rows["requests"]) if is_new else 0
-        return Stored(new=new, known=len(ids) - new)
+        return Stored(new=new, known=len(keys) - new)

@@ -90,6 +90,11 @@ class Logs:
                     faults.append(str(fault))
             return FlushReport(rows=n, drained=tuple(drained), adopted=tuple(adopted), faults=tuple(faults))
 
+    def waiting(self) -> dict[str, int]:
+        """Rows that are in a spool of this workspace and not yet in the lake, by spool; empty spools are left out."""
+        counts = {path.stem: SpoolReader(path).count(self.mark(path.stem)) for path in sorted(self._folder.glob("*.sqlite"))}
+        return {spool_id: n for spool_id, n in counts.items() if n}
+
     def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int) -> bool:
         """Store rows in bulk, with the mark of their source, in one transaction; False when the mark covers them already.
 
@@ -117,19 +122,20 @@ class Logs:
         """The last number stored from this source; 0 when there is none."""
         return self._lake.read(lambda connection: read_mark(connection, source_id))
 
-    def known_request_ids(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that the lake holds; rows still in a spool do not count."""
-        if not ids:
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the requests, each named by app and id, that the lake holds; rows still in a spool do not count."""
+        if not keys:
             return set()
-        wanted = pa.table({"request_id": pa.array(ids, pa.string())})
+        apps, ids = (list(part) for part in zip(*keys, strict=True))
+        wanted = pa.table({"app": pa.array(apps, pa.string()), "request_id": pa.array(ids, pa.string())})
 
-        def search(connection: duckdb.DuckDBPyConnection) -> set[str]:
-            connection.register("wanted_ids", wanted)
+        def search(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, str]]:
+            connection.register("wanted_requests", wanted)
             found = connection.execute(
-                "SELECT DISTINCT request_id FROM lake.requests WHERE request_id IN (SELECT request_id FROM wanted_ids) "
-                f"AND request_id BETWEEN {literal(min(ids))} AND {literal(max(ids))}"
+                "SELECT DISTINCT app, request_id FROM lake.requests SEMI JOIN wanted_requests USING (app, request_id) "
+                f"WHERE request_id BETWEEN {literal(min(ids))} AND {literal(max(ids))}"
             ).fetchall()
-            return {row[0] for row in found}
+            return {(app, request_id) for app, request_id in found}
 
         return self._lake.read(search)
 

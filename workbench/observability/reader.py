@@ -80,7 +80,7 @@ class Reader:
     def score_sources(self, app: str, bundle: str) -> dict[str, int]:
         """How many scores the bundle's requests have, by source."""
         sql = f"""SELECT s.source, count(*) AS n FROM "scores" AS s SEMI JOIN "requests" AS r
-                  ON s.request_id = r.request_id AND r.app = {_text(app)} AND r.bundle = {_text(bundle)}
+                  ON s.app = r.app AND s.request_id = r.request_id AND r.app = {_text(app)} AND r.bundle = {_text(bundle)}
                   WHERE s.source IS NOT NULL GROUP BY s.source ORDER BY s.source"""
         return {row["source"]: row["n"] for row in self.rows(sql)}
 
@@ -88,7 +88,7 @@ class Reader:
         """The newest time that the log shows: of a request of these apps, or of one of these business events."""
         sql = f"""SELECT epoch_us(max(seen)) AS newest FROM (
                   SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({_texts(apps)})
-                  UNION ALL SELECT max(ts) AS seen FROM "outcomes" WHERE kpi IN ({_texts(events)})) AS both_logs"""
+                  UNION ALL SELECT max(ts) AS seen FROM "outcomes" WHERE app IN ({_texts(apps)}) AND kpi IN ({_texts(events)})) AS both_logs"""
         return instant(self.rows(sql)[0]["newest"])
 
     def sums(self, rows: Rows, keys: Sequence[str], *, level: float | None) -> dict[Key, Sums]:

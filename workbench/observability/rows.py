@@ -33,6 +33,9 @@ def encoded(table: LogTable | str, row: Mapping[str, Any]) -> bytes:
     for name in _REQUIRED[log_table.name]:
         if row.get(name) is None:
             raise UsageError(_subject(log_table, name), seen="missing", needed="a value in every row")
+    for part, whole in _PARTS.get(log_table.name, ()):
+        if (row.get(part) or 0) > (row.get(whole) or 0):
+            raise UsageError(_subject(log_table, part), seen=f"{row[part]} of {row.get(whole)}", needed=f"at most {whole}")
     try:
         return orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
     except TypeError as fault:
@@ -73,7 +76,10 @@ def conformed(name: str, arrow: pa.Table) -> pa.Table:
     if missing:
         raise UsageError(f"Arrow table for {name}", seen=f"no column {', '.join(missing)}", needed="every required column")
     columns = [_conformed(table, table.by_name[column], arrow.column(column)) for column in arrow.column_names]
-    return pa.table(columns, names=arrow.column_names)
+    table_of_rows = pa.table(columns, names=arrow.column_names)
+    for part, whole in _PARTS.get(name, ()):
+        _refuse_larger_part(table_of_rows, table, part, whole)
+    return table_of_rows
 
 
 def _check(table: LogTable, name: str, value: object) -> None:
@@ -163,6 +169,8 @@ def _holder(column: Column) -> Callable[[Any], bool]:
 
 
 _HOLDS = {(table.name, column.name): _holder(column) for table in WRITABLE.values() for column in table.given}
+_PARTS = {"requests": (("n_tool_errors", "n_tool_calls"),)}
+"""Columns that count a part of what another one counts."""
 _REQUIRED = {table.name: tuple(column.name for column in table.columns if column.required) for table in WRITABLE.values()}
 
 
@@ -178,6 +186,14 @@ def _conformed(table: LogTable, column: Column, values: pa.ChunkedArray) -> pa.C
         raise UsageError(subject, seen=f"{values.null_count} rows without a value", needed="a value in every row")
     _refuse_outside(column, values, subject)
     return values
+
+
+def _refuse_larger_part(rows: pa.Table, table: LogTable, part: str, whole: str) -> None:
+    if part not in rows.column_names:
+        return
+    wholes = rows[whole].fill_null(0) if whole in rows.column_names else pa.scalar(0, pa.int64())
+    if pc.any(pc.greater(rows[part].fill_null(0), wholes), min_count=0).as_py():
+        raise UsageError(_subject(table, part), seen=f"more than {whole} in the same row", needed=f"at most {whole}")
 
 
 def _refuse_outside(column: Column, values: pa.ChunkedArray, subject: str) -> None:

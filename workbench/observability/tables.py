@@ -184,7 +184,7 @@ SPANS = LogTable(
 SCORES = LogTable(
     name="scores",
     columns=(
-        *_text("score_id request_id name", required=True),
+        *_text("score_id request_id app name", required=True),
         *_columns("DOUBLE", "value"),
         *_text("label scorer_id"),
         *_text("source", allowed=SCORE_SOURCES),
@@ -194,16 +194,16 @@ SCORES = LogTable(
         *_PLACE,
         *_DAY,
     ),
-    partition_by=("day",),
+    partition_by=("app", "day"),
     sort_by=("request_id", "ts"),
     time="ts",
 )
-"""One row per judgement of a request: a rule's, a judge model's, a person's."""
+"""One row per judgement of a request: a rule's, a judge model's, a person's. A request is named by app and id."""
 
 OUTCOMES = LogTable(
     name="outcomes",
     columns=(
-        *_text("outcome_id kpi", required=True),
+        *_text("outcome_id app kpi", required=True),
         *_columns("DOUBLE", "value"),
         *_text("currency request_id session_id unit_hash"),
         *_time("ts", required=True),
@@ -211,7 +211,7 @@ OUTCOMES = LogTable(
         *_PLACE,
         *_DAY,
     ),
-    partition_by=("day",),
+    partition_by=("app", "day"),
     sort_by=("unit_hash", "ts"),
     time="ts",
 )
