@@ -20,7 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 demo: setup ## run the demo shop and print its three readiness reviews
-	@$(BIN)/workbench demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench demo
+	@echo; echo "To type these commands yourself: source $(BIN)/activate"
 
 test: setup ## all tests, the kill tests in short form
 	@$(PYTEST) -m "not soak" -n 2 --dist loadgroup

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
 from workbench.ownership.model import Actor, Assurance
+from workbench.ownership.people import LookedUpAuthor
+from workbench.spec.faults import nearest
+from workbench.spec.login import login_of_process
 
 if TYPE_CHECKING:
     from workbench.ledger.authority import Author
@@ -52,6 +54,10 @@ class Settings(BaseSettings):
 
 DEMO_PERSON = "primary"
 """Who acts in the demo's workspace unless somebody else is named."""
+LEDGER_FILE = "ledger.sqlite"
+"""The ledger's name in the workspace folder, where no other is named."""
+PURPOSE, DEMO = "purpose", "demo"
+"""The setting in the ledger that says: this workspace is the demo's, and may be thrown away."""
 
 
 def utc_now() -> datetime:
@@ -118,7 +124,7 @@ class Workspace:
         """Everything that must not race: decisions, registrations, the audit."""
         from workbench.ledger.store import Ledger
 
-        return Ledger.open(self.settings.ledger or f"sqlite:///{self.home / 'ledger.sqlite'}", clock=self.clock)
+        return Ledger.open(self.settings.ledger or f"sqlite:///{self.home / LEDGER_FILE}", clock=self.clock)
 
     @cached_property
     def lake(self) -> Lake:
@@ -188,7 +194,7 @@ class Workspace:
     @property
     def actor(self) -> Author:
         """Who acts here by default."""
-        return self._actor or _LocalActor(self, self._via)
+        return self._actor or LookedUpAuthor(via=self._via, find=self._local_actor)
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -204,8 +210,42 @@ class Workspace:
 
     @cached_property
     def is_demo(self) -> bool:
-        """Whether this workspace belongs to the demo, which may be thrown away."""
-        return (self.home / "demo").exists()
+        """Whether this workspace's ledger, wherever it is, says that it belongs to the demo."""
+        from workbench.ledger.settings import get
+
+        return get(self.ledger, PURPOSE) == DEMO
+
+    def require_app(self, app: str) -> None:
+        """Return when somebody registered the app, or the log has rows of it.
+
+        Raises:
+            UnknownSubject: otherwise, with the apps there are.
+        """
+        known = self.versions.apps()
+        if app in known or self.metrics.bundles_with_rows(app):
+            return
+        near = nearest(app, known)
+        raise UnknownSubject(
+            f'app "{app}"',
+            seen="nobody registered it" + (f'; did you mean "{near}"?' if near else ""),
+            needed=f"one of {', '.join(known)}" if known else "",
+            next_step="" if known else "`workbench bundle register DIR` or `workbench import` brings the first app",
+        )
+
+    def require_view(self, *apps: str) -> None:
+        """Return when the apps are known and whoever acts here may look at each.
+
+        Raises:
+            UnknownSubject: nobody registered one of them.
+            NotPermitted: otherwise.
+        """
+        for app in apps:
+            self.require_app(app)
+            self.ownership.require(self.actor, "view", app)
+
+    def visible_apps(self) -> tuple[str, ...]:
+        """The registered apps at which whoever acts here may look, by name."""
+        return tuple(app for app in self.versions.apps() if self.ownership.may(self.actor, "view", app).allowed)
 
     def app_spec(self, app: str) -> AppSpec | None:
         """The declared app, or None."""
@@ -228,6 +268,19 @@ class Workspace:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _local_actor(self) -> Actor:
+        """Whoever runs this process; in the demo's workspace, whom they choose to be."""
+        if self.is_demo:
+            return Actor(person=self.settings.person or DEMO_PERSON, via=self._via, assurance=Assurance.CONSOLE)
+        if self.settings.person:
+            raise NotPermitted(
+                f"--as {self.settings.person}",
+                seen=f"{self.home} is not a demo workspace",
+                needed="your own login",
+                next_step="leave --as (or WORKBENCH_PERSON) out",
+            )
+        return self.ownership.actor_of_os_login(login_of_process(), via=self._via)
+
     def _declaration(self, app: str, kind: str) -> Spec | None:
         return self.versions.declaration(app, kind)
 
@@ -242,36 +295,6 @@ class Workspace:
     def _record_import(self, author: Author, report: ImportReport) -> None:
         with self.ledger.write() as transaction:
             transaction.audit(author, "log.import", app=None, subject=report.subject, detail=report.summary())
-
-
-class _LocalActor:
-    """The login of this machine, looked up in people.yaml when it is first asked for: that needs the services it is handed to."""
-
-    def __init__(self, workspace: Workspace, via: str) -> None:
-        self._workspace = workspace
-        self.via = via
-
-    @cached_property
-    def _found(self) -> Actor:
-        workspace = self._workspace
-        if workspace.is_demo:
-            return Actor(person=workspace.settings.person or DEMO_PERSON, via=self.via, assurance=Assurance.CONSOLE)
-        if workspace.settings.person:
-            raise NotPermitted(
-                f"--as {workspace.settings.person}",
-                seen=f"{workspace.home} is not a demo workspace",
-                needed="your own login",
-                next_step="leave --as (or WORKBENCH_PERSON) out",
-            )
-        return workspace.ownership.actor_of_os_login(getpass.getuser(), via=self.via)
-
-    @property
-    def person(self) -> str:
-        return self._found.person
-
-    @property
-    def assurance(self) -> str:
-        return self._found.assurance
 
 
 def default_home() -> Path:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from workbench.cli.main import app, main
+from workbench.spec.base import is_steering
+from workbench.spec.login import login_of_process
+from workbench.versions.service import Versions
+from workbench.workspace import Workspace
 
 RUNNER = CliRunner()
 
@@ -34,9 +43,21 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 @pytest.fixture
 def starter(tmp_path: Path) -> Path:
+    """The starter app as its user leaves it: filled in and registered."""
     run("init", tmp_path / "shop")
+    for name in ("app.yaml", "people.yaml"):
+        path = tmp_path / "shop" / name
+        path.write_text(re.sub(r"^(\s+|)# (baseline|target|kill_switch|contact): ", r"\1\2: ", path.read_text(), flags=re.MULTILINE))
     run("bundle", "register", tmp_path / "shop" / "bundles" / "v1")
     return tmp_path / "shop"
+
+
+def test_an_untouched_starter_is_no_go_until_it_is_filled_in(tmp_path: Path):
+    run("init", tmp_path / "shop")
+    run("bundle", "register", tmp_path / "shop" / "bundles" / "v1")
+    review = json.loads(run("readiness", "shop", "--json", code=1))
+    failed = {gate["gate_id"] for gate in review["gates"] if gate["verdict"] == "FAIL"}
+    assert {"business.target", "risk.kill_switch", "risk.cover"} <= failed, failed
 
 
 def test_a_starter_app_lacks_only_measurements(starter: Path):
@@ -115,12 +136,18 @@ def test_a_report_is_one_file_that_fetches_nothing(starter: Path, tmp_path: Path
     ("words", "says"),
     [
         (("bundle", "show", "shop@deadbeef"), "shop@deadbeef"),
-        (("readiness", "shop_typo"), "shop_typo"),
+        (("readiness", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("bundle", "list", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("owner", "show", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("owner", "oncall", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("owner", "gaps", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("metrics", "show", "volume", "--app", "shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("metrics", "show", "volume", "--where", "app=shpo"), 'did you mean "shop"?; needed: one of shop'),
+        (("metrics", "list", "--app", "shpo"), 'did you mean "shop"?; needed: one of shop'),
         (("metrics", "show", "sucess_rate"), "success_rate"),
         (("metrics", "show", "volume", "--by", "wrkflow"), "workflow"),
         (("metrics", "show", "volume", "--where", "workflow"), "dimension=value"),
         (("metrics", "show", "volume", "--window", "soon"), "7d"),
-        (("owner", "show", "nobody"), "nobody"),
         (("audit", "verify", "--head", "5"), "NUMBER:sha256"),
         (("--as", "primary", "readiness", "shop"), "demo workspace"),
         (("report", "readiness", "shop", "--html", "/nowhere/at/all.html"), "/nowhere/at/all.html"),
@@ -129,6 +156,109 @@ def test_a_report_is_one_file_that_fetches_nothing(starter: Path, tmp_path: Path
 )
 def test_wrong_use_is_one_message_with_the_next_step(starter: Path, monkeypatch, capsys, words, says):
     assert says in fails(monkeypatch, capsys, *words)
+
+
+def test_a_kpi_is_shown_without_naming_its_app(starter: Path):
+    kpi = yaml.safe_load((starter / "app.yaml").read_text())["kpis"][0]["name"]
+    now = datetime.now(UTC)
+    request = {"request_id": "r1", "revision": 1, "is_final": True, "app": "shop", "bundle": "shop@1", "arm": "none", "status": "ok"}
+    with Workspace.open() as ws:
+        row = {**request, "ts_start": now, "ts_end": now, "latency_ms": 5.0, "unit_hash": "u", "source": "test"}
+        ws.logs.record({"requests": [row]})
+        ws.logs.flush()
+    assert kpi.replace("_", " ") in run("metrics", "show", kpi)
+
+
+@pytest.fixture
+def stranger(starter: Path) -> Path:
+    """A workspace of which the login of this process is nobody."""
+    people = starter / "people.yaml"
+    people.write_text(people.read_text().replace(f"os: [{json.dumps(login_of_process())}]", "os: [somebody_else]"))
+    with sqlite3.connect(starter.parent / "workspace" / "ledger.sqlite") as connection:
+        (content,) = connection.execute("SELECT content FROM declarations WHERE kind = 'people'").fetchone()
+        connection.execute(
+            "UPDATE declarations SET content = ? WHERE kind = 'people'", (content.replace(login_of_process(), "somebody_else"),)
+        )
+    return starter
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bundle", "list"),
+        ("bundle", "list", "shop"),
+        ("bundle", "show", "v1"),
+        ("bundle", "diff", "v1", "v1"),
+        ("owner", "show", "shop"),
+        ("owner", "oncall", "shop"),
+        ("owner", "gaps", "shop"),
+        ("metrics", "show", "volume"),
+        ("metrics", "show", "volume", "--app", "shop"),
+        ("metrics", "list", "--app", "shop"),
+        ("readiness", "shop"),
+    ],
+)
+def test_whom_people_yaml_does_not_know_looks_at_nothing_of_the_app(stranger: Path, monkeypatch, capsys, words):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody_else")
+    assert "is not in people.yaml for shop" in fails(monkeypatch, capsys, *words)
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_what_nobody_foresaw_is_one_line_and_never_the_exit_code_of_a_verdict(starter: Path, monkeypatch, capsys, debug):
+    def broken(self, app=None):
+        raise KeyError("a\x1b[2J\nb")
+
+    monkeypatch.setattr(Versions, "list", broken)
+    monkeypatch.setenv("WORKBENCH_DEBUG", debug)
+    monkeypatch.setattr("sys.argv", ["workbench", "bundle", "list", "shop"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    message = capsys.readouterr().err
+    assert stopped.value.code == 70
+    assert "\x1b" not in message
+    assert ("Traceback" in message) is bool(debug)
+    last = message.splitlines()[-1]
+    assert last.startswith("workbench: KeyError: ")
+    assert last.endswith("run it again with WORKBENCH_DEBUG=1 for the traceback")
+    assert debug or len(message.splitlines()) == 1
+
+
+def test_an_interruption_is_one_line_and_exit_130(starter: Path, monkeypatch, capsys):
+    def interrupted(self, app=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Versions, "list", interrupted)
+    assert fails(monkeypatch, capsys, "bundle", "list", "shop", code=130) == "workbench: stopped\n"
+
+
+def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """What a shell sees of a real process; `wb` is the command."""
+    command = f'wb() {{ {sys.executable} -m workbench "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", command], env={**os.environ, **more}, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_under_the_output_is_no_verdict(starter: Path):
+    ended = shell("wb readiness shop >/dev/full")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (70, 1)
+    assert "No space left on device" in ended.stderr
+    assert shell("wb readiness shop >/dev/full 2>/dev/full").returncode == 70
+    assert shell("wb readiness nope 2>/dev/full").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_reader_who_leaves_is_no_verdict(starter: Path):
+    ended = shell("wb metrics list | true; echo ${PIPESTATUS[0]}")
+    assert ended.stderr == ""
+    assert ended.stdout.strip() in {"0", "141"}
+
+
+def test_an_error_never_steers_the_terminal(starter: Path, monkeypatch, capsys):
+    message = fails(monkeypatch, capsys, "bundle", "show", "\x1b]0;owned\x07\u202egnp.exe")
+    assert r"\x1b]0;owned\x07\u202egnp.exe" in message
+    assert not any(map(is_steering, message))
 
 
 def test_a_missing_workspace_is_named_with_what_makes_one(monkeypatch, capsys):
@@ -143,3 +273,13 @@ def test_a_broken_spec_names_file_and_line_and_stores_nothing(starter: Path, mon
     assert re.search(r"gates\.yaml:\d+", message)
     assert "at_least" in message
     assert run("audit", "verify") == before
+
+
+def test_app_check_names_every_fault_of_metrics_and_bundles_at_once(starter: Path, monkeypatch, capsys):
+    assert "bundles: v1" in run("app", "check", starter)
+    gates = starter / "gates.yaml"
+    gates.write_text(re.sub(r"at_least: [0-9.]+", "at_least: 90", gates.read_text().replace("metric: latency_p95", "metric: latencyp95")))
+    (starter / "bundles" / "v1" / "prompts" / "system.md").unlink()
+    message = fails(monkeypatch, capsys, "app", "check", starter)
+    for part in ("latency_p95", "from 0 to 1", "system.md"):
+        assert part in message

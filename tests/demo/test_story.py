@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from workbench.demo.place import fresh_workspace
 from workbench.demo.story import EXPECTED, TRAFFIC, faults_of, run_story
 from workbench.errors import NotPermitted
 from workbench.readiness.model import ReviewVerdict
@@ -23,8 +24,9 @@ def test_the_customers_of_the_story_are_distinct():
 
 @pytest.mark.slow
 def test_the_story_comes_out_as_told(tmp_path):
-    (tmp_path / "demo").write_text("")
     steps = []
+    with fresh_workspace(tmp_path):
+        pass
     with Workspace.open(tmp_path, clock=lambda: NOW) as ws:
         result = run_story(ws, traffic=SMALL, progress=lambda *step: steps.append(step))
         assert ws.metrics.value("volume", app="support", where={}).n == result.n_requests

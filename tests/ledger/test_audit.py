@@ -140,6 +140,27 @@ def test_a_chain_rewritten_whole_shows_against_a_printed_head(ledger, chain, pri
     assert _verify(ledger, expected=printed).broken_at == 5
 
 
+def test_a_stored_act_without_its_entry_is_named(ledger, chain):
+    columns = "(seq, app, kind, digest, registered_at, registered_by)"
+    raw(chain, f"INSERT INTO declarations {columns} VALUES (7, 'support', 'gates', 'sha256:0', '2026-03-01T09:00:00+00:00', 'primary')")
+    report = _verify(ledger)
+    assert (report.n, report.broken_at) == (5, 6)
+    assert report.reason == "entry 6 is missing: declaration support/gates was stored with entry 7, the chain ends at 5"
+    raw(chain, "UPDATE declarations SET seq = 2")
+    report = _verify(ledger)
+    assert report.broken_at == 2
+    assert report.reason == "entry 2 is not the one of declaration support/gates, which was stored with it"
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '"x"', '{"audit_seq": "5"}'])
+def test_a_stored_review_that_names_no_entry_breaks_the_chain(ledger, chain, content):
+    columns = "(review_id, reviewed_at, app, bundle_id, verdict, content, reviewed_by)"
+    values = f"('sha256:1', '2026-03-01T09:00:00+00:00', 'support', 'support@1', 'GO', '{content}', 'primary')"
+    raw(chain, f"INSERT INTO reviews {columns} VALUES {values}")
+    report = _verify(ledger)
+    assert (report.broken_at, report.reason) == (6, "review sha256:1 names no entry: its stored content was altered")
+
+
 def test_an_older_printed_head_still_fits_a_longer_chain(ledger, chain, primary):
     printed = _verify(ledger).head
     with ledger.write() as act:

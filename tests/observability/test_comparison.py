@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_rel
 
+from tests.observability.lakes import NOON
 from tests.observability.metric_logs import Fixture, request, score
 from workbench.errors import WorkbenchError
 from workbench.observability.catalogue import CATALOGUE
@@ -122,6 +123,36 @@ def test_no_error_on_either_side_is_not_certainty(shop):
     found = shop.metrics.compare("tool_error_rate", app="shop", bundle="new", baseline="old").statistics
     assert found["difference"]["high"] > 0.1
     assert found["ratio"]["estimate"] is None
+
+
+def test_one_row_less_does_not_make_units_that_disagree_surer(shop):
+    answers = [i % 2 == 0 for i in range(60)]
+    (rows, scores), opposite = side("new", answers), side("old", [not answer for answer in answers])
+    shop.add(rows, scores=scores)
+    shop.add(*opposite[:1], scores=opposite[1])
+    add(shop, side("less", [not answer for answer in answers[1:]], units=[f"u{i}" for i in range(1, 60)]))
+    whole, fewer = (shop.metrics.compare("success_rate", app="shop", bundle="new", baseline=old).statistics for old in ("old", "less"))
+    assert (whole["design"], fewer["design"]) == ("paired", "unpaired")
+    widths = [found["difference"]["high"] - found["difference"]["low"] for found in (whole, fewer)]
+    assert widths[1] > 0.97 * widths[0]
+    assert "shared units" in fewer["difference"]["method"]
+
+
+def test_each_side_says_when_its_rows_happened(shop):
+    for bundle, days in (("new", -400), ("old", 0)):
+        shop.add([request(bundle=bundle, latency_ms=1.0, ts_start=NOON + timedelta(days=days, minutes=i)) for i in range(3)])
+    found = shop.metrics.compare("latency_p50", app="shop", bundle="new", baseline="old").statistics
+    assert found["candidate"]["last"] == (NOON + timedelta(days=-400, minutes=2)).isoformat()
+    assert found["baseline"]["first"] == NOON.isoformat()
+
+
+def test_equal_scores_of_two_units_do_not_prove_a_difference(shop):
+    for bundle, value in (("new", 0.9), ("old", 0.8)):
+        rows, _ = side(bundle, [True] * 2)
+        shop.add(rows, scores=[score(row, "quality", value) for row in rows])
+    difference = shop.metrics.compare("quality_mean", app="shop", bundle="new", baseline="old").statistics["difference"]
+    assert difference["low"] < 0 < difference["high"]
+    assert difference["p"] > 0.05
 
 
 @pytest.mark.slow

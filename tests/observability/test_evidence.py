@@ -54,11 +54,12 @@ def test_windows_survive_being_stored():
         assert window_from_json(json.loads(json.dumps(window_json(window)))) == window
 
 
-def test_the_id_covers_everything_but_the_time_of_collection(shop):
+def test_the_id_covers_everything_but_when_and_at_which_snapshot_it_was_collected(shop):
     shop.add([request(latency_ms=float(i)) for i in range(30)])
     record = shop.metrics.measure("latency_p50", app="shop", bundle="one")
     assert record.evidence_id == evidence_id(record)
-    assert evidence_id(replace(record, collected_at=NOON)) == record.evidence_id
+    assert evidence_id(replace(record, collected_at=NOON, snapshot=99)) == record.evidence_id
+    assert shop.metrics.verify(replace(record, snapshot=99)) == UNAVAILABLE
     changes = {
         "kind": "comparison",
         "app": "desk",
@@ -67,12 +68,11 @@ def test_the_id_covers_everything_but_the_time_of_collection(shop):
         "query": {**record.query, "metric": "latency_p90"},
         "statistics": {**record.statistics, "estimate": 14.6},
         "row_set": replace(record.row_set, n=31),
-        "snapshot": 99,
     }
     for name, value in changes.items():
         assert evidence_id(replace(record, **{name: value})) != record.evidence_id, name
         assert shop.metrics.verify(replace(record, **{name: value})) == DIFFERENT, name
-    assert {*changes} | {"evidence_id", "collected_at"} == set(Evidence.__slots__)
+    assert {*changes} | {"evidence_id", "snapshot", "collected_at"} == set(Evidence.__slots__)
 
 
 def test_the_same_rows_give_the_same_statistics_and_row_set_in_any_order(tmp_path):
@@ -147,3 +147,74 @@ def test_the_bundle_is_chosen_once(shop):
         shop.metrics.measure("volume", app="shop", bundle="one", where={"bundle": "two"})
     with pytest.raises(UsageError, match="compared with itself"):
         shop.metrics.compare("volume", app="shop", bundle="one", baseline="one")
+
+
+def test_rows_of_another_app_do_not_change_the_id(shop):
+    shop.add([request(latency_ms=float(i)) for i in range(30)])
+    before = shop.metrics.measure("latency_p50", app="shop", bundle="one")
+    shop.add([request(app="desk", latency_ms=9.0)])
+    after = shop.metrics.measure("latency_p50", app="shop", bundle="one")
+    assert after.snapshot != before.snapshot
+    assert after.evidence_id == before.evidence_id
+
+
+def test_the_statistics_say_how_many_units_and_how_much_was_measured(shop):
+    rows = [request(latency_ms=float(i) if i % 4 else None, unit_hash=f"u{i % 10}") for i in range(40)]
+    shop.add(rows, scores=[score(row, "success", 1.0) for row in rows[:20]])
+    latency = shop.metrics.measure("latency_p50", app="shop", bundle="one").statistics
+    assert (latency["n"], latency["n_eligible"], latency["measured_share"], latency["n_clusters"]) == (30, 40, 0.75, 10)
+    assert latency["n_effective"] == pytest.approx(10, rel=0.15)
+    success = shop.metrics.measure("success_rate", app="shop", bundle="one").statistics
+    assert (success["n_clusters"], success["n_effective"], success["measured_share"]) == (10, 10.0, 0.5)
+
+
+def test_without_units_every_request_stands_for_itself(shop):
+    shop.add([request(is_fallback=False, unit_hash=None) for _ in range(12)])
+    found = shop.metrics.measure("fallback_rate", app="shop", bundle="one").statistics
+    assert (found["n_clusters"], found["n_effective"], found["measured_share"]) == (None, 12.0, 1.0)
+
+
+def test_a_sampled_score_stands_for_the_requests_that_were_left_out(shop):
+    rows = [request() for _ in range(100)]
+    shop.add(rows, scores=[score(row, "quality", 0.8, sample_probability=0.1) for row in rows[:9]])
+    found = shop.metrics.measure("quality_mean", app="shop", bundle="one").statistics
+    assert (found["n"], found["n_eligible"], found["measured_share"]) == (9, 100, 0.9)
+
+
+def test_200_equal_scores_of_two_units_prove_little(shop):
+    rows = [request(unit_hash=f"u{i % 2}") for i in range(200)]
+    shop.add(rows, scores=[score(row, "quality", 0.9) for row in rows])
+    found = shop.metrics.measure("quality_mean", app="shop", bundle="one").statistics
+    assert (found["n"], found["n_effective"], found["low"], found["high"]) == (200, 2.0, 0.0, 1.0)
+
+
+def test_one_score_with_all_the_weight_has_no_interval(shop):
+    rows = [request() for _ in range(200)]
+    scores = [score(row, "quality", 0.2) for row in rows[1:]]
+    shop.add(rows, scores=[*scores, score(rows[0], "quality", 0.9, sample_probability=1e-6)])
+    found = shop.metrics.measure("quality_mean", app="shop", bundle="one").statistics
+    assert found["n_effective"] == pytest.approx(1.0, abs=1e-3)
+    assert (found["low"], found["high"]) == (None, None)
+
+
+def test_a_p95_of_one_unit_has_no_interval(shop):
+    shop.add([request(latency_ms=float(i), unit_hash="u") for i in range(400)])
+    shop.add([request(latency_ms=float(i), unit_hash=f"u{i}", bundle="two") for i in range(400)])
+    frame = shop.metrics.query(["latency_p95"], by=["bundle"], detail=True)
+    one, two = frame.sort("bundle").iter_rows(named=True)
+    assert (one["latency_p95_low"], one["latency_p95_high"]) == (None, None)
+    assert two["latency_p95_low"] < two["latency_p95"] < two["latency_p95_high"]
+
+
+def test_impossible_counts_are_an_error_with_metric_and_counts(shop):
+    rows = [request(n_tool_calls=1, n_tool_errors=0) for _ in range(9)]
+    shop.add(rows)
+    table = "UPDATE lake.requests SET n_tool_errors = 3 WHERE request_id = '" + rows[0]["request_id"] + "'"
+    shop.lake.write(lambda connection: connection.execute(table).fetchall(), what="break a row")
+    for ask in (
+        lambda: shop.metrics.query(["tool_error_rate"]),
+        lambda: shop.metrics.measure("tool_error_rate", app="shop", bundle="one"),
+        lambda: shop.metrics.compare("tool_error_rate", app="shop", bundle="one", baseline="two"),
+    ):
+        with pytest.raises(UsageError, match=r"metric tool_error_rate.*1 row says that a part is larger than its whole.*3 of 9"):
+            ask()

@@ -180,3 +180,42 @@ def test_the_published_hour_of_requests_gives_the_known_sums(tmp_path: Path) -> 
     minutes = [request["ts_start"].replace(second=0, microsecond=0) for request in requests]
     assert len(set(minutes)) == 45
     assert len({request["request_id"] for request in requests}) == 8819
+
+
+def test_a_refusal_names_the_line_that_an_editor_shows(tmp_path: Path) -> None:
+    mapping = "app: shop\nzone: UTC\ncolumns: {ts_start: at, latency_ms: ms, input: text}\n"
+    rows = ['2026-02-01 10:00:00,5,"a', "b", 'c"', "2026-02-01 10:00:01,-1,d", "", '2026-02-01 10:00:02,-1,"e', 'f"']
+    records = read(tmp_path, *rows, mapping=mapping, header="at,ms,text")
+    assert [(record.at, record.line) for record in records] == [(1, 2), (2, 5), (3, 6), (4, 7)]
+
+
+@pytest.mark.parametrize("content", [HEADER, HEADER + "\n", HEADER + "\n\n"])
+def test_a_table_without_rows_is_an_error(tmp_path: Path, content: str) -> None:
+    path, mapping = tmp_path / "log.csv", tmp_path / "mapping.yaml"
+    path.write_text(content)
+    mapping.write_text(MAPPING)
+    with pytest.raises(UsageError, match="holds no records"):
+        IMPORTERS["csv"].open(path, ImportOptions(mapping=mapping))
+
+
+def test_a_missing_mapping_is_named_once_and_no_file_is_to_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text(MAPPING)
+    with pytest.raises(UsageError) as caught:
+        IMPORTERS["csv"].open(tmp_path / "log.csv", ImportOptions(mapping=tmp_path / "nomap.yaml"))
+    assert str(caught.value) == f"--mapping {tmp_path / 'nomap.yaml'}: no such file; check the path"
+
+
+def test_a_wrong_mapping_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        open_csv(tmp_path, ROW, mapping="columns: 5\n")
+    assert str(caught.value).count("mapping.yaml") == 1
+
+
+def test_a_http_code_in_the_status_column_is_a_status(tmp_path: Path) -> None:
+    rows = [ROW.replace("OK", code) for code in ("200", "504", "302")]
+    ok, timeout, refused = read(tmp_path, *rows)
+    assert isinstance(ok, Imported)
+    assert isinstance(timeout, Imported)
+    assert [record.rows.requests[0]["status"] for record in (ok, timeout)] == ["ok", "timeout"]
+    assert isinstance(refused, Refused)
+    assert "values" in refused.sentence

@@ -110,10 +110,12 @@ def test_a_batch_output_line_is_read(tmp_path: Path) -> None:
     [
         ({"status": "timeout"}, "timeout", None),
         ({"status": "failed"}, "error", None),
-        ({"status": "odd"}, "unknown", "unknown_status"),
         ({"status": 503}, "error", "http_503"),
         ({"status": 504}, "timeout", "http_504"),
         ({"status": 200}, "ok", None),
+        ({"status": 204, "response": None}, "ok", None),
+        ({"status": "408"}, "timeout", "http_408"),
+        ({"status": "in_progress"}, "unknown", None),
         ({"error": {"type": "server_error", "message": "for joe"}}, "error", "server_error"),
         ({"error": "Request timed out for joe"}, "timeout", "timeout"),
         ({"error": "something odd about joe"}, "error", "error"),
@@ -192,6 +194,9 @@ def test_a_record_without_id_is_named_by_its_content(tmp_path: Path) -> None:
         (PAIR | {"scores": {"a": None}}, "missing_field"),
         (PAIR | {"scores": {"a": {"value": 1, "source": "oracle"}}}, "unknown_value"),
         (PAIR | {"status": ["ok"]}, "wrong_type"),
+        (PAIR | {"status": "odd"}, "unknown_value"),
+        (PAIR | {"status": 302}, "unknown_value"),
+        (PAIR | {"status": 9}, "unknown_value"),
     ],
 )
 def test_a_wrong_line_is_refused_and_the_next_one_read(tmp_path: Path, record: object, reason: str) -> None:
@@ -244,6 +249,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         (b'{\n "info": {"agent_info": 1},\n "simulations": []\n}', "looks like tau2"),
         (b"PK\x03\x04...", "zip"),
         (b"caf\xe9\n{}", "not UTF-8"),
+        (b"", "holds no records"),
+        (b"\xef\xbb\xbf \n", "holds no records"),
+        (b'[{"model": "m"}, {"model": "m"}]', r"jq -c '\.\[\]' "),
+        (b'[\n  {"model": "m"},\n  {"model": "m"}\n]\n', r"jq -c '\.\[\]' "),
     ],
 )
 def test_a_file_of_another_kind_is_an_error_before_anything_is_read(tmp_path: Path, content: bytes, says: str) -> None:
@@ -253,9 +262,9 @@ def test_a_file_of_another_kind_is_an_error_before_anything_is_read(tmp_path: Pa
         IMPORTERS["openai-jsonl"].open(path, ImportOptions(app="shop"))
 
 
-def test_an_empty_file_has_no_records_and_a_note(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_bytes(b"")
-    source = IMPORTERS["openai-jsonl"].open(path, ImportOptions(app="shop"))
-    assert list(source.records()) == []
-    assert source.notes == ("the file is empty",)
+def test_wrong_token_counts_and_latencies_say_what_is_needed(tmp_path: Path) -> None:
+    wrong = [{"response": RESPONSE | {"usage": {"prompt_tokens": value}}} for value in (-1, 1.5, "many")]
+    refused = read(tmp_path, *(PAIR | change for change in (*wrong, {"latency_ms": -3})))
+    sentences = [record.sentence for record in refused if isinstance(record, Refused)]
+    assert all("needed: a whole number, at least 0" in sentence for sentence in sentences[:3])
+    assert sentences[3] == "latency_ms: -3 ms is negative; needed: 0 or more"

@@ -240,7 +240,7 @@ def test_a_simulation_that_is_no_object_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not one JSON document"),
+        (b"", "holds no records"),
         (b"{broken", "not one JSON document"),
         (b"[1]", "without `info`"),
         (b'{"simulations": []}', "without `info`"),

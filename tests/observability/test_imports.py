@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -15,14 +16,16 @@ import pytest
 
 from tests.observability.lakes import Clock, count, open_lake, open_logs
 from tests.observability.real_data import real
-from workbench.errors import NotPermitted, StoreError, UsageError
+from workbench.errors import NotPermitted, StoreError, UnknownSubject, UsageError
 from workbench.observability import import_run
 from workbench.observability.importers.repeats import Repeat, Repeats
 from workbench.observability.imports import Imports
 from workbench.observability.redaction import REDACTION_VERSION, Redactor
 from workbench.ownership.model import Actor, Assurance
+from workbench.spec.bundle import BundleSpec, Model
 from workbench.versions.manifest import assemble
 from workbench.versions.model import RegisteredBundle
+from workbench.versions.references import find
 
 PRIMARY = Actor(person="primary", via="cli", assurance=Assurance.LOCAL)
 KEY = b"0123456789abcdef"
@@ -39,6 +42,12 @@ class Bundles:
         bundle = read.bundle
         made = RegisteredBundle(bundle=bundle, registered_at=Clock()(), registered_by=actor.person)
         return self.registered.setdefault(bundle.bundle_id, made)
+
+    def get(self, reference, *, app=None):
+        return find(reference, [made.bundle for made in self.list(app)], app=app)
+
+    def list(self, app=None):
+        return [made for made in self.registered.values() if app in (None, made.bundle.app)]
 
 
 class Allow:
@@ -66,11 +75,11 @@ def imports_of(tmp_path, lake):
     """Makes `Imports` over the test's lake; the reports recorded are in `.recorded`."""
     logs = open_logs(tmp_path / "home", lake=lake)
 
-    def make(authority=None, logs=logs, redaction_key=KEY):
+    def make(authority=None, logs=logs, redaction_key=KEY, versions=None):
         recorded = []
         made = Imports(
             logs,
-            Bundles(),
+            versions or Bundles(),
             redactor=Redactor(redaction_key),
             unit_key=KEY,
             authority=authority or Allow(),
@@ -153,7 +162,7 @@ def test_refusals_are_counted_by_reason_with_one_example_each(tmp_path, imports)
     )
     report = imports.run("openai-jsonl", [path]).files[0]
     assert {reason: refusals.count for reason, refusals in report.refused.items()} == {"not_json": 1, "negative_latency": 2, "no_zone": 1}
-    assert report.refused["negative_latency"].example.startswith("log.jsonl:3: latency_ms: -1 ms; needed: 0 or more")
+    assert report.refused["negative_latency"].example.startswith("log.jsonl:3: latency_ms: -1 ms is negative; needed: 0 or more")
     assert report.read == report.stored + report.duplicates + report.n_refused
 
 
@@ -388,3 +397,159 @@ def test_published_runs_are_stored_with_the_known_answers(lake, imports):
     before = lake.snapshot()
     assert imports.run("tau2", files).stored == 0
     assert lake.snapshot() == before
+
+
+def bundle_named(name: str, versions: Bundles, app: str = "shop", prompt: bytes = b"be kind") -> str:
+    """The id of a bundle that was just registered."""
+    spec = BundleSpec(app=app, name=name, model=Model(provider="local", name="m"), prompts={"system": "system.md"})
+    return versions.register_external(spec, {"system.md": prompt}, actor=PRIMARY).bundle.bundle_id
+
+
+@pytest.fixture
+def versions():
+    return Bundles()
+
+
+def test_a_record_may_name_its_bundle_by_id_digest_or_name(tmp_path, lake, imports_of, versions):
+    bundle_id = bundle_named("v1", versions)
+    references = [bundle_id, bundle_id.partition("@")[2], "v1", "shop@v1"]
+    path = write(tmp_path, *(record(number, bundle=reference) for number, reference in enumerate(references)))
+    report = imports_of(versions=versions).run("openai-jsonl", [path])
+    assert report.stored == 4
+    assert rows(lake, "DISTINCT bundle") == [(bundle_id,)]
+
+
+def test_the_bundle_option_is_of_the_records_that_name_none(tmp_path, lake, imports_of, versions):
+    stable, candidate = bundle_named("v1", versions), bundle_named("v2", versions)
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    choices = {"choices": [{"finish_reason": "tool_calls", "message": {"tool_calls": [call]}}]}
+    path = write(tmp_path, record(1, response=choices), record(2, bundle="v2"))
+    report = imports_of(versions=versions).run("openai-jsonl", [path], bundle="v1")
+    assert rows(lake, "request_id, bundle") == [("r1", stable), ("r2", candidate)]
+    assert rows(lake, "bundle", "spans") == [(stable,)]
+    assert report.files[0].notes == ()
+
+
+@pytest.mark.parametrize("reference", ["v3", "shop@0123456789ab", "bank-v1"])
+def test_a_bundle_that_nobody_registered_is_refused_with_the_registered_ones(tmp_path, lake, imports_of, versions, reference):
+    known = bundle_named("v1", versions)
+    bundle_named("bank-v1", versions, app="bank")
+    report = imports_of(versions=versions).run("openai-jsonl", [write(tmp_path, record(1, bundle=reference), record(2, bundle="v1"))])
+    assert (report.stored, set(report.files[0].refused)) == (1, {"unknown_bundle"})
+    example = report.files[0].refused["unknown_bundle"].example
+    assert example.startswith("log.jsonl:1: bundle: names no registered bundle of app shop; ")
+    assert f"{known} (v1)" in example
+    assert "workbench bundle register" in example
+
+
+def test_an_ambiguous_bundle_name_is_refused(tmp_path, imports_of, versions):
+    bundle_named("v1", versions)
+    bundle_named("v1", versions, prompt=b"be brief")
+    report = imports_of(versions=versions).run("openai-jsonl", [write(tmp_path, record(1, bundle="v1"))])
+    assert set(report.files[0].refused) == {"ambiguous_bundle"}
+    assert report.is_all_refused
+
+
+def test_a_file_with_unknown_bundles_is_read_again_once_a_bundle_was_registered(tmp_path, lake, imports_of, versions, monkeypatch):
+    monkeypatch.setattr(import_run, "CHUNK_ROWS", 2)
+    bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    path = write(tmp_path, *(record(number, bundle="v2" if number == 3 else "v1") for number in range(9)))
+    assert imports.run("openai-jsonl", [path]).stored == 8
+    before = lake.snapshot()
+    again = imports.run("openai-jsonl", [path])
+    assert (again.read, again.stored, again.n_there, again.refused) == (0, 0, 8, 1)
+    assert lake.snapshot() == before
+    bundle_named("v2", versions)
+    third = imports.run("openai-jsonl", [path])
+    assert (third.read, third.stored, third.duplicates, third.refused) == (9, 1, 8, 0)
+    before = lake.snapshot()
+    assert imports.run("openai-jsonl", [path]).n_there == 9
+    assert lake.snapshot() == before
+
+
+def test_an_unknown_bundle_option_is_an_error_before_anything_is_stored(tmp_path, lake, imports_of, versions):
+    bundle_named("v1", versions)
+    with pytest.raises(UnknownSubject, match="--bundle v9: no registered bundle"):
+        imports_of(versions=versions).run("openai-jsonl", [write(tmp_path, record(1))], bundle="v9")
+    assert lake.snapshot() is None
+
+
+def test_requests_without_a_bundle_are_stored_and_noted(tmp_path, imports_of, versions):
+    bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    path = write(tmp_path, record(1), record(2), record(3, bundle="v1"))
+    report = imports.run("openai-jsonl", [path])
+    assert report.stored == 3
+    assert report.files[0].notes == ("2 requests name no bundle: a review of a bundle does not see them; import with --bundle",)
+    later = imports.run("openai-jsonl", [path], bundle="v1")
+    assert (later.stored, later.duplicates) == (0, 3)
+    assert "keep the bundle" in later.files[0].notes[0]
+
+
+def test_a_refused_record_is_still_counted_when_the_stored_file_comes_again(tmp_path, imports):
+    path = write(tmp_path, record(1), record(2, latency_ms=-1), "no json")
+    imports.run("openai-jsonl", [path])
+    again = imports.run("openai-jsonl", [path])
+    assert (again.stored, again.n_there, again.refused) == (0, 1, 2)
+    assert again.files[0].notes == ("this file is stored already; nothing was read; 2 of its records were refused then",)
+    assert not again.is_all_refused
+
+
+def test_a_run_that_stored_nothing_says_so_each_time(tmp_path, imports):
+    path = write(tmp_path, record(1, app="My Shop"), record(2, latency_ms=-1))
+    assert imports.run("openai-jsonl", [path]).is_all_refused
+    assert imports.run("openai-jsonl", [path]).is_all_refused
+    assert not imports.run("openai-jsonl", [write(tmp_path, record(3))]).is_all_refused
+
+
+def test_only_apps_with_stored_requests_are_reported(tmp_path, imports_of, versions):
+    bundle_named("v1", versions)
+    path = write(tmp_path, record(1), record(2, app="My Shop"), record(3, app="bank"), record(4, app="late", latency_ms=1e9))
+    report = imports_of(versions=versions).run("openai-jsonl", [path], app="unused")
+    assert (report.apps, report.apps_without_bundle) == (("bank", "shop"), ("bank",))
+    assert set(report.files[0].refused) == {"bad_app", "absurd_latency"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"app": "../etc"}, "bad_app"),
+        ({"app": "Shop"}, "bad_app"),
+        ({"timestamp": "2099-01-01T00:00:00Z"}, "future_time"),
+        ({"latency_ms": 24 * 3600 * 1000 + 1}, "absurd_latency"),
+        ({"end_time": "2026-01-03T00:00:00Z", "latency_ms": None}, "absurd_latency"),
+        ({"workflow": "x" * 201}, "too_long"),
+    ],
+)
+def test_what_cannot_be_true_is_refused(tmp_path, imports, change, reason):
+    report = imports.run("openai-jsonl", [write(tmp_path, record(1) | change, record(2))])
+    assert (report.stored, set(report.files[0].refused)) == (1, {reason})
+
+
+def test_an_impossible_app_option_is_an_error(tmp_path, imports):
+    with pytest.raises(UsageError, match="--app 'My Shop'"):
+        imports.run("openai-jsonl", [write(tmp_path, record(1))], app="My Shop")
+
+
+@pytest.mark.parametrize(("name", "says"), [("pipe", "write it to a file first"), ("empty.jsonl", "holds no records")])
+def test_a_pipe_or_an_empty_file_is_an_error_before_anything_is_stored(tmp_path, lake, imports, name, says):
+    path = tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("\n")
+    with pytest.raises(UsageError, match=says):
+        imports.run("openai-jsonl", [write(tmp_path, record(1)), path])
+    assert lake.snapshot() is None
+
+
+def test_a_run_leaves_the_garbage_collector_as_it_was(tmp_path, imports, imports_of):
+    seen = []
+    path = write(tmp_path, *(record(number) for number in range(1500)))
+    imports.run("openai-jsonl", [path], progress=lambda *_: seen.append(gc.isenabled()))
+    assert seen[0] is False
+    assert gc.isenabled()
+    with pytest.raises(NotPermitted):
+        imports_of(Allow("bank")).run("openai-jsonl", [write(tmp_path, record(1, app="shop"), name="other.jsonl")])
+    assert gc.isenabled()

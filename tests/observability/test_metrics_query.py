@@ -258,3 +258,8 @@ def test_another_app_that_reuses_a_request_id_changes_nothing(shop):
     shop.add([failing, alien], scores=[score(failing, "success", 0.0), score(alien, "success", 1.0, minute=5)])
     frame = shop.metrics.query(["success_rate"], by=["app"])
     assert frame.select("app", "success_rate").rows() == [("other", 1.0), ("shop", 0.0)]
+
+
+def test_a_window_longer_than_the_calendar_is_refused(shop):
+    with pytest.raises(UsageError, match="reaches back before the calendar begins"):
+        shop.metrics.query(["volume"], window="99999999w")

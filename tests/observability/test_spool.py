@@ -156,12 +156,17 @@ def test_a_failure_that_was_waited_for_is_raised_once(spool, monkeypatch):
 
 
 def test_the_death_of_the_writer_thread_reaches_everybody(tmp_path, monkeypatch):
-    spool = Spool.create(tmp_path, clock=Clock())
+    run = Spool._run
+
+    def run_to_its_death(spool):
+        with pytest.raises(MemoryError):  # caught inside the thread, so that no hook of the process sees it
+            run(spool)
 
     def dies(group):
         raise MemoryError
 
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(Spool, "_run", run_to_its_death)
+    spool = Spool.create(tmp_path, clock=Clock())
     monkeypatch.setattr(spool, "_commit", dies)
     with pytest.raises(StoreError, match="writer thread died"):
         spool.append([("requests", b"a")], is_awaited=True).wait()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.ownership.declaring import act_of, is_locked_out
-from workbench.ownership.model import Assurance
+from workbench.ownership.model import Actor, Assurance, Identity
 from workbench.spec.app import AppSpec
 from workbench.spec.people import PeopleSpec
 
@@ -20,6 +20,11 @@ def app_spec(tier: str) -> AppSpec:
 
 def people(*, login: str = "me", role: str = "admin", scope: str = "shop", name: str = "owner") -> PeopleSpec:
     return PeopleSpec.model_validate({"people": {name: {"os": [login], "roles": {scope: [role]}}}})
+
+
+def actor(person: str, *, login: str | None = None) -> Actor:
+    identity = Identity(edge="os", value=login) if login else None
+    return Actor(person=person, via="cli", assurance=Assurance.LOCAL, identity=identity)
 
 
 @given(old=st.sampled_from(TIERS), new=st.sampled_from(TIERS))
@@ -47,14 +52,27 @@ def test_taking_the_app_away_is_grave_and_declaring_the_first_is_not():
     ],
 )
 def test_a_first_people_file_must_keep_its_author_an_administrator(new, locked):
-    assert is_locked_out("me", Assurance.LOCAL, "shop", old=None, new=new) is locked
+    assert is_locked_out(actor("me"), "shop", old=None, new=new) is locked
+    assert is_locked_out(actor("owner", login="me"), "shop", old=None, new=new) is locked
 
 
 def test_a_declared_person_is_followed_through_their_login_even_under_a_new_name():
-    assert not is_locked_out("owner", Assurance.LOCAL, "shop", old=people(), new=people(name="chief"))
-    assert is_locked_out("owner", Assurance.LOCAL, "shop", old=people(), new=people(login="other"))
+    for author in (actor("owner"), actor("owner", login="me")):
+        assert not is_locked_out(author, "shop", old=people(), new=people(name="chief"))
+        assert is_locked_out(author, "shop", old=people(), new=people(login="other"))
 
 
-def test_a_verified_person_is_followed_by_name():
-    assert not is_locked_out("owner", Assurance.VERIFIED, "shop", old=people(), new=people(login="other"))
-    assert is_locked_out("owner", Assurance.VERIFIED, "shop", old=people(), new=people(name="chief"))
+def test_the_login_that_is_used_now_must_stay_and_not_only_another_of_the_same_person():
+    both = PeopleSpec.model_validate({"people": {"owner": {"os": ["me", "laptop"], "roles": {"shop": ["admin"]}}}})
+    assert is_locked_out(actor("owner", login="laptop"), "shop", old=both, new=people())
+    assert not is_locked_out(actor("owner", login="me"), "shop", old=both, new=people())
+
+
+def test_a_verified_person_is_followed_by_name_or_by_the_id_they_use():
+    verified = Actor(person="owner", via="http", assurance=Assurance.VERIFIED)
+    assert not is_locked_out(verified, "shop", old=people(), new=people(login="other"))
+    assert is_locked_out(verified, "shop", old=people(), new=people(name="chief"))
+    by_slack = Actor(person="owner", via="slack", assurance=Assurance.VERIFIED, identity=Identity(edge="slack", value="U1"))
+    kept = PeopleSpec.model_validate({"people": {"chief": {"slack": ["U1"], "roles": {"shop": ["admin"]}}}})
+    assert not is_locked_out(by_slack, "shop", old=people(), new=kept)
+    assert is_locked_out(by_slack, "shop", old=people(), new=people())

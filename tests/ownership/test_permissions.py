@@ -63,11 +63,12 @@ def test_a_role_for_one_app_is_none_for_another() -> None:
     assert may(actor(), "declare", "other", people=known, risk_tier="low").reason == "no_role"
 
 
-def test_the_whole_workspace_takes_a_role_for_every_app_but_any_role_to_look() -> None:
-    one, every = people(primary={"shop": ["operator"]}), people(primary={"*": ["operator"]})
-    assert may(actor(), "log.import", None, people=one, risk_tier=None).reason == "no_role"
-    assert may(actor(), "log.import", None, people=every, risk_tier=None).allowed
-    assert may(actor(), "audit.verify", None, people=one, risk_tier=None).allowed
+def test_the_whole_workspace_takes_a_role_of_the_declaring_app_but_any_role_to_look() -> None:
+    one, every, other = people(primary={"shop": ["operator"]}), people(primary={"*": ["operator"]}), people(primary={"bank": ["operator"]})
+    for known in (one, every):
+        assert may(actor(), "log.import", None, people=known, risk_tier=None, declared_by="shop").allowed
+    assert may(actor(), "log.import", None, people=other, risk_tier=None, declared_by="shop").reason == "no_role"
+    assert may(actor(), "audit.verify", None, people=other, risk_tier=None, declared_by="shop").allowed
 
 
 @pytest.mark.parametrize("act", sorted(ACTS))

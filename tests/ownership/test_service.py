@@ -7,11 +7,13 @@ import pytest
 
 from workbench.errors import NotPermitted, UnknownSubject
 from workbench.ledger.authority import Authority
-from workbench.ownership.model import Actor, Assurance
+from workbench.ownership.model import Actor, Assurance, Identity
+from workbench.ownership.people import LookedUpAuthor
+from workbench.ownership.permissions import ACTS, READING_ACTS
 from workbench.ownership.service import Ownership
 from workbench.spec.app import AppSpec
 from workbench.spec.base import Spec
-from workbench.spec.people import PeopleSpec
+from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.rota import RotaSpec
 
 NOW = datetime(2026, 10, 7, 3, 0, tzinfo=UTC)
@@ -66,16 +68,74 @@ def test_the_first_person_may_declare_and_then_people_yaml_decides(ownership: Ow
     with pytest.raises(NotPermitted, match=r"declare\.people for shop: stranger is not in people\.yaml for shop; ask an administrator"):
         ownership.require(local("stranger"), "declare.people", "shop")
     me = ownership.actor_of_os_login("me", via="cli")
-    assert me == Actor(person="owner", via="cli", assurance=Assurance.LOCAL)
+    assert me == Actor(person="owner", via="cli", assurance=Assurance.LOCAL, identity=Identity(edge="os", value="me"))
     ownership.require(me, "declare.people", "shop")
 
 
-def test_people_of_one_app_close_the_workspace_for_strangers_in_every_app(ownership: Ownership, declared: Declared) -> None:
+def test_an_app_without_people_belongs_to_every_app_that_has_some(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}}, clerk={"os": ["clerk"], "roles": {"shop": ["viewer"]}})
+    me = ownership.actor_of_os_login("me", via="cli")
+    for app in ("other", None):
+        with pytest.raises(NotPermitted, match=r"stranger is not in people\.yaml for shop"):
+            ownership.require(local("stranger"), "log.import", app)
+        with pytest.raises(NotPermitted, match=r"needs the role admin or operator; clerk has viewer in people\.yaml of shop"):
+            ownership.require(local("clerk"), "log.import", app)
+        ownership.require(me, "log.import", app)
+    declared.people("bank", lead={"os": ["lead"], "roles": {"*": ["admin"]}})
+    for app in ("other", None):
+        with pytest.raises(NotPermitted, match=r"me is not in people\.yaml for bank"):
+            ownership.require(me, "log.import", app)
+    declared.people("bank", chief={"os": ["me"], "roles": {"bank": ["operator"]}})
+    ownership.require(me, "log.import", "other")
+    ownership.require(me, "log.import", None)
+
+
+def test_looking_at_the_workspace_takes_a_role_in_any_app(ownership: Ownership, declared: Declared) -> None:
     declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}})
-    with pytest.raises(NotPermitted, match=r"stranger is not in people\.yaml"):
-        ownership.require(local("stranger"), "log.import", "other")
-    with pytest.raises(NotPermitted, match="needs the role admin or operator; owner has none"):
-        ownership.require(local("owner"), "log.import", "other")
+    declared.people("bank", clerk={"os": ["clerk"], "roles": {"bank": ["viewer"]}})
+    ownership.require(ownership.actor_of_os_login("clerk", via="cli"), "audit.verify", None)
+    ownership.require(ownership.actor_of_os_login("me", via="cli"), "view", None)
+    with pytest.raises(NotPermitted):
+        ownership.require(ownership.actor_of_os_login("me", via="cli"), "view", "bank")
+    with pytest.raises(NotPermitted):
+        ownership.require(local("stranger"), "view", None)
+
+
+@pytest.mark.parametrize("act", sorted(ACTS))
+def test_one_apps_people_give_nobody_anything_anywhere_else(ownership: Ownership, declared: Declared, act: str) -> None:
+    declared.app("shop", risk_tier="low")
+    declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}})
+    every = {"*": list(Role), "shop": list(Role), "other": list(Role)}
+    declared.people("evil", mal={"os": ["mal"], "roles": every}, owner={"os": ["mal2"], "roles": every})
+    for login in ("mal", "mal2"):
+        actor = ownership.actor_of_os_login(login, via="cli")
+        assert not ownership.may(actor, act, "shop").allowed
+        for app in ("other", None):
+            assert ownership.may(actor, act, app).allowed == (act in READING_ACTS)
+
+
+def test_one_apps_people_lock_nobody_out_of_another_app(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    declared.people("shop", primary={"os": ["me"], "slack": ["U1"], "roles": {"shop": ["admin"]}})
+    declared.people("evil", x={"os": ["me"], "slack": ["U1"]}, primary={"os": ["other"], "slack": ["U9"]})
+    me, by_slack = ownership.actor_of_os_login("me", via="cli"), ownership.actor_of_slack_id("U1")
+    for actor in (me, by_slack):
+        ownership.require(actor, "declare.people", "shop")
+    assert (me.person, by_slack.person) == ("os:me", "slack:U1"), "the record names nobody whom two apps see differently"
+
+
+def test_a_looked_up_author_is_somebody_else_in_each_app(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", primary={"os": ["me"], "roles": {"shop": ["operator"]}})
+    declared.people("bank", lead={"os": ["me"], "roles": {"bank": ["viewer"]}})
+    author = LookedUpAuthor(via="cli", find=lambda: ownership.actor_of_os_login("me", via="cli"))
+    assert ownership.may(author, "declare", "shop").sentence == "declare for shop: primary is operator"
+    assert "lead has viewer" in ownership.may(author, "declare", "bank").sentence
+
+
+def test_the_administrator_of_one_app_declares_people_of_a_new_one_under_their_own_login(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", owner={"os": ["me"], "roles": {"shop": ["admin"]}})
+    new = PeopleSpec.model_validate({"people": {"lead": {"os": ["me"], "roles": {"bank": ["admin"]}}}})
+    ownership.require_declaration(ownership.actor_of_os_login("me", via="cli"), "bank", "people", None, new)
 
 
 def test_a_login_called_like_a_person_has_none_of_their_roles(ownership: Ownership, declared: Declared) -> None:

@@ -34,6 +34,7 @@ def test_a_good_app_shows_none():
         (kpi(kind="usage"), "usage-for-success"),
         (kpi(outcome="active_users"), "usage-for-success"),
         (replace(good(), gates=GatesSpec(gates=(gate(metric="volume"),))), "usage-for-success"),
+        (replace(good(), gates=GatesSpec(gates=(gate(metric="volume"), gate(id="t", metric="input_tokens")))), "usage-for-success"),
     ],
 )
 def test_each_is_named_by_the_declaration_that_shows_it(declared, lint_id):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.readiness.goodapp import NOW, gate, good
 from workbench.ownership.model import Gap
-from workbench.readiness.declared import Declarations, declared_gates, names_usage
+from workbench.readiness.declared import Declarations, declared_gates, names_usage, quality_gates
 from workbench.readiness.model import Verdict
 from workbench.spec import AppSpec, GatesSpec, PeopleSpec, PlanSpec
 from workbench.spec.gates import Family
@@ -143,3 +143,36 @@ def test_a_usage_kpi_beside_an_outcome_is_allowed():
 def test_specs_can_be_read_from_what_people_write():
     assert isinstance(good().spec, AppSpec)
     assert isinstance(good().plan, PlanSpec)
+
+
+@pytest.mark.parametrize(
+    ("change", "proves"),
+    [
+        ({}, True),
+        ({"metric": "latency_p95", "at_least": None, "at_most": 8000}, True),
+        ({"at_least": None, "against_baseline": {"margin": 0.05}}, True),
+        ({"metric": "solved_without_a_call", "at_least": 0.5}, True),
+        ({"metric": "nobody_knows_it"}, True),
+        ({"metric": "volume", "at_least": 1}, False),
+        ({"metric": "output_tokens", "at_least": None, "at_most": 1000}, False),
+        ({"metric": "cost_per_success", "at_least": None, "at_most": 1}, False),
+        ({"metric": "block_rate", "at_least": None, "at_most": 0.5}, False),
+        ({"at_least": None, "at_most": 0.9}, False),
+        ({"metric": "solved_without_a_call", "at_least": None, "at_most": 0.5}, False),
+        ({"metric": "latency_p95", "at_least": 10}, False),
+        ({"is_blocking": False}, False),
+        ({"family": "risk"}, False),
+    ],
+)
+def test_only_a_bar_against_bad_results_proves_quality(change, proves):
+    assert bool(quality_gates([gate(**change)], good().spec)) is proves
+
+
+def test_a_bar_on_a_usage_kpi_proves_no_quality():
+    asked = [gate(metric=KPI.name, at_least=0.1)]
+    assert not quality_gates(asked, kpi(kind="usage").spec)
+
+
+def test_gates_on_activity_alone_declare_no_quality_threshold():
+    only = replace(good(), gates=GatesSpec(gates=(gate(metric="volume", at_least=1), gate(id="tokens", metric="input_tokens", at_least=1))))
+    assert faults(only) == {"quality.thresholds": "not_declared"}

@@ -242,17 +242,142 @@ def test_a_recorded_log_of_last_year_can_still_be_judged_by_the_defaults():
 
 def test_a_review_needs_one_measured_quality_gate_that_applies():
     not_applicable = assess(MARGIN, None, now=NOW, has_baseline=False, is_first=True)
-    assert (coverage([not_applicable]).verdict, coverage([]).reason) == (Verdict.MISSING, "nothing_absolute")
-    assert coverage([not_applicable, assess(gate(), GOOD, now=NOW)]).verdict is Verdict.PASS
+    passed = replace(assess(gate(), GOOD, now=NOW), gate_id="absolute")
+    assert (covered([not_applicable]).verdict, covered([]).reason) == (Verdict.MISSING, "nothing_absolute")
+    assert covered([not_applicable, passed]).verdict is Verdict.PASS
+    assert covered([not_applicable, passed], quality={"success"}).verdict is Verdict.MISSING
+
+
+def covered(results, *, quality=frozenset({"success", "absolute"})):
+    return coverage(results, quality=quality)
+
+
+# What repeats, what is missing, what cannot be missed.
+
+
+def repeated(estimate: float, n: int, **more):
+    return record({**side(estimate, n), **more})
+
+
+def test_repeats_of_few_units_count_as_what_they_are_worth():
+    result = assess(gate(), repeated(0.9, 1000, n_clusters=40, n_effective=62.7), now=NOW)
+    assert (result.verdict, result.reason, result.n, result.n_needed) == (Verdict.INSUFFICIENT, "too_few", 1000, 1613)
+    assert result.sentence == (
+        "success rate: 1,000 observations of 40 units are worth 62 independent ones, 100 are needed before this gate decides "
+        "(seen so far: 90.0 %)."
+    )
+
+
+def test_a_whole_effective_size_is_not_rounded_below_itself():
+    assert judged(gate(), repeated(0.9, 1000, n_clusters=100, n_effective=99.9999999999))[0] is Verdict.PASS
+
+
+def test_the_words_say_how_many_units_the_observations_come_from():
+    sentence = assess(gate(), repeated(0.9, 1000, n_clusters=400, n_effective=500.0), now=NOW).sentence
+    assert "(95 % interval 88.0 to 91.7 %, n = 1,000 of 400 units)" in sentence
+
+
+def test_units_seen_once_each_change_nothing():
+    plain, once = (assess(gate(), one, now=NOW) for one in (GOOD, repeated(0.9, 1000, n_clusters=1000, n_effective=1000.0)))
+    assert plain == once
+
+
+@pytest.mark.parametrize("n_clusters", [0, 1])
+def test_one_unit_alone_never_passes(n_clusters):
+    result = assess(gate(min_n=1), repeated(0.9, 1000, n_clusters=n_clusters, n_effective=1000.0), now=NOW)
+    assert (result.verdict, result.reason) == (Verdict.INSUFFICIENT, "one_unit")
+    assert judged(gate(min_n=1), repeated(0.5, 1000, n_clusters=1, n_effective=1000.0)) == (Verdict.FAIL, "below_limit")
+
+
+def test_how_many_would_be_enough_is_always_more_than_there_are():
+    clustered = repeated(0.9, 1000, low=0.7, high=0.97, n_clusters=40, n_effective=35.0, method="wilson on effective n, clustered by unit")
+    result = assess(gate(min_n=30), clustered, now=NOW)
+    assert (result.verdict, result.reason) == (Verdict.INSUFFICIENT, "uncertain")
+    assert result.n_needed == 1772
+    assert result.n_needed > result.n
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(None, "PASS"), (1.0, "PASS"), (0.51, "PASS"), (0.5, "INSUFFICIENT"), (0.0, "INSUFFICIENT")]
+)
+def test_a_number_on_half_of_the_requests_or_fewer_proves_nothing(share, verdict):
+    assert assess(gate(), repeated(0.9, 1000, n_eligible=2000, measured_share=share), now=NOW).verdict == verdict
+
+
+def test_what_was_not_measured_is_said_with_its_numbers():
+    result = assess(gate(), repeated(0.9, 1000, n_eligible=4000, measured_share=0.25), now=NOW)
+    assert result.reason == "mostly_unmeasured"
+    assert "only 25.0 % of 4,000 requests could be measured, and more than 50.0 % must be" in result.sentence
+
+
+def test_missing_measurements_never_soften_a_fail():
+    assert judged(gate(), repeated(0.7, 1000, n_eligible=4000, measured_share=0.25)) == (Verdict.FAIL, "below_limit")
+
+
+def test_a_side_that_was_mostly_not_measured_stops_a_comparison():
+    half = {**side(0.8, 500), "measured_share": 0.4, "n_eligible": 1250}
+    evidence = comparison(side(0.8, 500), half, {"estimate": 0.0, "low": -0.04, "high": 0.04})
+    assert judged(MARGIN, evidence) == (Verdict.INSUFFICIENT, "mostly_unmeasured")
+
+
+@pytest.mark.parametrize("older", ["candidate", "baseline"])
+def test_fresh_rows_on_one_side_do_not_renew_the_other(older):
+    evidence = shares(-0.04, 0.0, 0.04)
+    ends = {name: (NOW - timedelta(days=400 if name == older else 0)).isoformat() for name in ("candidate", "baseline")}
+    statistics = {**evidence.statistics, **{name: {**evidence.statistics[name], "last": last} for name, last in ends.items()}}
+    result = assess(MARGIN, replace(evidence, statistics=statistics), now=NOW)
+    assert (result.verdict, result.reason) == (Verdict.STALE, "too_old")
+    assert "the newest observation of the older side is 400 d old" in result.sentence
+
+
+@pytest.mark.parametrize("last", [None, "yesterday", "2026-03-01T00:00:00", 5])
+def test_a_side_that_does_not_say_how_old_it_is_is_an_error(last):
+    evidence = shares(-0.04, 0.0, 0.04)
+    statistics = {**evidence.statistics, "baseline": {**evidence.statistics["baseline"], "last": last}}
+    assert judged(MARGIN, replace(evidence, statistics=statistics)) == (Verdict.ERROR, "broken_evidence")
+
+
+@pytest.mark.parametrize("change", [{"estimate": 3.0}, {"estimate": -0.1}, {"count": 1001}, {"n_effective": -1.0}, {"n_clusters": -1}])
+def test_a_share_of_more_than_everything_is_an_error(change):
+    assert judged(gate(), record({**side(0.9, 1000), **change})) == (Verdict.ERROR, "broken_evidence")
+
+
+def test_a_broken_side_of_a_comparison_is_an_error():
+    broken = {**side(0.8, 500), "estimate": 3.0}
+    evidence = comparison(side(0.8, 500), broken, {"estimate": 0.1, "low": 0.0, "high": 0.2})
+    assert judged(MARGIN, evidence) == (Verdict.ERROR, "broken_evidence")
+
+
+def test_equal_is_not_worse_and_not_proven_either():
+    nothing_lost = gate(at_least=None, against_baseline=AgainstBaseline(margin=0.0))
+    result = assess(nothing_lost, shares(-0.01, 0.0, 0.01), now=NOW)
+    assert (result.verdict, result.reason) == (Verdict.INSUFFICIENT, "uncertain")
+    assert "the limit is better than the baseline" in result.sentence
+    same = gate(at_least=None, against_baseline=AgainstBaseline(ratio=1.0))
+    both = comparison(side(1.0, 500), side(1.0, 500), ratio={"estimate": 1.0, "low": 0.99, "high": 1.01})
+    assert judged(same, both) == (Verdict.INSUFFICIENT, "uncertain")
+
+
+def test_exactly_the_margin_is_not_beyond_it():
+    assert judged(MARGIN, shares(-0.1, -0.05, 0.0)) == (Verdict.INSUFFICIENT, "uncertain")
+
+
+def test_a_bar_that_no_share_can_miss_proves_nothing():
+    result = assess(gate(metric="solved", at_least=0.0), GOOD, now=NOW)
+    assert (result.verdict, result.reason) == (Verdict.MISSING, "lets_all_through")
+    assert judged(gate(metric="solved", at_least=None, at_most=1.0), GOOD) == (Verdict.MISSING, "lets_all_through")
+    wide = gate(metric="solved", at_least=None, against_baseline=AgainstBaseline(margin=1.0))
+    assert judged(wide, shares(-0.04, 0.0, 0.04)) == (Verdict.MISSING, "lets_all_through")
 
 
 # Less evidence never makes a pass.
 
 SHARE = st.floats(0, 1).map(lambda x: round(x, 6))
+BAR = SHARE.filter(lambda x: 0 < x < 1)
 COUNT = st.integers(1, 100_000)
 
 
-@given(SHARE, SHARE, COUNT, COUNT, st.booleans())
+@given(SHARE, BAR, COUNT, COUNT, st.booleans())
 def test_fewer_observations_at_the_same_estimate_never_make_a_pass(estimate, bar, n, fewer, is_floor):
     assume(fewer <= n)
     spec = gate(at_least=bar) if is_floor else gate(at_least=None, at_most=bar)
@@ -271,7 +396,7 @@ def test_what_would_be_enough_is_enough_and_less_is_not(bar, above, n):
         assert assess(spec, share_record(estimate, needed - 2), now=NOW).verdict is not Verdict.PASS
 
 
-@given(SHARE, SHARE, COUNT, st.integers(0, 10**4), st.integers(0, 10**4))
+@given(SHARE, BAR, COUNT, st.integers(0, 10**4), st.integers(0, 10**4))
 def test_ageing_never_makes_a_pass(estimate, bar, n, age_h, older_h):
     first, second = (NOW - timedelta(hours=h) for h in (age_h, age_h + older_h))
     before, after = (assess(gate(at_least=bar), share_record(estimate, n, last=last), now=NOW).verdict for last in (first, second))
@@ -279,7 +404,7 @@ def test_ageing_never_makes_a_pass(estimate, bar, n, age_h, older_h):
 
 
 @given(
-    SHARE, SHARE, COUNT, st.sampled_from(["estimate", "low", "high", "n"]), st.sampled_from(["gone", None, float("nan"), "1", True, -1, []])
+    SHARE, BAR, COUNT, st.sampled_from(["estimate", "low", "high", "n"]), st.sampled_from(["gone", None, float("nan"), "1", True, -1, []])
 )
 def test_breaking_a_record_never_makes_a_pass(estimate, bar, n, name, broken):
     whole = share_record(estimate, n)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import textwrap
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from workbench.errors import NotPermitted, UnknownSubject, UsageError
-from workbench.ledger.audit import tail
+from workbench.errors import IntegrityError, NotPermitted, UnknownSubject, UsageError
+from workbench.ledger.audit import Head, tail, verify
 from workbench.ledger.tables import evidence, reviews
 from workbench.ownership.model import Actor, Assurance
 from workbench.readiness.model import ReviewVerdict, Verdict
@@ -256,6 +259,164 @@ def test_erased_traffic_of_a_reviewed_bundle_does_not_make_the_next_one_the_firs
     monkeypatch.setattr(ws.metrics, "bundles_with_rows", lambda _: ())
     review = ws.readiness.review("support", "v2")
     assert review.baseline_id == bundles[0].bundle_id
+
+
+def test_a_baseline_whose_rows_were_taken_away_is_not_forgotten(ws, bundles):
+    log(ws, bundles[0], n=400, good=360)
+    log(ws, bundles[1], n=400, good=360, slow=3.0)
+    assert ws.readiness.review("support", "v2").verdict is ReviewVerdict.NO_GO
+    moved = [{**row, "revision": 2, "bundle": None} for row in rows(bundles[0].bundle_id, n=400, good=360)["requests"]]
+    ws.logs.record({"requests": moved})
+    ws.logs.flush()
+    review = ws.readiness.review("support", "v2")
+    assert (review.verdict, review.baseline_id) == (ReviewVerdict.NOT_ENOUGH_EVIDENCE, bundles[0].bundle_id)
+    assert verdicts(review)["latency"] is Verdict.MISSING
+
+
+def test_a_baseline_of_an_earlier_review_is_not_forgotten_without_its_evidence(ws, bundles):
+    log(ws, bundles[0], n=400, good=360)
+    log(ws, bundles[1], n=400, good=360, slow=3.0)
+    ws.readiness.review("support", "v2")
+    with ws.ledger.write() as act:
+        act.connection.execute(evidence.delete())
+    moved = [{**row, "revision": 2, "bundle": None} for row in rows(bundles[0].bundle_id, n=400, good=360)["requests"]]
+    ws.logs.record({"requests": moved})
+    ws.logs.flush()
+    assert ws.readiness.review("support", "v2").baseline_id == bundles[0].bundle_id
+
+
+def test_a_baseline_that_never_had_traffic_leaves_the_bundle_the_first(ws, bundles):
+    log(ws, bundles[1], n=400, good=360)
+    assert verdicts(ws.readiness.review("support", "v2", baseline="v1"))["latency"] is Verdict.MISSING
+    review = ws.readiness.review("support", "v2")
+    assert (review.verdict, review.baseline_id, verdicts(review)["latency"]) == (ReviewVerdict.GO, None, Verdict.NOT_APPLICABLE)
+
+
+def test_rows_under_a_name_that_nobody_registered_are_no_baseline_and_no_first_bundle_either(ws, bundles):
+    log(ws, bundles[1], n=400, good=360)
+    ws.logs.record(rows("ghost@1", n=400, good=100))
+    ws.logs.flush()
+    review = ws.readiness.review("support", "v2")
+    assert (review.verdict, review.baseline_id) == (ReviewVerdict.NOT_ENOUGH_EVIDENCE, None)
+    assert verdicts(review)["latency"] is Verdict.MISSING
+
+
+def test_a_registered_baseline_is_found_beside_rows_of_nobody(ws, bundles):
+    for bundle in bundles:
+        log(ws, bundle, n=400, good=360)
+    ws.logs.record(rows("ghost@1", n=400, good=100))
+    ws.logs.flush()
+    assert ws.readiness.review("support", "v2").baseline_id == bundles[0].bundle_id
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "{id: l, metric: input_tokens, at_least: 1, min_n: 1}",
+        "{id: l, metric: cost_per_success, at_most: 100, min_n: 1}",
+        "{id: l, metric: undecided_rate, at_most: 0.5, min_n: 1}",
+        "{id: l, metric: violation_rate, at_least: 0.001, min_n: 1}",
+        "{id: l, metric: success_rate, at_most: 0.99, min_n: 1}",
+        "{id: l, metric: success_rate, at_least: 0.5, min_n: 1, is_blocking: false}",
+        "{id: l, metric: success_rate, at_least: 0.5, min_n: 1, family: business}",
+    ],
+)
+def test_bars_that_prove_no_quality_never_go(ws, bundles, tmp_path, gate):
+    log(ws, bundles[0], n=400, good=360)
+    (tmp_path / "app" / "gates.yaml").write_text(f"gates:\n  - {gate}\n")
+    ws.versions.declare(tmp_path / "app")
+    review = ws.readiness.review("support", "v1")
+    assert review.verdict is not ReviewVerdict.GO
+    assert (verdicts(review)["quality.evidence"], verdicts(review)["quality.thresholds"]) == (Verdict.MISSING, Verdict.FAIL)
+
+
+def altered(ws, table, change) -> None:
+    """Change a stored row behind the workbench's back; `change` takes and gives its text."""
+    with closing(sqlite3.connect(ws.home / "ledger.sqlite")) as connection, connection:
+        column = {"evidence": "statistics", "reviews": "content"}[table]
+        for rowid, text in connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall():
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (change(text), rowid))
+
+
+def test_evidence_that_was_altered_is_refused(ws, bundles):
+    log(ws, bundles[1], n=400, good=200)
+    review = ws.readiness.review("support", "v2")
+    cited = review.gates[0].evidence_ids[0]
+    assert ws.readiness.evidence(cited)["statistics"]["estimate"] == 0.5
+    altered(ws, "evidence", lambda text: text.replace('"estimate": 0.5', '"estimate": 0.99'))
+    with pytest.raises(IntegrityError, match="its content has the digest"):
+        ws.readiness.evidence(cited)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("success rate is 50.0", "success rate is 99.0"), ('"reviewed_by": "primary"', '"reviewed_by": "other"'), ('"n": 400', '"n": 4000')],
+)
+def test_a_review_of_which_one_word_was_altered_is_refused(ws, bundles, old, new):
+    log(ws, bundles[1], n=400, good=200)
+    review = ws.readiness.review("support", "v2")
+    altered(ws, "reviews", lambda text: text.replace(old, new))
+    for ask in (lambda: ws.readiness.get(review.review_id), lambda: ws.readiness.reviews("support")):
+        with pytest.raises(IntegrityError, match="audit entry"):
+            ask()
+
+
+@pytest.mark.parametrize("seq", ["null", "1", "99"])
+def test_a_review_that_names_another_audit_entry_is_refused(ws, bundles, seq):
+    review = ws.readiness.review("support", "v2", baseline="v1")
+    altered(ws, "reviews", lambda text: re.sub(r'"audit_seq": \d+', f'"audit_seq": {seq}', text))
+    with pytest.raises(IntegrityError, match="no audit entry"):
+        ws.readiness.get(review.review_id)
+
+
+def test_a_review_carries_the_head_of_the_audit_at_its_own_entry(ws, bundles):
+    review = ws.readiness.review("support", "v2", baseline="v1")
+    assert ws.readiness.get(review.review_id).audit_head == review.audit_head
+    head = Head.parse(review.audit_head)
+    ws.readiness.review("support", "v1")
+    with ws.ledger.read() as connection:
+        assert verify(connection, expected=head).is_whole
+        entry = next(entry for entry in tail(connection, 10) if entry.seq == head.seq)
+    assert (entry.act, entry.digest) == ("review", head.digest)
+
+
+@pytest.mark.parametrize("kind", ["review", "bundle", "declaration"])
+def test_an_act_whose_entry_was_cut_off_with_the_head_is_missed(ws, bundles, tmp_path, kind):
+    if kind == "bundle":
+        (tmp_path / "app" / "bundles" / "v2" / "prompt.md").write_text("Be brief.\n")
+        bundles.append(ws.versions.register(tmp_path / "app" / "bundles" / "v2").bundle)
+    if kind == "declaration":
+        (tmp_path / "app" / "rota.yaml").unlink()
+        ws.versions.declare(tmp_path / "app")
+    if kind == "review":
+        ws.readiness.review("support", "v2", baseline="v1")
+    with ws.ledger.read() as connection:
+        before, last = tail(connection, 2)
+        assert verify(connection).is_whole
+    with closing(sqlite3.connect(ws.home / "ledger.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM audit WHERE seq = ?", (last.seq,))
+        connection.execute("UPDATE audit_head SET seq = ?, digest = ?", (before.seq, before.digest))
+    with ws.ledger.read() as connection:
+        report = verify(connection)
+    assert (report.broken_at, report.n) == (last.seq, before.seq)
+    assert f"entry {last.seq} is missing: {kind} " in report.reason
+    ws.readiness.review("support", "v1") if kind == "bundle" else ws.versions.declare(tmp_path / "app")
+    with ws.ledger.read() as connection:
+        again = verify(connection)
+    assert again.broken_at == last.seq
+
+
+def test_rows_that_cannot_be_are_an_error_and_not_a_crash(ws, bundles, monkeypatch):
+    def refuse(*_, **__):
+        raise UsageError("metric success_rate", seen="1 row says that a part is larger than its whole")
+
+    log(ws, bundles[0], n=400, good=360)
+    log(ws, bundles[1], n=400, good=360)
+    monkeypatch.setattr(ws.metrics, "measure", refuse)
+    monkeypatch.setattr(ws.metrics, "compare", refuse)
+    review = ws.readiness.review("support", "v2")
+    assert (review.verdict, review.comparison) == (ReviewVerdict.NOT_ENOUGH_EVIDENCE, "")
+    assert {verdicts(review)[name] for name in ("success", "latency")} == {Verdict.ERROR}
 
 
 def test_a_gate_on_a_metric_that_does_not_exist_is_an_error(ws, bundles, tmp_path):

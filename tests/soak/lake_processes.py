@@ -36,7 +36,9 @@ def record_of(name: str, i: int, n: int) -> dict[str, list[dict[str, object]]]:
             {"request_id": key, "app": f"app{len(key) % 2}", "ts_start": at, "status": "ok", "latency_ms": 10.0 * i} for key in keys
         ],
         "spans": [{"span_id": key, "request_id": key, "app": "app0", "ts_start": at, "kind": "model"} for key in keys],
-        "scores": [{"score_id": keys[0], "app": f"app{len(keys[0]) % 2}", "request_id": keys[0], "name": "success", "value": 1.0, "ts": at}],
+        "scores": [
+            {"score_id": keys[0], "app": f"app{len(keys[0]) % 2}", "request_id": keys[0], "name": "success", "value": 1.0, "ts": at}
+        ],
     }
 
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from workbench.spec.base import format_duration, parse_duration
+from workbench.spec.base import Text, format_duration, is_steering, parse_duration
 
 
 @given(st.integers(min_value=1, max_value=10**12).map(lambda ms: timedelta(milliseconds=ms)))
@@ -25,3 +26,14 @@ def test_the_units_are_these(text: str, ms: int):
 def test_anything_else_is_refused(text: object):
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\r", "\x7f", "\x9b", "\u061c", "\u200f", "\u2028", "\u202e", "\u2066"])
+def test_words_that_would_steer_the_screen_are_refused_by_their_place(character: str):
+    with pytest.raises(ValidationError, match=rf"character 3 is U\+{ord(character):04X}"):
+        TypeAdapter(Text).validate_python(f"v1{character}v2")
+
+
+@given(st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs"])))
+def test_every_letter_mark_number_and_sign_may_stand_in_words(text: str):
+    assert not any(map(is_steering, text + "\t\n"))

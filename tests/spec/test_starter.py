@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import date
 from pathlib import Path
@@ -31,7 +32,21 @@ def test_the_starter_passes_its_own_checks(starter: Path) -> None:
     assert (starter / "bundles/v1" / bundle.prompts["system"]).is_file()
 
 
-def test_the_starter_answers_every_declared_gate(starter: Path) -> None:
+def fill_in(folder: Path) -> None:
+    """Uncomment what the starter asks its user to fill in."""
+    for name in ("app.yaml", "people.yaml"):
+        path = folder / name
+        path.write_text(re.sub(r"^(\s+|)# (baseline|target|kill_switch|contact): ", r"\1\2: ", path.read_text(), flags=re.MULTILINE))
+
+
+def test_what_only_its_user_knows_is_left_out_so_that_no_template_passes_a_review(starter: Path) -> None:
+    loaded = load_app_folder(starter)
+    assert not any(person.contact for person in loaded.people.people.values())
+    assert (loaded.app.kill_switch, loaded.app.kpis[0].baseline, loaded.app.kpis[0].target) == (None, None, None)
+
+
+def test_the_starter_filled_in_answers_every_declared_gate(starter: Path) -> None:
+    fill_in(starter)
     loaded = load_app_folder(starter)
     app, people, plan, rota = loaded.app, loaded.people.people, loaded.plan, loaded.rota
     kpi = app.kpis[0]
@@ -166,10 +181,14 @@ def test_a_name_that_is_not_allowed_comes_with_one_that_is(tmp_path: Path, name:
     assert not (tmp_path / "x").exists()
 
 
-def test_a_machine_without_a_login_still_gets_a_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_login() -> str:
-        raise OSError("No username set in the environment")
+def test_a_user_without_a_name_still_gets_a_starter_and_the_environment_names_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name(user: int) -> None:
+        raise KeyError(f"uid not found: {user}")
 
-    monkeypatch.setattr("getpass.getuser", no_login)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    monkeypatch.setenv("LOGNAME", "approver")
+    monkeypatch.setenv("USER", "approver")
     write_starter(tmp_path / "x", "shop")
-    assert load_app_folder(tmp_path / "x").people.people["owner"].os == ("your-login",)
+    assert load_app_folder(tmp_path / "x").people.people["owner"].os == (f"uid:{os.geteuid()}",)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_rel
 
 from workbench.errors import InsufficientData
-from workbench.stats.paired import PairCounts, mcnemar, mcnemar_mid_p, paired_mean_difference, paired_rate_difference, paired_t_p
+from workbench.stats.paired import PairCounts, mcnemar, paired_mean_difference, paired_rate_difference, paired_t_p
 
 SMALL = st.integers(0, 60)
 
@@ -24,16 +24,6 @@ def test_mcnemar_is_the_two_sided_binomial_test(wins, losses):
     if wins + losses:
         assert mcnemar(wins, losses) == pytest.approx(binomtest(wins, wins + losses, 0.5).pvalue)
     assert mcnemar(wins, losses) == mcnemar(losses, wins)
-
-
-@settings(deadline=None)
-@given(SMALL, SMALL)
-def test_mid_p_lies_below_the_exact_p(wins, losses):
-    assert 0 <= mcnemar_mid_p(wins, losses) <= mcnemar(wins, losses)
-
-
-def test_mid_p_gives_the_published_value():
-    assert mcnemar_mid_p(1, 7) == pytest.approx(0.0391, abs=5e-5)  # Fagerland, Lydersen & Laake (2013), airway example
 
 
 @pytest.mark.parametrize(

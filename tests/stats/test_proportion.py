@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from scipy.stats import binomtest
 
 from workbench.errors import InsufficientData
 from workbench.stats.cluster import ClusterSums
-from workbench.stats.estimate import p_by_inversion
+from workbench.stats.estimate import Estimate, p_by_inversion
 from workbench.stats.proportion import clustered_rate, hybrid_difference, n_to_prove, newcombe, wilson
 
 LEVELS = st.sampled_from([0.8, 0.9, 0.95, 0.975, 0.99])
@@ -98,8 +99,8 @@ def test_a_clustered_rate_is_never_surer_than_independent_observations(groups):
     n = int(sum(x))
     clustered, plain = clustered_rate(ClusterSums.of(y, x, n=n)), wilson(sum(y), n)
     assert clustered.value == pytest.approx(plain.value)
-    assert clustered.low <= plain.low + 1e-12
-    assert clustered.high >= plain.high - 1e-12
+    assert clustered.low is None or clustered.low <= plain.low + 1e-12
+    assert clustered.high is None or clustered.high >= plain.high - 1e-12
 
 
 def test_clusters_that_agree_count_once_each():
@@ -138,3 +139,59 @@ def test_a_ceiling_is_a_floor_seen_from_the_other_side():
     assert n_to_prove(0.02, 0.05, at_least_bar=False) == n_to_prove(0.98, 0.95, at_least_bar=True)
     assert n_to_prove(0.07, 0.05, at_least_bar=False) is None
     assert n_to_prove(1.0, 1.0, at_least_bar=True) is None
+
+
+CLUSTERS = st.lists(st.integers(1, 30).flatmap(lambda m: st.tuples(st.integers(0, m), st.just(m))), min_size=2, max_size=30)
+
+
+def rate_of(clusters) -> Estimate:
+    return clustered_rate(ClusterSums.of([float(y) for y, _ in clusters], [float(m) for _, m in clusters], n=sum(m for _, m in clusters)))
+
+
+def is_within(inner: Estimate, outer: Estimate) -> bool:
+    low = outer.low is None or (inner.low is not None and outer.low <= inner.low + 1e-9)
+    return low and (outer.high is None or (inner.high is not None and inner.high <= outer.high + 1e-9))
+
+
+@settings(deadline=None)
+@given(CLUSTERS, st.data())
+def test_one_more_failure_never_raises_low_and_one_more_event_never_lowers_high(clusters, data):
+    number = data.draw(st.integers(0, len(clusters) - 1))
+    y, m = clusters[number]
+    before = rate_of(clusters)
+    if y > 0 and before.low is not None:
+        after = rate_of([*clusters[:number], (y - 1, m), *clusters[number + 1 :]])
+        assert after.low <= before.low + 1e-12
+    if y < m and before.high is not None:
+        after = rate_of([*clusters[:number], (y + 1, m), *clusters[number + 1 :]])
+        assert after.high >= before.high - 1e-12
+
+
+@settings(deadline=None)
+@given(CLUSTERS)
+def test_the_same_data_in_fewer_clusters_never_narrows(clusters):
+    (a, m), (b, n), *rest = clusters
+    assert is_within(rate_of(clusters), rate_of([(a + b, m + n), *rest]))
+
+
+@settings(deadline=None)
+@given(CLUSTERS, st.integers(2, 4))
+def test_dropping_rows_at_the_same_estimate_never_narrows(clusters, times):
+    more_rows = [(times * y, times * m) for y, m in clusters]
+    assert is_within(rate_of(more_rows), rate_of(clusters))
+    assert is_within(rate_of(clusters * times), rate_of(clusters))
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "icc", "share"), [(100, 10, 0.5, 0.01), (10, 100, 0.2, 0.05), (300, 10, 0.5, 0.01), (40, 25, 1.0, 0.1)]
+)
+def test_clustered_intervals_cover_as_they_say(groups, size, icc, share):
+    generator, trials, hits = np.random.default_rng(11), 1500, 0
+    for _ in range(trials):
+        if icc < 1:
+            strength = (1 - icc) / icc
+            own = generator.beta(share * strength, (1 - share) * strength, groups)
+        else:
+            own = (generator.random(groups) < share).astype(float)
+        hits += rate_of([(int(y), size) for y in generator.binomial(size, own)]).contains(share)
+    assert hits / trials >= 0.93

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from workbench.errors import InsufficientData
-from workbench.stats.quantile import Ranks, n_to_bound, quantile, quantile_ranks
+from workbench.stats.quantile import Ranks, clustered_ranks, n_to_bound, quantile, quantile_ranks
 
 QS = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 
@@ -74,3 +76,29 @@ def test_nothing_has_no_quantile():
 def test_the_estimate_lies_in_its_interval(values, q):
     interval = quantile(values, q)
     assert interval.contains(interval.value)
+
+
+def test_400_requests_of_one_unit_bound_nothing():
+    assert clustered_ranks(400, 1.0, 0.95) == Ranks(None, None)
+    assert clustered_ranks(400, 400.0, 0.95) == quantile_ranks(400, 0.95)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 400), st.integers(1, 30), QS)
+def test_fewer_clusters_never_narrow_a_quantile(groups, size, q):
+    n = groups * size
+    ends = [clustered_ranks(n, float(few), q) for few in (n, groups, max(2, groups // 2))]
+    for inner, outer in pairwise(ends):
+        assert outer.low is None or (inner.low is not None and outer.low <= inner.low + size)
+        assert outer.high is None or (inner.high is not None and outer.high >= inner.high - size)
+
+
+@pytest.mark.parametrize(("q", "alike"), [(0.5, 1.0), (0.5, 0.3), (0.9, 0.5), (0.95, 0.9)])
+def test_40_units_of_25_requests_cover_as_they_say(q, alike):
+    generator, truth, hits, trials = np.random.default_rng(7), norm.ppf(q), 0, 800
+    low, high = clustered_ranks(1000, 40.0, q)
+    for _ in range(trials):
+        shared, own = generator.standard_normal((40, 1)), generator.standard_normal((40, 25))
+        ordered = np.sort((np.sqrt(alike) * shared + np.sqrt(1 - alike) * own).ravel())
+        hits += (low is None or ordered[low - 1] <= truth) and (high is None or truth <= ordered[high - 1])
+    assert hits / trials >= 0.93

@@ -78,7 +78,7 @@ class Gatekeeper:
         if act in self.denied:
             raise NotPermitted(f"act {act}", seen=f"{author.person} may not")
 
-    def require_declaration(self, author, app: str, kind: str, old, new) -> None:
+    def require_declaration(self, author, app: str, kind: str, _old, _new) -> None:
         self.require(author, "declare.people" if kind == "people" else "declare", app)
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tests.versions.folders import PEOPLE, SPEC, Person, write_app, write_yaml
-from workbench.errors import IntegrityError, NotPermitted, SpecError, StoreError, UnknownSubject, UsageError
+from workbench.errors import ConflictError, IntegrityError, NotPermitted, SpecError, StoreError, UnknownSubject, UsageError
 from workbench.ledger import audit
 from workbench.ledger.tables import blobs, bundles, declarations
 from workbench.spec import AppSpec, BundleSpec, PeopleSpec, RotaSpec
@@ -235,3 +235,54 @@ def test_two_apps_have_their_own_people(versions, tmp_path):
         versions.register(folder / "bundles" / "v1")
     assert list(versions.declaration("billing", "people").people) == ["billing"]
     assert list(versions.declaration("support", "people").people) == ["support"]
+
+
+def _meanwhile(versions, monkeypatch, act) -> None:
+    """Lets `act` happen after the authority answered the first time and before anything is written."""
+    require, done = versions._require, []
+
+    def then(specs, author):
+        seen = require(specs, author)
+        if not done:
+            done.append(True)
+            act()
+        return seen
+
+    monkeypatch.setattr(versions, "_require", then)
+
+
+def _newer(app_dir, to):
+    shutil.copytree(app_dir, to)
+    write_yaml(to / "people.yaml", {"people": {**PEOPLE["people"], "secondary": {"os": ["secondary"]}}})
+    return to
+
+
+def test_a_registration_from_an_old_folder_never_puts_old_people_back(versions, ledger, bundle_dir, tmp_path, monkeypatch):
+    versions.register(bundle_dir)
+    newer = _newer(bundle_dir.parents[1], tmp_path / "newer")
+    (bundle_dir / "prompts/system.md").write_text("Be exact.\n")
+    _meanwhile(versions, monkeypatch, lambda: versions.declare(newer))
+    with pytest.raises(ConflictError, match=r"support/people\.yaml: somebody declared another one in the meantime .*nothing was stored"):
+        versions.register(bundle_dir)
+    assert set(versions.declaration("support", "people").people) == {"primary", "secondary"}
+    assert len(versions.list()) == 1
+    assert _acts(ledger)[-1] == ("declare.people", "support/people")
+
+
+def test_a_declaration_is_stored_only_on_what_it_was_allowed_on(versions, ledger, app_dir, tmp_path, monkeypatch):
+    versions.declare(app_dir)
+    newer = _newer(app_dir, tmp_path / "newer")
+    write_yaml(app_dir / "people.yaml", {"people": {**PEOPLE["people"], "third": {"os": ["third"]}}})
+    _meanwhile(versions, monkeypatch, lambda: versions.declare(newer))
+    before = len(_acts(ledger))
+    with pytest.raises(ConflictError):
+        versions.declare(app_dir)
+    assert len(_acts(ledger)) == before + 1
+    assert [each.is_new for each in versions.declare(app_dir)] == [False, True], "decided anew, on what stands there now"
+
+
+def test_two_who_declare_the_same_at_once_do_not_disturb_each_other(versions, ledger, app_dir, tmp_path, monkeypatch):
+    shutil.copytree(app_dir, tmp_path / "copy")
+    _meanwhile(versions, monkeypatch, lambda: versions.declare(tmp_path / "copy"))
+    assert [each.is_new for each in versions.declare(app_dir)] == [False, False]
+    assert len(_acts(ledger)) == 2

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from workbench.observability.catalogue import CATALOGUE
-from workbench.views.metrics import catalogue_rows, metrics_html, metrics_text
+from workbench.views.metrics import catalogue_rows, metrics_text
 
 FRAME = pl.DataFrame(
     {
@@ -42,10 +42,6 @@ def test_a_series_shows_its_time_in_utc():
 
 def test_no_rows_say_what_to_do():
     assert metrics_text(FRAME.clear(), metrics=METRICS).startswith("No requests match")
-
-
-def test_html_has_the_same_cells():
-    assert "4.0 % (12/299)" in metrics_html(FRAME, metrics=METRICS)
 
 
 def test_the_catalogue_has_a_row_per_metric():

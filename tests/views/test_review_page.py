@@ -11,6 +11,7 @@ import pytest
 
 from tests.readiness.goodapp import NOW, good, record, retail, side, telecom
 from workbench.errors import IntegrityError
+from workbench.ledger.audit import Head
 from workbench.readiness.antipatterns import findings
 from workbench.readiness.declared import Declarations, declared_gates
 from workbench.readiness.gates import DEFAULT_GATES, assess_default, coverage
@@ -26,7 +27,7 @@ RARE = record(side(0.0, 2000, direction="lower_is_better"))
 def review_of(declared: Declarations, pair, *, violations=RARE) -> Review:
     evidence = {"success": pair[0], "latency": pair[1], "violations": violations}
     measured = [assess_default(g, evidence[g.id], now=NOW, has_baseline=True, is_first=False) for g in DEFAULT_GATES.gates]
-    results = (*measured, coverage(measured), *declared_gates(declared, now=NOW))
+    results = (*measured, coverage(measured, quality={"success", "latency"}), *declared_gates(declared, now=NOW))
     decision = decide(results)
     review = Review(
         review_id="",
@@ -113,6 +114,17 @@ def test_the_footer_says_where_it_comes_from():
         f"Review {SLOWER.review_id[7:19]}, 2026-03-02 12:00 UTC, by primary; log snapshot 3.",
         "Declarations: app abcdef012345.",
     ]
+
+
+def test_the_footer_prints_the_audit_head_that_audit_verify_takes():
+    head = f"12:sha256:{'ab' * 32}"
+    stored = replace(SLOWER, audit_head=head)
+    assert review_text(stored).splitlines()[-1] == f"Audit head {head}"
+    assert f"Audit head {head}" in review_html(stored)
+    assert review_bundle(stored)[MIME]["audit_head"] == head
+    assert str(Head.parse(head)) == head
+    assert review_digest(stored) == SLOWER.review_id
+    assert "Audit head" not in review_text(SLOWER)
 
 
 def test_the_parts_together_are_the_whole_page():

@@ -30,12 +30,11 @@ def init(
 
 @group.command("check")
 def check(folder: Annotated[Path, typer.Argument(help="Folder with app.yaml.")]) -> None:
-    """Check an app folder's files without storing anything; all faults at once."""
-    from workbench.spec.loading import load_app_folder
+    """Check an app folder's files and its bundles without storing anything; all faults at once."""
+    from workbench.cli.app_check import check_folder
 
-    loaded = load_app_folder(folder)
-    present = [kind for kind in ("app", "people", "gates", "plan", "rota") if getattr(loaded, kind) is not None]
-    typer.echo(f"{loaded.app.app}: {', '.join(f'{kind}.yaml' for kind in present)} are well formed and agree with each other")
+    for line in check_folder(folder):
+        typer.echo(line)
 
 
 @group.command("register")

@@ -34,7 +34,7 @@ def verify_(
 
 
 @group.command("tail")
-def tail_(n: Annotated[int, typer.Option("-n", min=1, help="How many entries.")] = 20, as_json: Json = False) -> None:
+def tail_(n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many entries.")] = 20, as_json: Json = False) -> None:
     """The newest entries, oldest of them first."""
     from workbench import Workspace
     from workbench.ledger.audit import tail

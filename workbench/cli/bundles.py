@@ -29,12 +29,14 @@ def register(folder: Annotated[Path, typer.Argument(help="Folder with bundle.yam
 
 @group.command("list")
 def list_(app: Annotated[str | None, typer.Argument(help="Only this app.")] = None, as_json: Json = False) -> None:
-    """Registered bundles, oldest first."""
+    """Registered bundles, oldest first, of the apps that you may look at."""
     from workbench import Workspace
     from workbench.views.bundles import bundles_text
 
     with Workspace.open(create=False) as ws:
-        bundles = ws.versions.list(app)
+        apps = (app,) if app is not None else ws.visible_apps() or ws.versions.apps()
+        ws.require_view(*apps)
+        bundles = [known for known in ws.versions.list(app) if known.bundle.app in apps]
     if as_json:
         print_json(bundles)
     else:
@@ -49,6 +51,7 @@ def show(bundle: Reference, as_json: Json = False) -> None:
 
     with Workspace.open(create=False) as ws:
         found = ws.versions.get(bundle)
+        ws.require_view(found.app)
     if as_json:
         print_json(found)
     else:
@@ -62,6 +65,7 @@ def diff(old: Reference, new: Reference, as_json: Json = False) -> None:
     from workbench.views.bundles import diff_text
 
     with Workspace.open(create=False) as ws:
+        ws.require_view(*{ws.versions.get(reference).app for reference in (old, new)})
         difference = ws.versions.diff(old, new)
     if as_json:
         print_json(difference)

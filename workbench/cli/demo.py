@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,5 +26,8 @@ def demo(
     place = (home or default_home()).absolute()
     with fresh_workspace(place) as ws, file_progress() as progress:
         result = run_story(ws, seed=seed, progress=progress)
+    elsewhere = [name for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA") if os.environ.get(name)]
+    if elsewhere:
+        typer.echo(f"{', '.join(elsewhere)}: the demo did not use it; unset it before you look at the demo's workspace", err=True)
     typer.echo(story_text(result, home=None if place == default_home() else place))
     raise typer.Exit(0 if result.is_as_told else 1)

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from workbench import __version__
 from workbench.cli import apps, audit, bundles, demo, doctor, imports, lab, metrics, owners, readiness, reports
 from workbench.errors import WorkbenchError
 
+EXIT_UNEXPECTED = 70
+"""A fault that nobody foresaw; never 1, which a pipeline reads as a verdict."""
+EXIT_STOPPED = 130
+EXIT_READER_LEFT = 141
+"""Whoever read the output closed it early; a shell gives the same for any command."""
+
+
+class _Commands(TyperGroup):
+    """The commands, with exit codes of their own for what the command-line library would end with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("workbench: stopped")
+            raise typer.Exit(EXIT_STOPPED) from None
+        except BrokenPipeError:
+            _let_go(sys.stdout)
+            raise typer.Exit(EXIT_READER_LEFT) from None
+
+
 app = typer.Typer(
     name="workbench",
+    cls=_Commands,
     help="May this AI application go live, and what if it goes wrong? Answers with evidence.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit: 0 done or GO, 1 a negative verdict, 2 wrong use or configuration, 3 not enough evidence.",
+    epilog="Exit: 0 done or GO, 1 a negative verdict, 2 wrong use or configuration, 3 not enough evidence, "
+    "70 an unexpected fault, 130 stopped.",
 )
 app.command("demo")(demo.demo)
 app.command("init")(apps.init)
@@ -52,12 +76,47 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; expected failures are one message on stderr and the exit code of their kind."""
+    """Run the command line; every failure is one message on stderr and an exit code of its kind."""
     try:
         app()
     except WorkbenchError as error:
-        typer.echo(f"workbench: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        sys.exit(_failed(str(error), error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(_failed("stopped", EXIT_STOPPED))
+    except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw must not end with the exit code of a verdict
+        sys.exit(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> int:
+    import traceback
+
+    if os.environ.get("WORKBENCH_DEBUG", "") not in ("", "0"):
+        _say(traceback.format_exc())
+    words = " ".join(str(error).split())
+    hint = "run it again with WORKBENCH_DEBUG=1 for the traceback"
+    return _failed(f"{type(error).__name__}{f': {words}' if words else ''}; {hint}", EXIT_UNEXPECTED)
+
+
+def _failed(message: str, code: int) -> int:
+    """The exit code, after the message is said."""
+    from workbench.views.tables import shown
+
+    _say(f"workbench: {shown(message)}")
+    _let_go(sys.stdout)
+    return code
+
+
+def _say(text: str) -> None:
+    """Print on stderr, where that is possible: the exit code matters more."""
+    try:
+        typer.echo(text, err=True)
+    except OSError:
+        _let_go(sys.stderr)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Write out what is left; where that fails drop it, because the interpreter would try once more at its end and change the exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,7 +18,7 @@ def show(
     window: Annotated[str | None, typer.Option(help="How far back from now, for example 7d; by default everything.")] = None,
     grain: Annotated[str | None, typer.Option(help="Time step of a series: 1m, 5m, 15m, 1h, 1d or 1w.")] = None,
     where: Annotated[list[str] | None, typer.Option(help="dimension=value; repeat for several.")] = None,
-    app: Annotated[str | None, typer.Option(help="Only this app; KPIs need it.")] = None,
+    app: Annotated[str | None, typer.Option(help="Only this app; where apps declare a KPI differently it is needed.")] = None,
     as_json: Json = False,
 ) -> None:
     """METRICs by dimensions, over a window, with the number of observations under each."""
@@ -28,8 +28,11 @@ def show(
     filters = dict(_pair(text) for text in where or [])
     dims = tuple(dim.strip() for dim in by.split(",") if dim.strip())
     with Workspace.open(create=False) as ws:
+        named = app or filters.get("app")
+        apps = (named,) if named else ws.versions.apps()
+        ws.require_view(*apps)
         frame = ws.metrics.query(metrics, by=dims, window=window, grain=grain, where=filters, app=app, detail=True)
-        known = {metric.name: metric for metric in ws.metrics.known(app)}
+        known = {metric.name: metric for each in (*apps, None) for metric in ws.metrics.known(each)}
     if as_json:
         print_json(frame.to_dicts())
     else:
@@ -49,6 +52,7 @@ def list_(app: Annotated[str | None, typer.Option(help="Also the KPIs of this ap
         rows = catalogue_rows(CATALOGUE.values())
     else:
         with Workspace.open(create=False) as ws:
+            ws.require_view(app)
             rows = catalogue_rows(ws.metrics.known(app))
     if as_json:
         print_json(rows)

@@ -20,6 +20,7 @@ def show(app: App, as_json: Json = False) -> None:
     from workbench.views.owners import owners_text
 
     with Workspace.open(create=False) as ws:
+        ws.require_view(app)
         spec, people = ws.ownership.declared(app)
         duty = ws.ownership.on_call(app)
     if as_json:
@@ -35,6 +36,7 @@ def oncall(app: App, as_json: Json = False) -> None:
     from workbench.views.owners import shifts_text
 
     with Workspace.open(create=False) as ws:
+        ws.require_view(app)
         duty = ws.ownership.on_call(app)
     if as_json:
         print_json(duty)
@@ -49,6 +51,7 @@ def gaps(app: App, days: Annotated[int, typer.Option(min=1, max=366, help="How f
     from workbench.views.owners import gaps_text
 
     with Workspace.open(create=False) as ws:
+        ws.require_view(app)
         now = ws.clock()
         found = ws.ownership.gaps(app, start=now, until=now + timedelta(days=days))
     if as_json:

@@ -24,6 +24,7 @@ def readiness(
     from workbench.views.review import review_text
 
     with Workspace.open(create=False) as ws:
+        ws.require_app(app)
         review = ws.readiness.review(app, bundle, baseline=baseline)
     if as_json:
         print_json(review)

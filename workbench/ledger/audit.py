@@ -1,29 +1,34 @@
 """The audit chain: every entry's digest covers its content and the digest before it, so no entry can change unseen.
 
 `audit_head` repeats the newest entry's number and digest; a report prints it. An entry that was altered, removed or
-put in shows against its neighbours, a cut tail against the head, and a chain rewritten whole against a printed head.
+put in shows against its neighbours, a cut tail against the head and against the acts that are stored, and a chain
+rewritten whole against a printed head.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.exc import IntegrityError as ConstraintFailed
 
 from workbench.errors import IntegrityError, UsageError
 from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON, canonical_json, digest, read_canonical
-from workbench.ledger.tables import audit, audit_head
+from workbench.ledger.tables import audit, audit_head, bundles, declarations
 from workbench.ledger.types import utc_text
 
 GENESIS = "sha256:" + "0" * 64
 """What the first entry names as its predecessor."""
+REVIEW_ACT = "review"
+AUDIT_SEQ = "audit_seq"
+"""Where the stored content of a review holds the number of its audit entry."""
 _COVERED = ("seq", "time", "actor", "via", "assurance", "act", "app", "subject", "detail", "previous")
 _NEXT_STEP = "keep this ledger as it is, compare it with a backup, and find out who could write to it"
 
@@ -168,8 +173,17 @@ def tail(connection: Connection, n: int, *, app: str | None = None) -> tuple[Aud
     return tuple(_entry(row) for row in reversed(rows))
 
 
+def entries_of(connection: Connection, act: str, *, app: str) -> tuple[AuditEntry, ...]:
+    """All entries of one act on one app, oldest first."""
+    wanted = select(audit).where(audit.c.app == app, audit.c.act == act).order_by(audit.c.seq)
+    return tuple(_entry(row) for row in connection.execute(wanted))
+
+
 def verify(connection: Connection, *, expected: Head | None = None) -> ChainReport:
     """What a walk over the whole chain found, in one read transaction.
+
+    A chain that is whole in itself must also hold the entry of every bundle, declaration and review that is stored: one that
+    was cut off together with its head leaves the row of its act behind.
 
     Args:
         connection: of a read or write transaction.
@@ -180,7 +194,8 @@ def verify(connection: Connection, *, expected: Head | None = None) -> ChainRepo
         head = connection.exec_driver_sql("SELECT seq, digest FROM audit_head").first()
         rows = connection.exec_driver_sql(f"SELECT {columns} FROM audit ORDER BY seq", execution_options={"yield_per": 1000})
         with rows:
-            return check(rows, Head(seq=head.seq, digest=head.digest) if head else None, expected=expected)
+            report = check(rows, Head(seq=head.seq, digest=head.digest) if head else None, expected=expected)
+        return _against_acts(report, _unvouched(connection)) if report.is_whole else report
 
 
 def check(rows: Iterable[Row[Any]], head: Head | None, *, expected: Head | None = None) -> ChainReport:
@@ -199,6 +214,52 @@ def check(rows: Iterable[Row[Any]], head: Head | None, *, expected: Head | None 
         n, previous = row.seq, row.digest
     at, fault = _end_fault(n, previous, head, expected) or (None, "")
     return ChainReport(n=n, head=head, broken_at=at, reason=fault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unvouched:
+    """A stored row whose audit entry is not there, or is of something else."""
+
+    seq: int
+    what: str
+
+
+def _against_acts(report: ChainReport, unvouched: Iterable[_Unvouched]) -> ChainReport:
+    """The report, broken at the first entry that a stored row names and the chain does not hold."""
+    first = min(unvouched, key=lambda row: row.seq, default=None)
+    if first is None:
+        return report
+    at, fault = first.seq, f"entry {first.seq} is not the one of {first.what}, which was stored with it"
+    if first.seq < 1:
+        at, fault = report.n + 1, f"{first.what} names no entry: its stored content was altered"
+    elif first.seq > report.n:
+        at = report.n + 1
+        fault = f"entry {at} is missing: {first.what} was stored with entry {first.seq}, the chain ends at {report.n}"
+    return replace(report, broken_at=at, reason=fault)
+
+
+def _unvouched(connection: Connection) -> Iterator[_Unvouched]:
+    """The stored bundles, declarations and reviews without their audit entry."""
+    declared = declarations.c.app + "/" + declarations.c.kind
+    for table, subject, noun in ((bundles, bundles.c.bundle_id, "bundle"), (declarations, declared, "declaration")):
+        entry = exists().where(audit.c.seq == table.c.seq, audit.c.subject == subject)
+        for seq, name in connection.execute(select(table.c.seq, subject).where(~entry)).all():
+            yield _Unvouched(seq=seq, what=f"{noun} {name}")
+    entries = connection.execute(select(audit.c.seq, audit.c.subject).where(audit.c.act == REVIEW_ACT))
+    reviewed = {entry.seq: entry.subject for entry in entries}
+    for row in connection.exec_driver_sql("SELECT review_id, bundle_id, content FROM reviews"):
+        seq = _seq_in(row.content)
+        if reviewed.get(seq) != row.bundle_id:
+            yield _Unvouched(seq=seq, what=f"review {row.review_id}")
+
+
+def _seq_in(content: Any) -> int:
+    """The audit entry that the stored content of a review names; 0, which no entry has, when it names none."""
+    try:
+        seq = (content if isinstance(content, Mapping) else json.loads(content))[AUDIT_SEQ]
+    except (ValueError, TypeError, KeyError):
+        return 0
+    return seq if isinstance(seq, int) else 0
 
 
 def _entry_fault(row: Row[Any], seq: int, previous: str, expected: Head | None) -> str:

@@ -11,14 +11,19 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.tables import settings
 
 
+def get(ledger: Ledger, name: str) -> str | None:
+    """The stored value, None where none was chosen."""
+    with ledger.read() as connection:
+        return connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+
+
 def get_or_create(ledger: Ledger, name: str, make: Callable[[], str]) -> str:
     """The stored value; made and stored the first time. Processes that ask at the same time get the same one."""
-    wanted = select(settings.c.value).where(settings.c.name == name)
-    with ledger.read() as connection:
-        known = connection.execute(wanted).scalar()
+    known = get(ledger, name)
     if known is not None:
-        return str(known)
+        return known
     value = make()
+    wanted = select(settings.c.value).where(settings.c.name == name)
     with ledger.write() as act:
         dialect = postgresql if act.connection.dialect.name == "postgresql" else sqlite
         act.connection.execute(dialect.insert(settings).values(name=name, value=value).on_conflict_do_nothing())

@@ -57,13 +57,14 @@ class Metric:
     q: float | None = None
     needs: frozenset[str] = frozenset()
     """Columns that the facts derive only on demand: `success`, `quality`, `retrieval_hit`."""
+    eligible: Column | None = None
+    """1 for a row that should hold an observation, else 0; None when every row does, or when nobody can say."""
+    measured: Column | None = None
+    """For how many eligible rows the row stands: 1 where it holds an observation. A sampled score stands for more than its own."""
+    within: tuple[float, float] | None = None
+    """The range of a single observation, where it is known."""
     kpi: Kpi | None = None
     """Set for a KPI, which is counted in sessions or outcomes instead of requests."""
-
-    @property
-    def has_count(self) -> bool:
-        """Whether the number has a countable numerator."""
-        return self.kind in {Kind.RATE, Kind.COUNT}
 
 
 def _one(_: ir.Table) -> ir.Value:
@@ -83,9 +84,10 @@ def _rate(
     *,
     share: Callable[[ir.Table], ir.Value],
     of: Callable[[ir.Table], ir.Value],
+    eligible: Column | None = None,
     needs: frozenset[str] = frozenset(),
 ) -> Metric:
-    """The share of requests with `share` among those with `of`."""
+    """The share of requests with `share` among those with `of`; `eligible` (default all) are those that should be among them."""
     return Metric(
         name=name,
         unit="share",
@@ -96,6 +98,8 @@ def _rate(
         y=lambda t: _int(share(t) & of(t)),
         x=lambda t: _int(of(t)),
         k=lambda t: _int(of(t)),
+        eligible=eligible or _one,
+        measured=lambda t: _int(of(t)),
         needs=needs,
     )
 
@@ -111,6 +115,8 @@ def _quantile(name: str, column: str, q: float, what: str) -> Metric:
         y=lambda t: t[column].cast("float64"),
         x=lambda t: _int(t[column].notnull()),
         k=lambda t: _int(t[column].notnull()),
+        eligible=_one,
+        measured=lambda t: _int(t[column].notnull()),
         q=q,
     )
 
@@ -126,6 +132,8 @@ def _sum(name: str, unit: str, description: str) -> Metric:
         y=lambda t: t[name],
         x=lambda t: _int(t[name].notnull()),
         k=lambda t: _int(t[name].notnull()),
+        eligible=_one,
+        measured=lambda t: _int(t[name].notnull()),
     )
 
 
@@ -149,6 +157,8 @@ _METRICS = (
         y=_one,
         x=_one,
         k=_one,
+        eligible=_one,
+        measured=_one,
     ),
     _rate(
         "success_rate",
@@ -189,6 +199,8 @@ _METRICS = (
         y=lambda t: ibis.ifelse(t.n_tool_calls.notnull(), t.n_tool_errors, 0).fill_null(0),
         x=lambda t: ibis.ifelse(t.n_tool_errors.notnull(), t.n_tool_calls, 0).fill_null(0),
         k=lambda t: ibis.ifelse(t.n_tool_errors.notnull(), t.n_tool_calls, 0).fill_null(0),
+        eligible=lambda t: _int((t.n_tool_calls != 0).fill_null(True)),  # noqa: FBT003
+        measured=lambda t: _int(t.n_tool_errors.notnull() & (t.n_tool_calls > 0)),
     ),
     _rate(
         "fallback_rate",
@@ -213,6 +225,7 @@ _METRICS = (
         "requests with a violated rule / requests that were checked (violation_rules is not null) and not blocked, or violated one",
         share=_violated,
         of=lambda t: t.violation_rules.notnull() & (~_blocked(t) | _violated(t)),
+        eligible=lambda t: _int(~_blocked(t) | _violated(t)),
     ),
     _rate(
         "block_rate",
@@ -232,6 +245,9 @@ _METRICS = (
         y=lambda t: t.quality_y,
         x=lambda t: t.quality_x.fill_null(0.0),
         k=lambda t: t.quality_k.fill_null(0),
+        eligible=_one,
+        measured=lambda t: (t.quality_x / t.quality_k).fill_null(0.0),
+        within=(0.0, 1.0),
         needs=frozenset({"quality"}),
     ),
     _rate(
@@ -241,6 +257,7 @@ _METRICS = (
         "requests whose newest score `retrieval_hit` is at least 0.5 / requests with retrievals and such a score",
         share=lambda t: t.score_retrieval_hit >= 0.5,  # noqa: PLR2004 - a score of 0 or 1
         of=lambda t: t.score_retrieval_hit.notnull() & (t.n_retrievals > 0).fill_null(False),  # noqa: FBT003
+        eligible=lambda t: _int(t.n_retrievals > 0),
         needs=frozenset({"retrieval_hit"}),
     ),
     _sum("input_tokens", "tokens", "Tokens sent to models, cached ones included."),
@@ -256,6 +273,8 @@ _METRICS = (
         y=lambda t: t.cost_usd,
         x=lambda t: _int(t.success & t.cost_usd.notnull()),
         k=lambda t: _int(t.cost_usd.notnull()),
+        eligible=_one,
+        measured=lambda t: _int(t.cost_usd.notnull()),
         needs=_SUCCESS,
     ),
 )
@@ -281,5 +300,7 @@ def kpi_metric(kpi: Kpi) -> Metric:
         y=lambda t: t.kpi_y,
         x=lambda t: t.kpi_x,
         k=lambda t: t.kpi_x,
+        eligible=_one if kpi.aggregate == "rate" else None,
+        measured=_one if kpi.aggregate == "rate" else None,
         kpi=kpi,
     )

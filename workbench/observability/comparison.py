@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from workbench.errors import InsufficientData
 from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.model import Direction
 from workbench.observability.readings import Reading
-from workbench.stats.cluster import difference_of_ratios, p_of_t
+from workbench.stats.cluster import ClusteredDifference, difference_of_ratios, p_of_t
 from workbench.stats.estimate import Estimate, p_by_inversion
 from workbench.stats.paired import PairCounts, mcnemar, paired_mean_difference, paired_rate_difference, paired_t_p
 from workbench.stats.proportion import hybrid_difference
 from workbench.stats.ratio import conservative_difference, conservative_ratio, level_of_each
 
 LEVEL = 0.95
+INVERTED = "inverted interval"
 ReadAt = Callable[[float], Reading]
 
 
@@ -52,7 +54,7 @@ def compare(metric: Metric, candidate: ReadAt, baseline: ReadAt, units: Sequence
         units: everything that both sides saw, by unit.
     """
     pairs = [unit for unit in units if unit.is_complete] if is_paired(units) else []
-    compared = _Compared(metric=metric, candidate=candidate, baseline=baseline, units=units, pairs=pairs)
+    compared = _Compared(metric=metric, candidate=candidate, baseline=baseline, units=units, pairs=pairs, by_unit=_by_unit(metric, units))
     difference = compared.difference()
     wins, losses = compared.wins_and_losses() if pairs and _has_winners(metric) else (None, None)
     p, p_method = compared.p(difference)
@@ -60,6 +62,16 @@ def compare(metric: Metric, candidate: ReadAt, baseline: ReadAt, units: Sequence
         p, p_method = mcnemar(wins, losses), "exact sign test"
     tested = {"n_pairs": len(pairs) or None, "wins": wins, "losses": losses, "p": p, "p_method": p_method}
     return {"design": "paired" if pairs else "unpaired", "difference": _entry(difference) | tested, "ratio": _entry(compared.ratio())}
+
+
+def _by_unit(metric: Metric, units: Sequence[UnitPair]) -> ClusteredDifference | None:
+    """The difference with units as clusters over both sides; None where it cannot be had. Its sums are exact, so order is no matter."""
+    counted = [unit for unit in units if unit.k != (0, 0)]
+    left, right = (([unit.y[side] for unit in counted], [unit.x[side] for unit in counted]) for side in (0, 1))
+    try:
+        return difference_of_ratios(left, right) if metric.kind in {Kind.RATE, Kind.MEAN, Kind.RATIO} else None
+    except InsufficientData:
+        return None
 
 
 def _has_winners(metric: Metric) -> bool:
@@ -76,6 +88,7 @@ class _Compared:
     baseline: ReadAt
     units: Sequence[UnitPair]
     pairs: Sequence[UnitPair]
+    by_unit: ClusteredDifference | None
 
     def sides(self, level: float) -> tuple[Estimate, Estimate] | None:
         """Both estimates at this coverage; None when a side has no data."""
@@ -110,49 +123,65 @@ class _Compared:
             return None
         match self.metric.kind:
             case Kind.RATE:
-                return paired_rate_difference(self.pair_counts(), level=LEVEL) if self.is_binary else hybrid_difference(*sides)
+                return paired_rate_difference(self.pair_counts(), level=LEVEL) if self.is_binary else self._rate_difference(LEVEL)
             case Kind.MEAN | Kind.RATIO:
-                return self._mean_difference(*sides)
+                return self._mean_difference(LEVEL) or _unbounded(*sides)
             case Kind.QUANTILE:
                 each = self.sides(level_of_each(LEVEL))
                 return conservative_difference(*each) if each else None
             case Kind.COUNT | Kind.SUM:
                 return _unbounded(*sides)
 
-    def _mean_difference(self, first: Estimate, second: Estimate) -> Estimate:
-        if self.pairs and self.metric.kind is Kind.MEAN:
-            return paired_mean_difference(*self.values(), level=LEVEL)
-        counted = self._counted()
-        if len(counted) < 2:  # noqa: PLR2004 - a variance takes two
-            return _unbounded(first, second)
-        left, right = (([unit.y[side] for unit in counted], [unit.x[side] for unit in counted]) for side in (0, 1))
-        return difference_of_ratios(left, right, level=LEVEL)
+    def _rate_difference(self, level: float) -> Estimate | None:
+        """Of independent sides the hybrid; where both hold the same units, that or the clustered one, end by end the wider.
 
-    def _counted(self) -> list[UnitPair]:
-        """The units that hold an observation on some side; sums over them are exact, so their order does not matter."""
-        return [unit for unit in self.units if unit.k != (0, 0)]
+        Units that tend to differ between the sides make the difference less sure than independence would.
+        """
+        sides = self.sides(level)
+        if sides is None:
+            return None
+        independent = hybrid_difference(*sides)
+        if self.by_unit is None or not any(unit.is_complete for unit in self.units):
+            return independent
+        return _wider(independent, self.by_unit.at(level, within=None if self.by_unit.error else (-1.0, 1.0)))
+
+    def _mean_difference(self, level: float) -> Estimate | None:
+        """None below two units."""
+        if self.pairs and self.metric.kind is Kind.MEAN:
+            return paired_mean_difference(*self.values(), level=level, within=None if self._differs else self._range)
+        return self.by_unit.at(level, within=None if self._differs else self._range) if self.by_unit else None
+
+    @property
+    def _differs(self) -> bool:
+        """Whether the units differ in what they say, so that the data themselves bound the difference."""
+        return self.by_unit is not None and self.by_unit.error > 0
+
+    @property
+    def _range(self) -> tuple[float, float] | None:
+        """Within which the difference of two single observations lies."""
+        if self.metric.within is None:
+            return None
+        width = self.metric.within[1] - self.metric.within[0]
+        return -width, width
 
     def p(self, difference: Estimate | None) -> tuple[float | None, str | None]:
         """The two-sided p of no difference, and the test it comes from."""
         if difference is None or difference.low is None:
             return None, None
-        match self.metric.kind:
-            case Kind.RATE if self.is_binary:
-                counts = self.pair_counts()
-                return mcnemar(counts.wins, counts.losses), "exact McNemar"
-            case Kind.RATE:
-                return p_by_inversion(self._hybrid), "inverted interval"
-            case Kind.MEAN if self.pairs:
-                return paired_t_p(*self.values()), "paired t"
-            case Kind.MEAN | Kind.RATIO:
-                return p_of_t(0.0, difference, df=len(self._counted()) - 1), "t, clustered by unit"
-        return None, None
+        if self.is_binary:
+            counts = self.pair_counts()
+            return mcnemar(counts.wins, counts.losses), "exact McNemar"
+        if self.metric.kind is Kind.RATE:
+            return p_by_inversion(lambda level: _known(self._rate_difference(level))), INVERTED
+        return self._p_of_means(difference) if self.by_unit is not None else (None, None)
 
-    def _hybrid(self, level: float) -> Estimate:
-        first, second = self.candidate(level).as_estimate(), self.baseline(level).as_estimate()
-        assert first is not None  # noqa: S101 - a difference exists, so both sides do
-        assert second is not None  # noqa: S101
-        return hybrid_difference(first, second)
+    def _p_of_means(self, difference: Estimate) -> tuple[float, str]:
+        assert self.by_unit is not None  # noqa: S101 - the interval came from it
+        if not self._differs:
+            return p_by_inversion(lambda level: _known(self._mean_difference(level))), INVERTED
+        if self.pairs and self.metric.kind is Kind.MEAN:
+            return paired_t_p(*self.values()), "paired t"
+        return p_of_t(0.0, difference, df=max(1.0, self.by_unit.effective - 1)), "t, clustered by unit"
 
     def ratio(self) -> Estimate | None:
         """Candidate by baseline; None without a positive baseline."""
@@ -161,6 +190,19 @@ class _Compared:
             return None if sides is None or sides[1].value <= 0 else replace(_unbounded(*sides), value=sides[0].value / sides[1].value)
         each = self.sides(level_of_each(LEVEL))
         return None if each is None or each[1].value <= 0 else conservative_ratio(*each)
+
+
+def _known(estimate: Estimate | None) -> Estimate:
+    assert estimate is not None  # noqa: S101 - a difference exists, so both sides do
+    return estimate
+
+
+def _wider(first: Estimate, second: Estimate) -> Estimate:
+    """The first with the outer end of the two on each side; an end that either lacks is missing."""
+    low = None if first.low is None or second.low is None else min(first.low, second.low)
+    high = None if first.high is None or second.high is None else max(first.high, second.high)
+    bounds = None if low is None else max(-1.0, low), None if high is None else min(1.0, high)
+    return replace(first, low=bounds[0], high=bounds[1], method=f"{first.method}, or wider by shared units")
 
 
 def _unbounded(first: Estimate, second: Estimate) -> Estimate:

@@ -79,6 +79,8 @@ def parse_window(window: str | Window | None, *, now: datetime) -> Window:
             return Window(start=now - parse_duration(window), until=now)
         except ValueError as error:
             raise UsageError("window", seen=str(error)) from error
+        except OverflowError as error:
+            raise UsageError("window", seen=f"{window} reaches back before the calendar begins", needed="for example 7d") from error
     for end in (window.start, window.until):
         if end is not None and end.tzinfo is None:
             raise UsageError("window", seen=f"{end.isoformat()} has no time zone", needed="times with an offset, for example in UTC")

@@ -29,7 +29,10 @@ def rounded(value: Any) -> Any:
 
 
 def content_of(evidence: Evidence) -> dict[str, Any]:
-    """Everything that the record says, but when it was collected: what its id is the digest of."""
+    """What the record's id is the digest of: everything that it says, but when and at which snapshot it was collected.
+
+    A snapshot numbers the writes to the whole lake, so other rows change it; it says where the query can be asked again.
+    """
     rows = evidence.row_set
     return {
         "kind": evidence.kind,
@@ -39,7 +42,6 @@ def content_of(evidence: Evidence) -> dict[str, Any]:
         "query": rounded(evidence.query),
         "statistics": rounded(evidence.statistics),
         "row_set": {"n": rows.n, "digest": rows.digest, "first": iso(rows.first), "last": iso(rows.last)},
-        "snapshot": evidence.snapshot,
     }
 
 
@@ -54,11 +56,18 @@ def sealed(evidence: Evidence) -> Evidence:
     return replace(whole, evidence_id=evidence_id(whole))
 
 
-def metric_statistics(metric: Metric, reading: Reading) -> dict[str, Any]:
-    """The statistics of one side: the number, what it rests on, and its interval. A missing number is None."""
+def metric_statistics(metric: Metric, reading: Reading, seen: Window) -> dict[str, Any]:
+    """The statistics of one side: the number, what it rests on, its interval, and the first and last time of its rows.
+
+    What is missing is None.
+    """
     return {
         "estimate": reading.value,
         "n": reading.n,
+        "n_clusters": reading.n_clusters,
+        "n_effective": reading.n_effective,
+        "n_eligible": reading.n_eligible,
+        "measured_share": reading.measured_share,
         "count": reading.count,
         "low": reading.low,
         "high": reading.high,
@@ -66,6 +75,8 @@ def metric_statistics(metric: Metric, reading: Reading) -> dict[str, Any]:
         "method": reading.method,
         "unit": metric.unit,
         "direction": metric.direction.value,
+        "first": iso(seen.start),
+        "last": iso(seen.until),
     }
 
 

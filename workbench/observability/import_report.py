@@ -19,7 +19,7 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport:
-    """What became of one file. `read` is `stored` + `duplicates` + all refused."""
+    """What became of one file. `read` is `stored` + `duplicates` + all of `refused`."""
 
     file: str
     digest: str
@@ -32,6 +32,8 @@ class FileReport:
     """Records whose request the lake held, or that the file repeats."""
     earlier: int
     """Records that an earlier run of the same file dealt with."""
+    refused_earlier: int = 0
+    """How many of `earlier` were refused then; counted when the file is stored as a whole by one run."""
     refused: Mapping[str, Refusals] = field(default_factory=dict)
     bundles: tuple[str, ...] = ()
     """Bundles that the file's traffic is stored under, when the file itself describes them."""
@@ -39,7 +41,13 @@ class FileReport:
 
     @property
     def n_refused(self) -> int:
-        return sum(refusals.count for refusals in self.refused.values())
+        """Records refused, in this run or when the file was stored."""
+        return sum(refusals.count for refusals in self.refused.values()) + self.refused_earlier
+
+    @property
+    def n_there(self) -> int:
+        """Records whose request was in the lake before this run."""
+        return self.duplicates + self.earlier - self.refused_earlier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +56,10 @@ class ImportReport:
 
     format: str
     apps: tuple[str, ...]
-    """Apps whose requests were read, sorted."""
+    """Apps whose requests are in the lake by this run or were there already, sorted."""
     files: tuple[FileReport, ...]
+    apps_without_bundle: tuple[str, ...] = ()
+    """Those of the apps that no bundle is registered for; a review needs one."""
 
     @property
     def read(self) -> int:
@@ -68,8 +78,19 @@ class ImportReport:
         return sum(report.earlier for report in self.files)
 
     @property
+    def n_there(self) -> int:
+        """Records whose request was in the lake before this run."""
+        return sum(report.n_there for report in self.files)
+
+    @property
     def refused(self) -> int:
+        """Records refused, in this run or when their file was stored."""
         return sum(report.n_refused for report in self.files)
+
+    @property
+    def is_all_refused(self) -> bool:
+        """There were records, and not one of them is in the lake."""
+        return self.refused > 0 and not self.stored and not self.n_there
 
     @property
     def subject(self) -> str:
@@ -90,6 +111,7 @@ class ImportReport:
                     "stored": report.stored,
                     "duplicates": report.duplicates,
                     "earlier": report.earlier,
+                    "refused_earlier": report.refused_earlier,
                     "refused": {reason: refusals.count for reason, refusals in report.refused.items()},
                     "bundles": list(report.bundles),
                 }

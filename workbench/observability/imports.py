@@ -12,11 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from workbench.errors import UsageError
+from workbench.errors import RecordRefused, UsageError
 from workbench.ledger.authority import Author, Authority
+from workbench.observability.import_bundles import BundleRegistry, NamedBundles
 from workbench.observability.import_report import FileReport, ImportReport, Refusals
-from workbench.observability.import_run import BundleRegistry, FileRun, LogStore, Permitted, Progress
-from workbench.observability.importers import IMPORTERS, ImportOptions, Source, zone_of
+from workbench.observability.import_run import FileRun, LogStore, Permitted, Progress
+from workbench.observability.importers import IMPORTERS, ImportOptions, Source, fields, zone_of
 from workbench.observability.redaction import Redactor
 from workbench.observability.sealing import Sealer
 
@@ -33,7 +34,7 @@ class Imports:
         unit_key: the workspace's key of `unit_hash`.
         authority: says whether the author may `log.import` into an app.
         author: who acts when a run names nobody.
-        clock: not read; the storage stamps rows.
+        clock: what lies more than a day ahead of it is refused; the storage stamps the rows.
         record_import: called once per run that stored something, also when it broke off.
     """
 
@@ -63,6 +64,7 @@ class Imports:
         files: Sequence[Path],
         *,
         app: str | None = None,
+        bundle: str | None = None,
         mapping: Path | None = None,
         zone: str | None = None,
         progress: Progress | None = None,
@@ -73,20 +75,28 @@ class Imports:
         Args:
             format: a key of `IMPORTERS`.
             app: the app of records that name none.
+            bundle: the registered bundle of records that name none: its id, the start of its digest, or its name.
             mapping: mapping file of the format `csv`.
             zone: time zone of times that carry none, for example `Europe/Berlin`.
 
         Raises:
             UsageError: a file as a whole, or an option, cannot be used; nothing was stored.
+            UnknownSubject: `bundle` names no registered one; nothing was stored.
             NotPermitted: the actor may not import into an app.
             StoreError: the lake cannot be written; what the report's audit entry counts is stored, and another run goes on there.
         """
         author = actor or self._author
         options = ImportOptions(app=app, zone=_zone(zone), mapping=mapping)
+        _check_app(app)
         sources = _opened(format, files, options)
         permitted = Permitted(self._authority, author)
         for source in sources:
             permitted.need(source.settings.get("app"))
+        named = NamedBundles(self._versions)
+        if bundle is not None:
+            _check_bundle_option(format, sources)
+            named.check(bundle, app)
+        now = self._clock()
         runs = [
             FileRun(
                 source,
@@ -95,6 +105,9 @@ class Imports:
                 versions=self._versions,
                 sealer=self._sealer,
                 permitted=permitted,
+                named=named,
+                bundle=bundle,
+                now=now,
                 progress=progress,
             )
             for source in sources
@@ -103,10 +116,33 @@ class Imports:
             for run in runs:
                 run.go()
         finally:
-            report = ImportReport(format=format, apps=permitted.apps, files=tuple(run.report() for run in runs))
+            report = self._report(format, runs)
             if report.stored and self._record_import is not None:
                 self._record_import(author, report)
         return report
+
+    def _report(self, format_: str, runs: Sequence[FileRun]) -> ImportReport:
+        apps = tuple(sorted(frozenset[str]().union(*(run.apps for run in runs))))
+        return ImportReport(
+            format=format_,
+            apps=apps,
+            files=tuple(run.report() for run in runs),
+            apps_without_bundle=tuple(app for app in apps if not self._versions.list(app)),
+        )
+
+
+def _check_app(name: str | None) -> None:
+    try:
+        if name is not None:
+            fields.app_name(name)
+    except RecordRefused as refusal:
+        raise UsageError(f"--app {name!r}", seen=refusal.seen, needed=refusal.needed) from refusal
+
+
+def _check_bundle_option(format_: str, sources: Sequence[Source]) -> None:
+    if any(source.bundle is not None for source in sources):
+        seen = f"given for {format_}, whose files describe their bundle themselves"
+        raise UsageError("--bundle", seen=seen, next_step="leave it out")
 
 
 def _zone(name: str | None) -> ZoneInfo | None:

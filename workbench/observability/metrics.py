@@ -155,7 +155,10 @@ class Metrics:
         )
 
     def verify(self, evidence: Evidence) -> str:
-        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE when its snapshot is gone."""
+        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE when its snapshot is gone.
+
+        The snapshot is not sealed: at any snapshot that gives the same statistics over the same rows the record is true.
+        """
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
         try:
@@ -164,6 +167,8 @@ class Metrics:
             if not _is_gone(fault):
                 raise
             return UNAVAILABLE
+        except UnusableRows:
+            return DIFFERENT
         return SAME if again.evidence_id == evidence.evidence_id else DIFFERENT
 
     def _asked_again(self, reader: Reader, evidence: Evidence) -> Evidence:
@@ -174,21 +179,26 @@ class Metrics:
 
     def _measured(self, reader: Reader, question: Question, *, app: str, bundle: str) -> Evidence:
         rows = reader.contributions(question, question.metrics, keep=True)
-        statistics = records.metric_statistics(question.metrics[0], _reading(reader, rows))
-        return self._sealed(
-            question, statistics, reader.row_set(rows), reader.snapshot, kind="metric", app=app, subject=bundle, baseline=None
-        )
+        row_set = reader.row_set(rows)
+        seen = Window(start=row_set.first, until=row_set.last)
+        statistics = records.metric_statistics(question.metrics[0], _reading(reader, rows), seen)
+        return self._sealed(question, statistics, row_set, reader.snapshot, kind="metric", app=app, subject=bundle, baseline=None)
 
     def _compared(self, reader: Reader, question: Question, *, app: str, bundle: str, baseline: str) -> Evidence:
         metric, rows = question.metrics[0], reader.contributions(question, question.metrics, keep=True)
         sums = {level: reader.sums(rows, ["row_bundle"], level=level) for level in _levels(metric)}
 
         def at(name: str) -> Callable[[float], Reading]:
-            return lambda level: read(metric, sums.get(level, sums[LEVEL]).get((name,), {}), 0, level=level)
+            return lambda level: _sound(metric, read(metric, sums.get(level, sums[LEVEL]).get((name,), {}), 0, level=level), name)
+
+        spans = reader.spans(rows)
+
+        def side(name: str) -> dict[str, Any]:
+            return records.metric_statistics(metric, at(name)(LEVEL), spans.get(name, Window()))
 
         statistics = {
-            "candidate": records.metric_statistics(metric, at(bundle)(LEVEL)),
-            "baseline": records.metric_statistics(metric, at(baseline)(LEVEL)),
+            "candidate": side(bundle),
+            "baseline": side(baseline),
             **compare(metric, at(bundle), at(baseline), reader.units(rows, (bundle, baseline))),
         }
         subject = {"kind": "comparison", "app": app, "subject": bundle, "baseline": baseline}
@@ -243,7 +253,28 @@ def _is_gone(fault: duckdb.Error) -> bool:
 
 def _reading(reader: Reader, rows: Rows) -> Reading:
     """The first metric over all the rows."""
-    return read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL)
+    return _sound(rows.metrics[0], read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL))
+
+
+class UnusableRows(UsageError):
+    """Stored rows say what cannot be, so the metric that reads them has no value."""
+
+
+def _sound(metric: Metric, reading: Reading, *group: object) -> Reading:
+    """The reading, when its rows are possible.
+
+    Raises:
+        UnusableRows: otherwise; names the metric and the counts.
+    """
+    if reading.fault is None:
+        return reading
+    where = " in " + ", ".join("(none)" if name is None else str(name) for name in group) if group else ""
+    raise UnusableRows(
+        f"metric {metric.name}{where}",
+        seen=reading.fault,
+        needed="rows in which each part is at most its whole, and each value a number",
+        next_step="log corrected revisions of these rows, or choose a window or filter without them",
+    )
 
 
 def _levels(metric: Metric) -> Sequence[float]:
@@ -261,7 +292,7 @@ def _readings(reader: Reader, question: Question, level: float | None) -> Iterat
         readings = {}
         for plan, groups in zip(plans, found, strict=True):
             for number, metric in enumerate(plan):
-                readings[metric.name] = read(metric, groups.get(key, {}), number, level=level or LEVEL)
+                readings[metric.name] = _sound(metric, read(metric, groups.get(key, {}), number, level=level or LEVEL), *key)
         yield key, readings
 
 

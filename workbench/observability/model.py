@@ -70,8 +70,8 @@ class RowSet:
 class Evidence:
     """The sealed record of one measurement. Gates read records, never raw logs.
 
-    `evidence_id` is `sha256:` over the canonical JSON of everything else but `collected_at`, with numbers
-    rounded to 12 significant digits, so that the same rows give the same record.
+    `evidence_id` is `sha256:` over the canonical JSON of everything else but `snapshot` and `collected_at`, with
+    numbers rounded to 12 significant digits, so that the same rows give the same id, whatever else was logged since.
     """
 
     evidence_id: str
@@ -87,4 +87,5 @@ class Evidence:
     """Sufficient statistics: counts, estimate, interval, method; for a comparison those of both sides and the difference."""
     row_set: RowSet
     snapshot: int
+    """Where the query can be asked again."""
     collected_at: datetime

@@ -7,6 +7,8 @@ taken over sorted values, so that the same rows give the same digits in any orde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 import ibis
 import ibis.expr.types as ir
@@ -15,7 +17,10 @@ from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.dimensions import TIME, bucket
 
 DIALECT = "duckdb"
-INTERVAL_BY_CLUSTER = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
+DIVIDED = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
+"""Kinds whose number is Σy / Σx, with an interval from the residuals of clusters."""
+IMPLAUSIBLE = 1e100
+"""No value of a log is as large; squares of larger ones leave the range of floats."""
 
 
 def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str], grain: str | None) -> ir.Table:
@@ -27,6 +32,8 @@ def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str
     columns |= identity | {"row_id": facts.row_id, "cluster": facts.cluster, "unit": facts.unit_hash}
     for number, metric in enumerate(metrics):
         columns |= {f"y{number}": metric.y(facts), f"x{number}": metric.x(facts), f"k{number}": metric.k(facts)}
+        if metric.eligible is not None and metric.measured is not None:
+            columns |= {f"eligible{number}": metric.eligible(facts), f"measured{number}": metric.measured(facts).cast("float64")}
     return facts.select(**columns)
 
 
@@ -41,9 +48,20 @@ def exact_sum(column: ir.Value) -> ir.Value:
 
 def _sums(table: ir.Table, number: int, metric: Metric) -> dict[str, ir.Value]:
     y, x, k = (table[f"{letter}{number}"] for letter in "yxk")
-    if metric.kind is Kind.QUANTILE:
-        return {f"y{number}": y.quantile(metric.q), f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
-    return {f"y{number}": exact_sum(y), f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
+    total = y.quantile(metric.q) if metric.kind is Kind.QUANTILE else exact_sum(y)
+    sums = {f"y{number}": total, f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
+    if (bad := _bad(metric, y, x)) is not None:
+        sums[f"bad{number}"] = bad.sum()
+    if metric.eligible is not None:
+        sums |= {f"{name}{number}": exact_sum(table[f"{name}{number}"]) for name in ("eligible", "measured")}
+    return sums
+
+
+def _bad(metric: Metric, y: ir.Value, x: ir.Value) -> ir.Value | None:
+    """Whether a row says what cannot be: a part larger than its whole, a negative count, a value that is no number."""
+    faults = [(y > x) | (y < 0)] if metric.kind is Kind.RATE else []
+    faults += [column.isnan() | (column.abs() > IMPLAUSIBLE) for column in (y, x) if column.type().is_floating()]
+    return reduce(or_, faults).fill_null(False) if faults else None  # noqa: FBT003 - the value, not a flag
 
 
 def totals(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table:
@@ -54,48 +72,66 @@ def totals(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir
     return rows.aggregate(by=list(keys), **aggregates)
 
 
-def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table | None:
-    """One row per group: `groups0` clusters and `squares0`, their squared residuals; None when no metric asks for them."""
-    numbers = [number for number, metric in enumerate(metrics) if metric.kind in INTERVAL_BY_CLUSTER]
-    if not numbers:
-        return None
+def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table:
+    """One row per group, over the clusters that hold observations: `groups0` of them, `named0` units, `spread0` and `squares0`.
+
+    The spread is the sum of the squared weights, which are x of a rate, mean or ratio, else k. The squares are those of the
+    residuals, for rates, means and ratios only.
+    """
+    numbers = range(len(metrics))
     letters = [f"{letter}{number}" for number in numbers for letter in "yxk"]
     sums = {name: exact_sum(rows[name]).fill_null(0) for name in letters}
-    per = rows.aggregate(by=[*keys, "cluster"], **sums)
+    per = rows.aggregate(by=[*keys, "cluster"], named=rows.unit.notnull().any(), **sums)
     group = ibis.window(group_by=list(keys)) if keys else ibis.window()
-    for number in numbers:
+    divided = [number for number in numbers if metrics[number].kind in DIVIDED]
+    for number in divided:
         y, x = per[f"y{number}"].cast("float64"), per[f"x{number}"].cast("float64")
         ratio = per[f"y{number}"].sum().over(group).cast("float64") / per[f"x{number}"].sum().over(group).cast("float64").nullif(0)
         per = per.mutate(**{f"square{number}": (y - ratio * x) * (y - ratio * x)})
     aggregates: dict[str, ir.Value] = {}
     for number in numbers:
-        counted, square = per[f"k{number}"] > 0, per[f"square{number}"]
+        counted, weight = per[f"k{number}"] > 0, per[f"{'x' if number in divided else 'k'}{number}"].cast("float64")
         aggregates[f"groups{number}"] = counted.sum().cast("int64")
-        aggregates[f"squares{number}"] = square.collect(where=counted, order_by=square).sums()
+        aggregates[f"named{number}"] = (counted & per.named).sum().cast("int64")
+        aggregates[f"spread{number}"] = (weight * weight).collect(where=counted, order_by=weight).sums()
+        if number in divided:
+            square = per[f"square{number}"]
+            aggregates[f"squares{number}"] = square.collect(where=counted, order_by=square).sums()
     return per.aggregate(by=list(keys), **aggregates)
 
 
 def order_statistics(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table | None:
-    """One row per group: `low0` and `high0`, the observations whose ranks the table `ranks0` (n, low, high) names."""
+    """One row per group: `low0` and `high0`, the observations whose ranks the table `ranks0` (n, spread, low, high) names.
+
+    Groups of the same n differ in how many clusters their observations come from; `spread` is as in `cluster_sums`.
+    """
     numbers = [number for number, metric in enumerate(metrics) if metric.kind is Kind.QUANTILE]
     if not numbers:
         return None
-    lists = {f"sorted{n}": rows[f"y{n}"].collect(order_by=rows[f"y{n}"]) for n in numbers}
-    table = rows.aggregate(by=list(keys), **lists, **{f"n{n}": rows[f"y{n}"].count() for n in numbers})
+    cluster = ibis.window(group_by=[*keys, "cluster"])
+    rows = rows.mutate(**{f"size{n}": rows[f"k{n}"].sum().over(cluster) for n in numbers})
+    aggregates: dict[str, ir.Value] = {}
     for n in numbers:
-        ranks = ibis.table({"n": "int64", "low": "int64", "high": "int64"}, name=f"ranks{n}")
-        renamed = ranks.rename({f"rank_n{n}": "n", f"rank_low{n}": "low", f"rank_high{n}": "high"})
-        joined = table.left_join(renamed, table[f"n{n}"] == renamed[f"rank_n{n}"])
+        known = rows[f"y{n}"].notnull()
+        aggregates[f"sorted{n}"] = rows[f"y{n}"].collect(order_by=rows[f"y{n}"])
+        aggregates |= {f"n{n}": known.sum(), f"spread{n}": rows[f"size{n}"].sum(where=known).cast("int64")}
+    table = rows.aggregate(by=list(keys), **aggregates)
+    for n in numbers:
+        ranks = ibis.table(dict.fromkeys(("n", "spread", "low", "high"), "int64"), name=f"ranks{n}")
+        renamed = ranks.rename({f"rank_{name}{n}": name for name in ranks.columns})
+        joined = table.left_join(renamed, [table[f"{name}{n}"] == renamed[f"rank_{name}{n}"] for name in ("n", "spread")])
         table = joined.mutate(
             **{f"{end}{n}": joined[f"sorted{n}"][joined[f"rank_{end}{n}"] - 1] for end in ("low", "high")}  # Ibis counts from 0
         )
     return table.select(*keys, *(f"{end}{n}" for n in numbers for end in ("low", "high")))
 
 
-def ranks_sql(ranks: Mapping[int, tuple[int | None, int | None]]) -> str:
-    """The table `ranks…` as a query: sample size to the ranks of the two observations."""
-    rows = ", ".join(f"({n}, {_sql(low)}, {_sql(high)})" for n, (low, high) in sorted(ranks.items())) or "(0, NULL, NULL)"
-    return f"SELECT n::BIGINT AS n, low::BIGINT AS low, high::BIGINT AS high FROM (VALUES {rows}) AS v(n, low, high)"
+def ranks_sql(ranks: Mapping[tuple[int, int], tuple[int | None, int | None]]) -> str:
+    """The table `ranks…` as a query: sample size and spread to the ranks of the two observations."""
+    names = ("n", "spread", "low", "high")
+    rows = ", ".join(f"({n}, {spread}, {_sql(low)}, {_sql(high)})" for (n, spread), (low, high) in sorted(ranks.items()))
+    columns = ", ".join(f"{name}::BIGINT AS {name}" for name in names)
+    return f"SELECT {columns} FROM (VALUES {rows or '(0, 0, NULL, NULL)'}) AS v({', '.join(names)})"
 
 
 def _sql(number: int | None) -> str:
@@ -116,6 +152,13 @@ def row_set_sql(rows: ir.Table) -> str:
         "coalesce(sum(md5_number_upper(content)), 0)::VARCHAR AS high_half, "
         f"epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us FROM ({inner}) AS digested"
     )
+
+
+def spans_sql(rows: ir.Table) -> str:
+    """A query for (side, first, last): of each bundle, when the rows that carry the first metric's number happened."""
+    counted = to_sql(rows.filter(rows.k0 > 0).select("row_bundle", "row_ts_start"))
+    ends = "epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us"
+    return f"SELECT row_bundle AS side, {ends} FROM ({counted}) AS counted GROUP BY row_bundle"
 
 
 def units(rows: ir.Table) -> ir.Table:

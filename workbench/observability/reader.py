@@ -16,9 +16,20 @@ from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import source_sql
-from workbench.observability.model import RowSet
-from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, row_set_sql, to_sql, totals, units, with_tables
-from workbench.stats.quantile import quantile_ranks
+from workbench.observability.model import RowSet, Window
+from workbench.observability.query import (
+    cluster_sums,
+    order_statistics,
+    ranks_sql,
+    row_set_sql,
+    spans_sql,
+    to_sql,
+    totals,
+    units,
+    with_tables,
+)
+from workbench.stats.cluster import effective_size
+from workbench.stats.quantile import Ranks, clustered_ranks
 
 EMPTY = 0
 """Snapshot number of a lake to which nothing was ever written."""
@@ -88,7 +99,9 @@ class Reader:
         """The newest time that the log shows: of a request of these apps, or of one of these business events."""
         sql = f"""SELECT epoch_us(max(seen)) AS newest FROM (
                   SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({_texts(apps)})
-                  UNION ALL SELECT max(ts) AS seen FROM "outcomes" WHERE app IN ({_texts(apps)}) AND kpi IN ({_texts(events)})) AS both_logs"""
+                  UNION ALL SELECT max(ts) AS seen FROM "outcomes"
+                  WHERE app IN ({_texts(apps)})
+                  AND kpi IN ({_texts(events)})) AS both_logs"""
         return instant(self.rows(sql)[0]["newest"])
 
     def sums(self, rows: Rows, keys: Sequence[str], *, level: float | None) -> dict[Key, Sums]:
@@ -98,7 +111,7 @@ class Reader:
         """
         table, metrics = rows.table, rows.metrics
         found = {_key(row, keys): row for row in self.rows(to_sql(totals(table, metrics, keys))) if row["rows"]}
-        if level is None or not found:
+        if level is None or not found or not metrics:
             return found
         self._add(found, keys, cluster_sums(table, metrics, keys))
         self._add(found, keys, order_statistics(table, metrics, keys), _ranks(found.values(), metrics, level))
@@ -113,6 +126,11 @@ class Reader:
         """The rows that carry the first metric's number."""
         (row,) = self.rows(row_set_sql(rows.table))
         return row_set(*row.values())
+
+    def spans(self, rows: Rows) -> dict[str, Window]:
+        """Bundle to the first and last time of the rows that carry the first metric's number, both inclusive."""
+        found = self.rows(spans_sql(rows.table))
+        return {row["side"]: Window(start=instant(row["first_us"]), until=instant(row["last_us"])) for row in found}
 
     def units(self, rows: Rows, sides: tuple[str, str]) -> list[UnitPair]:
         """What each unit contributed to the first metric of the two bundles, candidate first; in no particular order."""
@@ -138,9 +156,13 @@ def _ranks(groups: Any, metrics: Sequence[Metric], level: float) -> dict[str, st
     tables = {}
     for number, metric in enumerate(metrics):
         if metric.kind is Kind.QUANTILE and metric.q is not None:
-            sizes = {int(group[f"k{number}"]) for group in groups} - {0}
-            tables[f"ranks{number}"] = ranks_sql({n: quantile_ranks(n, metric.q, level=level) for n in sizes})
+            sizes = {(int(group[f"k{number}"]), int(group[f"spread{number}"])) for group in groups if group[f"k{number}"]}
+            tables[f"ranks{number}"] = ranks_sql({size: _ranks_of(*size, metric.q, level) for size in sizes})
     return tables
+
+
+def _ranks_of(n: int, spread: int, q: float, level: float) -> Ranks:
+    return clustered_ranks(n, effective_size(n, spread, most=n), q, level=level)
 
 
 def _key(row: Mapping[str, Any], keys: Sequence[str]) -> Key:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.observability.catalogue import Kind, Metric
-from workbench.stats.cluster import ClusterSums, clustered_ratio
+from workbench.stats.cluster import ClusterSums, clustered_ratio, effective_size
 from workbench.stats.estimate import Estimate
 from workbench.stats.proportion import clustered_rate, wilson
 from workbench.stats.quantile import METHOD as ORDER_STATISTICS
@@ -27,6 +27,16 @@ class Reading:
     high: float | None
     level: float
     method: str
+    n_clusters: int | None
+    """Units under the number, a request without one counted as its own; None where no unit is known, or none was asked for."""
+    n_effective: float | None
+    """Observations of equal weight from units of their own that say as much; None where clusters were not asked for."""
+    n_eligible: int | None
+    """Rows that should hold an observation; None where nobody can say."""
+    measured_share: float | None
+    """Of the eligible rows, the share that holds an observation or that a sampled one stands for; None without eligible rows."""
+    fault: str | None = None
+    """What the stored rows say that cannot be; then there is no value."""
 
     def as_estimate(self) -> Estimate | None:
         """The same as an estimate; None without data."""
@@ -36,35 +46,64 @@ class Reading:
 
 
 def read(metric: Metric, sums: Mapping[str, Any], number: int, *, level: float) -> Reading:
-    """The number under the sums `y x k groups squares low high` with this number as suffix."""
-    y, x, k = (sums.get(f"{letter}{number}") for letter in "yxk")
-    n = int(k or 0)
-    count = int(y or 0) if metric.kind is Kind.RATE else None
-    estimate = _estimate(metric, sums, number, level) if n and y is not None and (x or not _divides(metric)) else None
-    if estimate is None:
-        return Reading(value=None, n=n, count=count, low=None, high=None, level=level, method=_METHODS[metric.kind])
-    low, high, method = estimate.low, estimate.high, estimate.method
-    return Reading(value=estimate.value, n=n, count=count, low=low, high=high, level=level, method=method)
+    """The number under the sums `y x k bad eligible measured groups named spread squares low high` with this number as suffix."""
+    own = {name.removesuffix(str(number)): value for name, value in sums.items() if name.rstrip("0123456789") + str(number) == name}
+    y, x, n = own.get("y"), own.get("x"), int(own.get("k") or 0)
+    blank = Reading(
+        value=None,
+        n=n,
+        count=int(y or 0) if metric.kind is Kind.RATE else None,
+        low=None,
+        high=None,
+        level=level,
+        method=_METHODS[metric.kind],
+        n_clusters=int(own["groups"]) if own.get("named") else None,
+        n_effective=_effective(metric, own),
+        n_eligible=int(own["eligible"] or 0) if "eligible" in own else None,
+        measured_share=min(1.0, float(own["measured"] or 0) / int(own["eligible"])) if own.get("eligible") else None,
+    )
+    if own.get("bad"):
+        return replace(blank, fault=_fault(metric, own))
+    if not n or y is None or (not x and _divides(metric)):
+        return blank
+    estimate = _estimate(metric, own, level)
+    return replace(blank, value=estimate.value, low=estimate.low, high=estimate.high, method=estimate.method)
 
 
 def _divides(metric: Metric) -> bool:
     return metric.kind in {Kind.RATE, Kind.MEAN, Kind.RATIO}
 
 
-def _estimate(metric: Metric, sums: Mapping[str, Any], number: int, level: float) -> Estimate:
-    y, x, n = float(sums[f"y{number}"]), float(sums[f"x{number}"] or 0), int(sums[f"k{number}"])
+def _fault(metric: Metric, own: Mapping[str, Any]) -> str:
+    bad = int(own["bad"])
+    rows = f"{bad:,} {'row says' if bad == 1 else 'rows say'}"
+    if metric.kind is Kind.RATE:
+        return f"{rows} that a part is larger than its whole; all rows together count {int(own['y'] or 0):,} of {int(own['x'] or 0):,}"
+    return f"{rows} a value that cannot be, among {int(own['k'] or 0):,} observations"
+
+
+def _effective(metric: Metric, own: Mapping[str, Any]) -> float | None:
+    if own.get("groups") is None:
+        return None
+    weight = float(own["x" if _divides(metric) else "k"] or 0)
+    return effective_size(weight, float(own["spread"] or 0), most=int(own["groups"]))
+
+
+def _estimate(metric: Metric, own: Mapping[str, Any], level: float) -> Estimate:
+    y, x, n = float(own["y"]), float(own["x"] or 0), int(own["k"])
     if metric.kind is Kind.QUANTILE:
-        return bounded(y, sums.get(f"low{number}"), sums.get(f"high{number}"), level=level, n=n)
+        return bounded(y, own.get("low"), own.get("high"), level=level, n=n)
     if not _divides(metric):
         return Estimate(value=y, low=None, high=None, level=level, method=TOTAL, n=n)
-    known = sums.get(f"groups{number}")
-    if known is None:
+    if own.get("groups") is None:
         return Estimate(value=y / x, low=None, high=None, level=level, method=_METHODS[metric.kind], n=n)
-    groups = int(known)
+    groups = int(own["groups"])
     if metric.kind is Kind.RATE and groups == n:
         return wilson(y, x, level=level)
-    clusters = ClusterSums(n=n, groups=groups, y=y, x=x, squares=float(sums[f"squares{number}"] or 0))
-    return clustered_rate(clusters, level=level) if metric.kind is Kind.RATE else clustered_ratio(clusters, level=level)
+    clusters = ClusterSums(n=n, groups=groups, y=y, x=x, squares=float(own["squares"] or 0), spread=float(own["spread"] or 0))
+    if metric.kind is Kind.RATE:
+        return clustered_rate(clusters, level=level)
+    return clustered_ratio(clusters, level=level, within=metric.within)
 
 
 _METHODS = {

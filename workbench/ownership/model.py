@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 
 class Assurance(StrEnum):
@@ -18,14 +19,29 @@ class Assurance(StrEnum):
     """A signed Slack request, an API key, a single sign-on."""
 
 
+Edge = Literal["os", "slack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What an edge recognised somebody by, before a people.yaml gives it a name."""
+
+    edge: Edge
+    value: str
+    """An OS login, or a Slack user id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """A person at an edge, for the length of one act."""
 
     person: str
+    """The name under which the act is recorded."""
     via: str
     """The edge: `cli`, `slack`, `http`, `notebook`, `console`, `demo`."""
     assurance: Assurance
+    identity: Identity | None = None
+    """Where it is given, each app's people.yaml says anew who this is, and `person` decides nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

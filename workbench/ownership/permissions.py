@@ -42,7 +42,8 @@ ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
 DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith("release.")} | {"rollback", "waiver.approve", "declare.people"})
 """Acts that need more than a login of this machine where the risk tier is high."""
 
-_READING_ACTS = frozenset({"view", "audit.verify"})
+READING_ACTS = frozenset({"view", "audit.verify"})
+"""Acts that only look; at the whole workspace, whoever has a role for any app may look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +63,21 @@ def may(
     *,
     people: PeopleSpec | None,
     risk_tier: str | None,
+    declared_by: str | None = None,
     on_call: Collection[str] = (),
     is_console_allowed: bool = False,
 ) -> Permission:
-    """Whether the actor may do the act. What is not declared allows nothing, but the bootstrap acts while nobody is declared.
+    """Whether the actor may do the act, as one people.yaml has it.
+
+    What is not declared allows nothing, but the bootstrap acts while nobody is declared.
 
     Args:
         actor: who asks, and how sure the edge is of it.
         act: one of `ACTS`.
-        app: the application it touches; None is the whole workspace, where only roles under `*` count (any role, to look).
-        people: everybody who is declared; None when nobody is.
+        app: the application it touches; None is the whole workspace, where any role is enough to look.
+        people: the people.yaml that is asked; None when the workspace has none.
         risk_tier: of the app; None where none is declared, which releases, rollbacks and waivers treat as high.
+        declared_by: the app whose people.yaml it is, by default `app`; a role under that name, under `app` or under `*` counts.
         on_call: persons on call for the app at this moment.
         is_console_allowed: whether this edge lets people choose who they are; the demo workspace and the console only.
     """
@@ -83,31 +88,33 @@ def may(
     if people is None:
         return _before_anybody(actor, act)
     where = f" for {app}" if app else ""
+    owner = declared_by or app
     if actor.person not in people.people:
-        return _no("unknown_person", f"{actor.person} is not in people.yaml{where}")
+        return _no("unknown_person", f"{actor.person} is not in people.yaml{f' for {owner}' if owner else ''}")
     if _is_assurance_too_weak(actor, act, risk_tier):
         tier = f"the risk tier{where} is {risk_tier}" if risk_tier else f"no risk tier is declared{where}"
         return _no("weak_assurance", f"{act} with a login of this machine is refused, because {tier}; it takes a verified identity")
-    return _by_role(actor.person, act, app, people, is_on_call=actor.person in on_call)
+    held = roles_of(actor.person, act, app, people, declared_by=owner)
+    return _by_role(actor.person, act, app, held, declared_by=owner, is_on_call=actor.person in on_call)
 
 
-def _by_role(person: str, act: str, app: str | None, people: PeopleSpec, *, is_on_call: bool) -> Permission:
+def _by_role(person: str, act: str, app: str | None, held: frozenset[Role], *, declared_by: str | None, is_on_call: bool) -> Permission:
     where = f" for {app}" if app else ""
-    held = roles_of(person, act, app, people)
+    source = f" in people.yaml of {declared_by}" if declared_by != app else ""
     if held & ACTS[act]:
         return Permission(allowed=True, reason="role", sentence=f"{act}{where}: {person} is {_either(held & ACTS[act])}")
     if is_on_call and act in ON_CALL_ACTS:
         return Permission(allowed=True, reason="on_call", sentence=f"{act}{where}: {person} is on call")
-    return _no("no_role", f"{act}{where} needs the role {_either(ACTS[act])}; {person} has {_list(held)}")
+    return _no("no_role", f"{act}{where} needs the role {_either(ACTS[act])}; {person} has {_list(held)}{source}")
 
 
-def roles_of(person: str, act: str, app: str | None, people: PeopleSpec) -> frozenset[Role]:
-    """The roles that count for the act: those under the app's name and under `*`; to look at the workspace, those of every app."""
+def roles_of(person: str, act: str, app: str | None, people: PeopleSpec, *, declared_by: str | None = None) -> frozenset[Role]:
+    """The roles that count for the act: under the app's name, the declaring app's and `*`; to look at the workspace, all of them."""
     known = people.people.get(person)
     if known is None:
         return frozenset()
-    is_anywhere = app is None and act in _READING_ACTS
-    return frozenset(role for name, roles in known.roles.items() if is_anywhere or name in {app, "*"} for role in roles)
+    is_anywhere = app is None and act in READING_ACTS
+    return frozenset(role for name, roles in known.roles.items() if is_anywhere or name in {app, declared_by, "*"} for role in roles)
 
 
 def _before_anybody(actor: Actor, act: str) -> Permission:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from workbench.errors import NotPermitted, UnknownSubject
@@ -10,9 +11,9 @@ from workbench.ledger.authority import Author
 from workbench.ownership import cover, rota
 from workbench.ownership.cover import Cover
 from workbench.ownership.declaring import act_of, is_locked_out
-from workbench.ownership.model import Actor, Assurance, Gap, Shift
-from workbench.ownership.people import merged, name_of_login, person_of_slack_id
-from workbench.ownership.permissions import ON_CALL_ACTS, Permission, may
+from workbench.ownership.model import Actor, Assurance, Gap, Identity, Shift
+from workbench.ownership.people import LookedUpAuthor, name_across, name_in, person_in
+from workbench.ownership.permissions import ON_CALL_ACTS, READING_ACTS, Permission, may
 from workbench.spec.app import AppSpec
 from workbench.spec.base import Spec
 from workbench.spec.faults import suggestion
@@ -31,6 +32,9 @@ _NEXT_STEP = {
 
 class Ownership:
     """Answers who may act and who is on call. It implements `ledger.authority.Authority`.
+
+    What an app's people.yaml says counts for that app alone: who a login or Slack id is, and which roles it has. The whole workspace,
+    and an app without a people.yaml, belong to all apps that have one: an act takes the role in each of them, looking takes one in any.
 
     Args:
         declarations: app and kind (`app`, `people`, `rota`) to the declared spec, None where none is declared.
@@ -53,23 +57,20 @@ class Ownership:
         self._is_demo = is_demo
 
     def actor_of_os_login(self, login: str, *, via: str) -> Actor:
-        """The person whom people.yaml gives this login to, else the login itself; assurance `local` either way.
-
-        Raises:
-            NotPermitted: when the apps disagree on whose login it is.
-        """
-        return Actor(person=name_of_login(self._people_by_app(), login), via=via, assurance=Assurance.LOCAL)
+        """Whoever has this login, by the name that every people.yaml agrees on, else by the login; assurance `local` either way."""
+        identity = Identity(edge="os", value=login)
+        return Actor(person=name_across(self._people_by_app(), identity), via=via, assurance=Assurance.LOCAL, identity=identity)
 
     def actor_of_slack_id(self, slack_id: str) -> Actor:
         """The person behind a Slack id that the edge has verified.
 
         Raises:
-            NotPermitted: when nobody declares it, or the apps disagree on whose it is.
+            NotPermitted: when nobody declares it.
         """
-        person = person_of_slack_id(self._people_by_app(), slack_id)
-        if person is None:
+        declared, identity = self._people_by_app(), Identity(edge="slack", value=slack_id)
+        if not any(person_in(people, identity) for people in declared.values()):
             raise NotPermitted(f'Slack id "{slack_id}"', seen="it belongs to nobody", next_step=_NEXT_STEP["unknown_person"])
-        return Actor(person=person, via="slack", assurance=Assurance.VERIFIED)
+        return Actor(person=name_across(declared, identity), via="slack", assurance=Assurance.VERIFIED, identity=identity)
 
     def require(self, author: Author, act: str, app: str | None) -> None:
         """Return when the author may do the act for the app (None: for the whole workspace).
@@ -92,7 +93,7 @@ class Ownership:
         if kind != "people":
             return
         before, after = (spec if isinstance(spec, PeopleSpec) else None for spec in (old, new))
-        if is_locked_out(author.person, _assurance(author), app, old=before, new=after):
+        if is_locked_out(_actor(author), app, old=before, new=after):
             raise NotPermitted(
                 f"people.yaml of {app}",
                 seen=f"{author.person} would no longer be an administrator, and could not undo it",
@@ -102,22 +103,18 @@ class Ownership:
 
     def may(self, author: Author, act: str, app: str | None) -> Permission:
         """Whether the author may do the act now, and why."""
-        actor = Actor(person=author.person, via=author.via, assurance=_assurance(author))
-        spec = self._declared_app(app)
-        duty = self.on_call(app) if app is not None and act in ON_CALL_ACTS else ()
-        return may(
-            actor,
-            act,
-            app,
-            people=self.people(app),
-            risk_tier=spec.risk_tier if spec else None,
-            on_call={shift.person for shift in duty},
-            is_console_allowed=self._is_demo,
-        )
+        actor = _actor(author)
+        deciding = self._deciding(app)
+        if not deciding:
+            return self._answer(actor, act, app)
+        answers = [self._answer(actor, act, app, declared_by=name, people=deciding[name]) for name in sorted(deciding)]
+        is_one_enough = act in READING_ACTS
+        return next((answer for answer in answers if answer.allowed is is_one_enough), answers[0])
 
-    def people(self, app: str | None) -> PeopleSpec | None:
-        """The people who count for the app: its own people.yaml, else everybody of the workspace; None when nobody is declared."""
-        return merged(self._people_by_app(), app)
+    def people(self, app: str) -> PeopleSpec | None:
+        """The people of the app, by its own people.yaml; None without one."""
+        spec = self._declarations(app, "people")
+        return spec if isinstance(spec, PeopleSpec) else None
 
     def declared(self, app: str) -> tuple[AppSpec, PeopleSpec | None]:
         """The app's declaration and its people.
@@ -156,9 +153,30 @@ class Ownership:
         declared = self._rota(app)
         return cover.summary(declared, self.people(app), start, until) if declared else None
 
+    def _answer(
+        self, actor: Actor, act: str, app: str | None, *, declared_by: str | None = None, people: PeopleSpec | None = None
+    ) -> Permission:
+        """What one people.yaml says; without one, what may be done before anybody is declared."""
+        spec = self._declared_app(app)
+        duty = self.on_call(app) if app is not None and act in ON_CALL_ACTS else ()
+        return may(
+            actor if actor.identity is None or people is None else replace(actor, person=name_in(people, actor.identity)),
+            act,
+            app,
+            people=people,
+            risk_tier=spec.risk_tier if spec else None,
+            declared_by=declared_by,
+            on_call={shift.person for shift in duty},
+            is_console_allowed=self._is_demo,
+        )
+
+    def _deciding(self, app: str | None) -> dict[str, PeopleSpec]:
+        """Every people.yaml that an act on the app (None: on the workspace) is asked of, by its app."""
+        own = self.people(app) if app is not None else None
+        return {app: own} if app is not None and own is not None else self._people_by_app()
+
     def _people_by_app(self) -> dict[str, PeopleSpec]:
-        found = {app: self._declarations(app, "people") for app in self._apps()}
-        return {app: people for app, people in found.items() if isinstance(people, PeopleSpec)}
+        return {app: people for app in self._apps() if (people := self.people(app)) is not None}
 
     def _known(self, app: str) -> PeopleSpec:
         return self.people(app) or PeopleSpec.model_construct(people={})
@@ -170,6 +188,17 @@ class Ownership:
     def _rota(self, app: str) -> RotaSpec | None:
         spec = self._declarations(app, "rota")
         return spec if isinstance(spec, RotaSpec) else None
+
+
+def _actor(author: Author) -> Actor:
+    """The author as an actor, with the identity where the edge has one.
+
+    Raises:
+        NotPermitted: when the assurance is none that is known.
+    """
+    if isinstance(author, LookedUpAuthor):
+        return author.find()
+    return author if isinstance(author, Actor) else Actor(person=author.person, via=author.via, assurance=_assurance(author))
 
 
 def _assurance(author: Author) -> Assurance:

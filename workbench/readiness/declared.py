@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.model import Direction
 from workbench.ownership.model import Gap
 from workbench.readiness.model import GateResult, Verdict
 from workbench.readiness.wording import counted, number
 from workbench.spec.app import AppSpec, Kpi
-from workbench.spec.gates import Family, GatesSpec
+from workbench.spec.gates import Family, GateSpec, GatesSpec
 from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.plan import PlanSpec, Rollback
 from workbench.spec.rota import RotaSpec
@@ -27,6 +29,9 @@ USAGE_WORDS = frozenset(
 
 NEUTRAL_WORDS = frozenset({"active", "count", "daily", "day", "monthly", "new", "number", "of", "per", "total", "unique", "weekly"})
 """Words that leave an activity an activity: `daily_active_users`. `calls_avoided` has another word and is an outcome."""
+
+ACTIVITY_METRICS = frozenset({"volume", "input_tokens", "output_tokens", "cost_usd", "cost_per_success", "undecided_rate"})
+"""Metrics that say how much was done, for how much, or how much is unknown: a bar on one says nothing about quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,34 @@ def names_usage(outcome: str) -> bool:
 def outcome_kpis(spec: AppSpec | None) -> tuple[Kpi, ...]:
     """The KPIs that measure a business result."""
     return tuple(kpi for kpi in spec.kpis if not is_usage(kpi)) if spec else ()
+
+
+def quality_gates(gates: Iterable[GateSpec], spec: AppSpec | None) -> tuple[GateSpec, ...]:
+    """The gates that can prove quality: blocking, of that family, on more than activity, with the bar on the side that is worse."""
+    kpis = {kpi.name: kpi for kpi in spec.kpis} if spec else {}
+    usage = {name for name, kpi in kpis.items() if is_usage(kpi)}
+    candidates = [gate for gate in gates if gate.family is Family.QUALITY and gate.is_blocking]
+    return tuple(
+        gate for gate in candidates if gate.metric not in ACTIVITY_METRICS | usage and _stops_the_worse(gate, _direction(gate.metric, kpis))
+    )
+
+
+def _direction(metric: str, kpis: Mapping[str, Kpi]) -> Direction | None:
+    """Which way is better; None for a metric that nobody knows."""
+    if metric in CATALOGUE:
+        return CATALOGUE[metric].direction
+    return Direction(kpis[metric].direction) if metric in kpis else None
+
+
+def _stops_the_worse(gate: GateSpec, direction: Direction | None) -> bool:
+    match direction:
+        case Direction.HIGHER:
+            return gate.at_most is None
+        case Direction.LOWER:
+            return gate.at_least is None
+        case Direction.NEITHER:
+            return False
+    return True
 
 
 def reachable(people: PeopleSpec | None, name: str) -> bool:
@@ -157,14 +190,14 @@ def _target_words(kpi: Kpi) -> str:
 
 
 def _quality(declared: Declarations) -> GateResult:
-    gates = [gate for gate in declared.gates.gates if gate.family is Family.QUALITY and gate.is_blocking] if declared.gates else []
+    gates = quality_gates(declared.gates.gates, declared.spec) if declared.gates else ()
     fault = None
     if not gates:
-        seen = "gates.yaml is not declared" if declared.gates is None else "gates.yaml has no blocking quality gate"
+        seen = "gates.yaml is not declared" if declared.gates is None else "gates.yaml has no blocking gate that bounds quality from below"
         fault = _fault(
             "not_declared",
             f"No quality threshold of this app: {seen}.",
-            "declare at least one quality gate in gates.yaml",
+            "declare at least one quality gate in gates.yaml; volume, tokens and cost are no quality",
         )
     passed = f"{counted(len(gates), 'quality threshold')} declared: {', '.join(gate.id for gate in gates)}."
     return _result("quality.thresholds", "Quality thresholds", fault=fault, passed=passed, owner=_owner(declared))

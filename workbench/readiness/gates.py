@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from workbench.errors import WorkbenchError
 from workbench.observability.model import Evidence
 from workbench.readiness.model import GateResult, Verdict
-from workbench.readiness.readings import BrokenEvidence, Reading, observations, read
+from workbench.readiness.readings import BrokenEvidence, Reading, measured_shares, newest_of_older, observations, read, sides_of
 from workbench.readiness.wording import counted, metric_words, number
 from workbench.spec.base import format_duration, parse_duration
 from workbench.spec.gates import AgainstBaseline, Family, GateSpec, GatesSpec
@@ -21,6 +21,11 @@ from workbench.stats.ratio import level_of_each
 
 CLOCK_TOLERANCE = timedelta(days=1)
 """A row this far after `now` has a wrong clock or a wrong time zone; its age is unknown."""
+
+FEWEST_UNITS = 2
+"""From one unit alone nothing follows for others, however often it was seen."""
+MEASURED_FLOOR = 0.5
+"""Of the requests that a metric could speak of, more than this share must hold a value; else what is missing may hide the worst."""
 
 DEFAULT_GATES = GatesSpec(
     gates=(
@@ -81,15 +86,14 @@ def assess(
         )
     blank = replace(blank, evidence_ids=(evidence.evidence_id,))
     try:
-        n = observations(gate, evidence)
-        if n == 0:
+        if observations(gate, evidence) == 0:
             return _no_data(gate, blank)
         _check_clock(evidence, now)
         reading = read(gate, evidence)
+        return _judge(gate, reading, evidence, _filled(blank, reading), now)
     except BrokenEvidence as fault:
         verdict = _OF_FAULT.get(fault.reason, Verdict.ERROR)
         return replace(blank, verdict=verdict, reason=fault.reason, sentence=f"{_what(gate)}: {fault.sentence}.")
-    return _judge(gate, reading, evidence, _filled(blank, reading), now)
 
 
 def assess_default(
@@ -107,9 +111,15 @@ def unmeasurable(gate: GateSpec, error: WorkbenchError, *, owner: str | None = N
     )
 
 
-def coverage(results: Sequence[GateResult], *, owner: str | None = None) -> GateResult:
-    """Whether any measured quality gate applies to this bundle at all; without one a review rests on declarations only."""
-    applying = [r for r in results if r.family is Family.QUALITY and r.is_blocking and r.verdict is not Verdict.NOT_APPLICABLE]
+def coverage(results: Sequence[GateResult], *, quality: Collection[str], owner: str | None = None) -> GateResult:
+    """Whether any measured quality gate applies to this bundle at all; without one a review rests on declarations only.
+
+    Args:
+        results: of all measured gates.
+        quality: ids of the gates that can prove quality, see `declared.quality_gates`.
+        owner: the person who answers for it.
+    """
+    applying = [r for r in results if r.gate_id in quality and r.verdict is not Verdict.NOT_APPLICABLE]
     blank = GateResult(
         gate_id="quality.evidence",
         title="Quality is measured",
@@ -132,27 +142,27 @@ def coverage(results: Sequence[GateResult], *, owner: str | None = None) -> Gate
 
 
 def _judge(gate: GateSpec, reading: Reading, evidence: Evidence, blank: GateResult, now: datetime) -> GateResult:
-    last = evidence.row_set.last
-    age = now - last if last is not None else timedelta.max
+    if reading.lets_all_through:
+        return replace(
+            blank,
+            verdict=Verdict.MISSING,
+            reason="lets_all_through",
+            sentence=f"{reading.seen}; the limit is {reading.required}, which no share can miss: nothing is proven by it.",
+            next_step="set a limit in gates.yaml that a bad bundle would miss",
+        )
+    age = now - newest_of_older(gate, evidence)
     if age > gate.max_age:
         return replace(
             blank,
             verdict=Verdict.STALE,
             reason="too_old",
-            sentence=f"{reading.seen}, but the newest observation is {_age(age)} old; {format_duration(gate.max_age)} is the most.",
+            sentence=f"{reading.seen}, but the newest observation{_of_which_side(gate)} is {_age(age)} old; "
+            f"{format_duration(gate.max_age)} is the most.",
             next_step="measure again on recent traffic",
         )
-    if reading.n < gate.min_n:
-        return replace(
-            blank,
-            verdict=Verdict.INSUFFICIENT,
-            reason="too_few",
-            n_needed=max(gate.min_n, _n_needed(gate, reading) or 0),
-            sentence=f"{reading.what}: {counted(reading.n, 'observation')}, {gate.min_n:,} are needed before this gate decides "
-            f"(seen so far: {number(reading.estimate, reading.unit)}).",
-            next_step="collect more traffic on this bundle",
-        )
-    if not reading.clears(reading.estimate):
+    if reading.n_effective < gate.min_n:
+        return _too_few(gate, reading, blank)
+    if reading.fails(reading.estimate):
         is_floor = reading.side in ("at_least", "more_than")
         return replace(
             blank,
@@ -163,7 +173,57 @@ def _judge(gate: GateSpec, reading: Reading, evidence: Evidence, blank: GateResu
         )
     if reading.pessimistic is None or not reading.clears(reading.pessimistic):
         return _uncertain(gate, reading, blank)
+    return _unless_one_sided(gate, reading, evidence, blank)
+
+
+def _unless_one_sided(gate: GateSpec, reading: Reading, evidence: Evidence, blank: GateResult) -> GateResult:
+    """PASS, unless the number comes from one unit alone, or from too small a part of the requests that should have it."""
+    if reading.n_clusters is not None and reading.n_clusters < FEWEST_UNITS:
+        return replace(
+            blank,
+            verdict=Verdict.INSUFFICIENT,
+            reason="one_unit",
+            sentence=f"{reading.seen}; the limit is {reading.required}, but {counted(reading.n_clusters, 'unit')} alone cannot show how "
+            "much units differ.",
+            next_step=_MORE_UNITS,
+        )
+    share = min(measured_shares(gate, evidence), default=1.0)
+    if share <= MEASURED_FLOOR:
+        return replace(
+            blank,
+            verdict=Verdict.INSUFFICIENT,
+            reason="mostly_unmeasured",
+            sentence=f"{reading.seen}; the limit is {reading.required}, but only {_measured_words(gate, evidence, share)} could be "
+            f"measured, and more than {number(MEASURED_FLOOR, 'share')} must be.",
+            next_step="find out why the others were not measured: rows without the value, or requests that nobody judged",
+        )
     return replace(blank, verdict=Verdict.PASS, reason="clears_limit", sentence=f"{reading.seen}; the limit is {reading.required}.")
+
+
+def _measured_words(gate: GateSpec, evidence: Evidence, share: float) -> str:
+    """`50.0 % of 400 requests`, of the side of which less was measured."""
+    side = next(side for side in sides_of(gate, evidence) if side.get("measured_share") == share)
+    eligible = side.get("n_eligible")
+    requests = counted(eligible, "request") if isinstance(eligible, int) else "the requests"
+    return f"{number(share, 'share')} of {requests}"
+
+
+def _too_few(gate: GateSpec, reading: Reading, blank: GateResult) -> GateResult:
+    so_far = f"{gate.min_n:,} are needed before this gate decides (seen so far: {number(reading.estimate, reading.unit)})"
+    worth, needed = "", max(gate.min_n, _n_needed(gate, reading) or 0)
+    clusters = reading.n_clusters
+    repeated = f" of {counted(clusters, 'unit')}" if clusters is not None and clusters < reading.n else ""
+    if reading.n_effective < reading.n:
+        worth = f"{repeated} are worth {counted(reading.n_effective, 'independent one')},"
+        needed = max(needed, _as_observations(gate.min_n, reading))
+    return replace(
+        blank,
+        verdict=Verdict.INSUFFICIENT,
+        reason="too_few",
+        n_needed=needed if clusters is None or clusters >= FEWEST_UNITS else None,
+        sentence=f"{reading.what}: {counted(reading.n, 'observation')}{worth or ','} {so_far}.",
+        next_step=_MORE_UNITS if repeated and reading.n >= gate.min_n else "collect more traffic on this bundle",
+    )
 
 
 def _uncertain(gate: GateSpec, reading: Reading, blank: GateResult) -> GateResult:
@@ -190,16 +250,26 @@ def _uncertain(gate: GateSpec, reading: Reading, blank: GateResult) -> GateResul
 def _n_needed(gate: GateSpec, reading: Reading) -> int | None:
     """Observations that would clear the bar at this estimate, or at least bound the interval; None where it cannot be said.
 
-    Half-widths shrink with the square root of n; a Wilson interval, which is lopsided near 0 and 1, is solved itself.
+    Half-widths shrink with the square root of n; a Wilson interval, which is lopsided near 0 and 1, is solved itself. Where
+    repeats make n observations worth fewer, the rest is expected to repeat as much. Always more than there are.
     """
     if reading.pessimistic is None:
-        return _n_that_bounds(gate)
+        bounding = _n_that_bounds(gate)
+        needed = None if bounding is None else _as_observations(bounding, reading)
+        return needed if needed is not None and needed > reading.n else None
     slack, reach = abs(reading.estimate - reading.bar), abs(reading.estimate - reading.pessimistic)
     if slack == 0 or not reading.clears(reading.estimate):
         return None
     if reading.method.startswith("wilson") and reading.unit == "share":
-        return n_to_prove(reading.estimate, reading.bar, at_least_bar=reading.side == "at_least")
-    return max(reading.n, math.ceil(reading.n * (reach / slack) ** 2))
+        solved = n_to_prove(reading.estimate, reading.bar, at_least_bar=reading.side == "at_least")
+        if solved is not None and (solved := _as_observations(solved, reading)) > reading.n:
+            return solved
+    return max(reading.n + 1, math.ceil(reading.n * (reach / slack) ** 2))
+
+
+def _as_observations(worth: int, reading: Reading) -> int:
+    """How many observations are worth that many independent ones, if they repeat as those seen so far do."""
+    return math.ceil(worth * reading.n / max(reading.n_effective, 1))
 
 
 def _n_that_bounds(gate: GateSpec) -> int | None:
@@ -223,7 +293,7 @@ def _without_baseline(blank: GateResult, *, is_first: bool) -> GateResult:
         blank,
         verdict=Verdict.MISSING,
         reason="no_baseline",
-        sentence="No baseline was named, and the log does not hold exactly one other bundle to compare with.",
+        sentence="No baseline was named, and the log does not hold exactly one other registered bundle to compare with.",
         next_step="name one with --baseline",
     )
 
@@ -243,6 +313,7 @@ def _no_data(gate: GateSpec, blank: GateResult) -> GateResult:
 _OF_FAULT = {"no_ratio": Verdict.INSUFFICIENT, "undefined": Verdict.MISSING}
 """Records that are whole, but say nothing on the bar."""
 _ASK_FOR_TRAFFIC = "import a log or send traffic first."
+_MORE_UNITS = "collect traffic of more units: other people, other sessions"
 
 
 def _check_clock(evidence: Evidence, now: datetime) -> None:
@@ -281,6 +352,10 @@ def _title(gate: GateSpec) -> str:
 def _what(gate: GateSpec) -> str:
     words = metric_words(gate.metric, gate.where)
     return words[:1].upper() + words[1:]
+
+
+def _of_which_side(gate: GateSpec) -> str:
+    return " of the older side" if gate.against_baseline is not None else ""
 
 
 def _age(age: timedelta) -> str:

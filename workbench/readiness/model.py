@@ -93,3 +93,5 @@ class Review:
     snapshot: int | None
     reviewed_at: datetime
     reviewed_by: str
+    audit_head: str | None = None
+    """Head of the audit chain at the review's own entry, `N:sha256:…`; None before it is stored. No part of `review_id`."""

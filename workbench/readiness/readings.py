@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from workbench.observability.model import Direction, Evidence
@@ -14,6 +15,10 @@ from workbench.spec.gates import AgainstBaseline, GateSpec
 
 Side = Literal["at_least", "at_most", "more_than", "less_than"]
 """On which side of the bar the number must be; the margin itself is not enough, so its sides are strict."""
+
+SIDES = ("candidate", "baseline")
+_NOISE = 1e-6
+"""What rounding may take from a whole number."""
 
 
 class BrokenEvidence(ValueError):  # it is a verdict in the making, not an error that a person meets
@@ -37,6 +42,10 @@ class Reading:
     side: Side
     unit: str
     n: int
+    n_effective: int
+    """How many independent observations they are worth; n where repeats are not known."""
+    n_clusters: int | None
+    """Units that they come from, on the side that has fewer; None where that is not known."""
     method: str
     what: str
     """The number in words, for example `p95 latency`."""
@@ -49,6 +58,18 @@ class Reading:
     def pessimistic(self) -> float | None:
         """The end of the interval that lies towards the bar."""
         return self.low if self.side in ("at_least", "more_than") else self.high
+
+    def fails(self, value: float) -> bool:
+        """Whether `value` is beyond the bar; on the bar itself is not beyond it."""
+        return value < self.bar if self.side in ("at_least", "more_than") else value > self.bar
+
+    @property
+    def lets_all_through(self) -> bool:
+        """Whether no number at all could fail the bar: a share is between 0 and 1."""
+        if self.unit == CHANGE_OF + "share":
+            return abs(self.bar) >= 1
+        past_the_end = self.bar <= 0 if self.side == "at_least" else self.bar >= 1
+        return self.unit == "share" and past_the_end
 
     def clears(self, value: float) -> bool:
         """Whether `value` is on the right side of the bar."""
@@ -69,32 +90,82 @@ def observations(gate: GateSpec, evidence: Evidence) -> int:
     Raises:
         BrokenEvidence: the record does not say.
     """
-    statistics = evidence.statistics
+    return min([_count(side, "n") for side in sides_of(gate, evidence)] + _pairs(gate, evidence))
+
+
+def sides_of(gate: GateSpec, evidence: Evidence) -> tuple[Mapping[str, Any], ...]:
+    """The statistics that the gate rests on: of the bundle alone, or of candidate and baseline.
+
+    Raises:
+        BrokenEvidence: the record lacks one.
+    """
     if gate.against_baseline is None:
-        return _count(statistics, "n")
-    counts = [_count(_section(statistics, side), "n") for side in ("candidate", "baseline")]
-    difference = _section(statistics, "difference")
-    if gate.against_baseline.margin is not None and difference.get("n_pairs") is not None:
-        counts.append(_count(difference, "n_pairs"))
-    return min(counts)
+        return (evidence.statistics,)
+    return tuple(_section(evidence.statistics, name) for name in SIDES)
+
+
+def newest_of_older(gate: GateSpec, evidence: Evidence) -> datetime:
+    """When the newest row happened, of the side whose newest row is older: fresh traffic on one side does not renew the other.
+
+    Raises:
+        BrokenEvidence: the record does not say.
+    """
+    times = [_time(side["last"]) for side in sides_of(gate, evidence) if gate.against_baseline is not None and "last" in side]
+    times.append(_time(evidence.row_set.last))
+    return min(times)
+
+
+def measured_shares(gate: GateSpec, evidence: Evidence) -> tuple[float, ...]:
+    """The share of requests that could have been measured and were, of each side that says so.
+
+    Raises:
+        BrokenEvidence: one is not a share.
+    """
+    shares = [_end(side, "measured_share") for side in sides_of(gate, evidence) if "measured_share" in side]
+    if any(share is not None and not 0 <= share <= 1 for share in shares):
+        raise BrokenEvidence("broken_evidence", f"the record's measured shares are {shares}, not between 0 and 1")
+    return tuple(share for share in shares if share is not None)
 
 
 def read(gate: GateSpec, evidence: Evidence) -> Reading:
     """The number of `gate` in `evidence`.
 
     Raises:
-        BrokenEvidence: a number is missing, not finite, or the interval is upside down; or the metric has no better side.
+        BrokenEvidence: a number is missing, not finite or no share, or the interval is upside down; or the metric has no better side.
     """
-    n = observations(gate, evidence)
+    sides, n = sides_of(gate, evidence), observations(gate, evidence)
+    for side in sides:
+        _check_share(side)
+    worth, clusters = min(_effective(side) for side in sides), _clusters(sides)
+    size = _Size(n=n, n_effective=min([n, worth, *_pairs(gate, evidence)]), n_clusters=clusters)
     if gate.against_baseline is not None:
-        return _relative(gate, gate.against_baseline, evidence.statistics, n)
-    estimate, low, high = _numbers(evidence.statistics)
-    unit = str(evidence.statistics.get("unit") or "")
+        return _relative(gate, gate.against_baseline, evidence.statistics, size)
+    return _absolute(gate, evidence.statistics, size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    """How much a reading rests on."""
+
+    n: int
+    n_effective: int
+    n_clusters: int | None
+
+    @property
+    def words(self) -> str:
+        """`n = 400`, and how many units they come from where that is fewer."""
+        units = f" of {counted(self.n_clusters, 'unit')}" if self.n_clusters is not None and self.n_clusters < self.n else ""
+        return f"n = {self.n:,}{units}"
+
+
+def _absolute(gate: GateSpec, statistics: Mapping[str, Any], size: _Size) -> Reading:
+    estimate, low, high = _numbers(statistics)
+    unit, method = str(statistics.get("unit") or ""), str(statistics.get("method") or "")
     side: Side = "at_least" if gate.at_least is not None else "at_most"
     bar = gate.at_least if gate.at_least is not None else gate.at_most
     if bar is None:
         raise BrokenEvidence("no_bar", f"gate {gate.id} has no bar")
-    if str(evidence.statistics.get("method") or "").startswith("total") and side == "at_least":
+    if method.startswith("total") and side == "at_least":
         low = estimate  # a total is exact, and fewer rows only lower it; against a ceiling it proves nothing
     what = metric_words(gate.metric, gate.where)
     value, limit = apart(estimate, bar, unit)
@@ -105,31 +176,29 @@ def read(gate: GateSpec, evidence: Evidence) -> Reading:
         bar=bar,
         side=side,
         unit=unit,
-        n=n,
-        method=str(evidence.statistics.get("method") or ""),
+        n=size.n,
+        n_effective=size.n_effective,
+        n_clusters=size.n_clusters,
+        method=method,
         what=what,
-        seen=f"{what} is {value} ({_interval(low, high, unit)}, n = {n:,})",
+        seen=f"{what} is {value} ({_interval(low, high, unit)}, {size.words})",
         required=f"{side.replace('_', ' ')} {limit}",
     )
 
 
-def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[str, Any], n: int) -> Reading:
-    candidate, baseline = _section(statistics, "candidate"), _section(statistics, "baseline")
-    direction = statistics.get("direction") or candidate.get("direction")
-    if direction not in (Direction.HIGHER, Direction.LOWER):
-        raise BrokenEvidence(
-            "no_direction", f"{gate.metric} has no better side, so it cannot be compared with a baseline; give at_least or at_most"
-        )
-    is_higher = direction == Direction.HIGHER
+def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[str, Any], size: _Size) -> Reading:
+    candidate, baseline = (_section(statistics, name) for name in SIDES)
     base_unit = str(statistics.get("unit") or candidate.get("unit") or "")
     what = metric_words(gate.metric, gate.where)
     values = [number(_real(side, "estimate"), base_unit) for side in (candidate, baseline)]
     both = f"{what} is {values[0]} against the baseline's {values[1]}"
+    is_higher = _is_higher_better(gate, statistics, candidate)
     if tolerance.margin is not None:
         section, unit = _section(statistics, "difference"), CHANGE_OF + base_unit
         bar = -tolerance.margin if is_higher else tolerance.margin
         side: Side = "more_than" if is_higher else "less_than"
-        required = f"worse by less than {number(tolerance.margin, unit).lstrip('+')}"
+        margin = number(tolerance.margin, unit).lstrip("+")
+        required = f"worse by less than {margin}" if tolerance.margin else "better than the baseline"
     else:
         ratio = tolerance.ratio or 1.0
         section, unit = _section(statistics, "ratio"), "ratio"
@@ -141,7 +210,6 @@ def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[st
     estimate, low, high = _numbers(section)
     value = apart(estimate, bar, unit)[0]
     pairs = statistics.get("difference", {}).get("n_pairs") if tolerance.margin is not None else None
-    size = counted(pairs, "pair") if pairs is not None else f"n = {n:,}"
     return Reading(
         estimate=estimate,
         low=low,
@@ -149,12 +217,65 @@ def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[st
         bar=bar,
         side=side,
         unit=unit,
-        n=n,
+        n=size.n,
+        n_effective=size.n_effective,
+        n_clusters=size.n_clusters,
         method=str(section.get("method") or ""),
         what=what,
-        seen=f"{both}: {value} ({_interval(low, high, unit)}, {size})",
+        seen=f"{both}: {value} ({_interval(low, high, unit)}, {counted(pairs, 'pair') if pairs is not None else size.words})",
         required=required,
     )
+
+
+def _is_higher_better(gate: GateSpec, statistics: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    direction = statistics.get("direction") or candidate.get("direction")
+    if direction not in (Direction.HIGHER, Direction.LOWER):
+        sentence = f"{gate.metric} has no better side, so it cannot be compared with a baseline; give at_least or at_most"
+        raise BrokenEvidence("no_direction", sentence)
+    return bool(direction == Direction.HIGHER)
+
+
+def _pairs(gate: GateSpec, evidence: Evidence) -> list[int]:
+    """The number of pairs, where a difference of pairs is what decides."""
+    if gate.against_baseline is None:
+        return []
+    difference = _section(evidence.statistics, "difference")
+    is_paired = gate.against_baseline.margin is not None and difference.get("n_pairs") is not None
+    return [_count(difference, "n_pairs")] if is_paired else []
+
+
+def _effective(side: Mapping[str, Any]) -> int:
+    """How many whole independent observations a side is worth: n, less where one unit was seen often or weighs much."""
+    n = _count(side, "n")
+    worth = _end(side, "n_effective") if "n_effective" in side else None
+    if worth is not None and worth < 0:
+        raise BrokenEvidence("broken_evidence", f"the record's n_effective is {worth}, not a size")
+    return n if worth is None else min(n, math.floor(worth + _NOISE))
+
+
+def _clusters(sides: Iterable[Mapping[str, Any]]) -> int | None:
+    known = [_count(side, "n_clusters") for side in sides if side.get("n_clusters") is not None]
+    return min(known, default=None)
+
+
+def _check_share(side: Mapping[str, Any]) -> None:
+    """A share that is none: more of something than there is of it."""
+    estimate, count, n = (side.get(name) for name in ("estimate", "count", "n"))
+    if side.get("unit") != "share" or estimate is None:
+        return
+    if not 0 <= _real(side, "estimate") <= 1 or (count is not None and not 0 <= _real(side, "count") <= _count(side, "n")):
+        raise BrokenEvidence("broken_evidence", f"the record says {estimate!r} ({count!r} of {n!r}), which is not a share")
+
+
+def _time(value: object) -> datetime:
+    """An instant of a record, which keeps it as text."""
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        instant = value
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
+        raise BrokenEvidence("broken_evidence", "the record does not say when its newest row happened")
+    return instant
 
 
 def _interval(low: float | None, high: float | None, unit: str) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from workbench.errors import IntegrityError
+from workbench.ledger.audit import AUDIT_SEQ, REVIEW_ACT, AuditEntry, Head
 from workbench.ledger.canonical import digest
 from workbench.readiness.model import Finding, GateResult, Review, ReviewVerdict, Verdict
+from workbench.readiness.wording import CHANGE_OF
 from workbench.spec.gates import Family
+
+CONTENT_DIGEST = "content"
+"""Where the audit entry of a review holds the digest of everything that is stored of it."""
 
 
 def review_digest(review: Review) -> str:
     """`sha256:` over what the review rests on and says: app, bundle, baseline, specs, evidence ids, verdicts, findings.
 
-    Time, reviewer, wording and snapshot number are left out: the same inputs give the same review.
+    Time, reviewer, wording, snapshot number and audit head are left out: the same inputs give the same review.
     """
     return digest(
         {
@@ -59,6 +64,50 @@ def from_json(content: Mapping[str, Any]) -> Review:
     if review_digest(review) != review.review_id:
         raise IntegrityError(subject, seen=f"its content has the digest {review_digest(review)}", needed="the digest that is its id")
     return review
+
+
+def stored_content(review: Review, audit_seq: int) -> dict[str, Any]:
+    """What the ledger keeps of a review: all of it, and the number of its audit entry, which vouches for its every byte.
+
+    The head of the chain is left out, as it follows from the entry.
+    """
+    return {**to_json(replace(review, audit_head=None)), AUDIT_SEQ: audit_seq}
+
+
+def from_stored(content: Mapping[str, Any], vouchers: Mapping[int, AuditEntry]) -> Review:
+    """The review that was stored with `stored_content`, with the head of the chain at its entry.
+
+    Args:
+        content: as stored.
+        vouchers: audit entries by number.
+
+    Raises:
+        IntegrityError: the content cannot be read, is not what its audit entry vouches for, or the entry is gone.
+    """
+    subject, seq = f"review {content.get('review_id')}", content.get(AUDIT_SEQ)
+    entry = vouchers.get(seq) if isinstance(seq, int) else None
+    if entry is None or entry.act != REVIEW_ACT:
+        raise IntegrityError(
+            subject, seen=f"there is no audit entry of it (number {seq})", needed="its own entry", next_step="run `workbench audit verify`"
+        )
+    kept = digest(content)
+    if entry.detail.get(CONTENT_DIGEST) != kept:
+        raise IntegrityError(
+            subject,
+            seen=f"its content has the digest {kept}, audit entry {seq} names {entry.detail.get(CONTENT_DIGEST)}",
+            needed="the content that was reviewed",
+            next_step="keep this ledger as it is, and compare it with a backup",
+        )
+    plain = {name: value for name, value in content.items() if name != AUDIT_SEQ}
+    return replace(from_json(plain), audit_head=str(Head(seq=entry.seq, digest=entry.digest)))
+
+
+def measured_bundles(content: Mapping[str, Any]) -> frozenset[str]:
+    """The bundles of which a stored review measured something, so that they had traffic."""
+    measured = [gate for gate in content.get("gates", ()) if gate.get("observed") is not None]
+    compared = [gate for gate in measured if gate.get("unit") == "ratio" or str(gate.get("unit")).startswith(CHANGE_OF)]
+    found = {content.get("bundle_id") if measured else None, content.get("baseline_id") if compared else None}
+    return frozenset(bundle for bundle in found if bundle is not None)
 
 
 def _review(content: Mapping[str, Any]) -> Review:

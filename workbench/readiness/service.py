@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -10,19 +10,23 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workbench.errors import InsufficientData, UnknownSubject, UsageError
+from workbench.errors import InsufficientData, IntegrityError, UnknownSubject, UsageError
+from workbench.ledger.audit import REVIEW_ACT, AuditEntry, Head, entries_of, read_head
 from workbench.ledger.authority import Author, Authority
+from workbench.ledger.canonical import digest
 from workbench.ledger.store import Ledger
 from workbench.ledger.tables import evidence as evidence_table
 from workbench.ledger.tables import reviews as reviews_table
+from workbench.observability.evidence import evidence_id as sealed_id
 from workbench.observability.metrics import Metrics
-from workbench.observability.model import Evidence
+from workbench.observability.model import Evidence, RowSet
 from workbench.ownership.service import Ownership
 from workbench.readiness.antipatterns import findings
-from workbench.readiness.declared import COVER_DAYS, Declarations, declared_gates, outcome_kpis
+from workbench.readiness.declared import COVER_DAYS, Declarations, declared_gates, outcome_kpis, quality_gates
 from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
 from workbench.readiness.model import GateResult, Review
-from workbench.readiness.records import from_json, review_digest, to_json
+from workbench.readiness.readings import SIDES
+from workbench.readiness.records import CONTENT_DIGEST, from_stored, measured_bundles, review_digest, stored_content
 from workbench.readiness.summary import comparison_sentence, review_sentence
 from workbench.readiness.verdicts import decide
 from workbench.spec.app import AppSpec, Kpi
@@ -70,7 +74,7 @@ class Readiness:
         Args:
             app: the application.
             bundle: what to review; by default the newest of the app.
-            baseline: what to compare with; by default the only other bundle of the app that has traffic.
+            baseline: what to compare with; by default the only other registered bundle of the app that has traffic.
             actor: who reviews; by default the workspace's actor.
 
         Raises:
@@ -89,7 +93,7 @@ class Readiness:
         results = _results(declared, asked, now=now, is_first=against is None and not others)
         sources = self._metrics.score_sources(app, candidate.bundle_id, asked.snapshot) if asked.snapshot is not None else {}
         decision = decide(results)
-        compared = (asked.compare(SUCCESS), asked.compare(LATENCY))
+        compared = (asked.compare_or_none(SUCCESS), asked.compare_or_none(LATENCY))
         review = Review(
             review_id="",
             app=app,
@@ -110,8 +114,7 @@ class Readiness:
             reviewed_by=author.person,
         )
         review = replace(review, review_id=review_digest(review))
-        self._store(review, asked.taken, author)
-        return review
+        return self._store(review, asked.taken, author)
 
     def reviews(self, app: str) -> tuple[Review, ...]:
         """All reviews of an app, oldest first."""
@@ -121,7 +124,9 @@ class Readiness:
             .order_by(reviews_table.c.reviewed_at, reviews_table.c.review_id)
         )
         with self._ledger.read() as connection:
-            return tuple(from_json(content) for content in connection.execute(wanted).scalars())
+            contents = connection.execute(wanted).scalars().all()
+            vouchers = _vouchers(connection, app)
+        return tuple(from_stored(content, vouchers) for content in contents)
 
     def get(self, review_id: str) -> Review:
         """The newest review of this id, or of this unique prefix of it.
@@ -129,33 +134,42 @@ class Readiness:
         Raises:
             UnknownSubject: there is none.
             UsageError: the prefix fits several.
+            IntegrityError: it is not what was stored, or its audit entry is gone.
         """
         prefix = review_id if review_id.startswith("sha256:") else f"sha256:{review_id}"
         wanted = (
-            select(reviews_table.c.review_id, reviews_table.c.content)
+            select(reviews_table.c.review_id, reviews_table.c.app, reviews_table.c.content)
             .where(reviews_table.c.review_id.startswith(prefix, autoescape=True))
             .order_by(reviews_table.c.reviewed_at.desc())
         )
         with self._ledger.read() as connection:
             rows = connection.execute(wanted).all()
+            vouchers = _vouchers(connection, rows[0].app) if rows else {}
         ids = {row.review_id for row in rows}
         if not ids:
             raise UnknownSubject(f"review {review_id}", seen="no review has this id", next_step="run `workbench readiness APP` to make one")
         if len(ids) > 1:
             raise UsageError(f"review {review_id}", seen=f"{len(ids)} reviews begin so", needed="more digits of the id")
-        return from_json(rows[0].content)
+        return from_stored(rows[0].content, vouchers)
 
     def evidence(self, evidence_id: str) -> Mapping[str, Any]:
         """One stored evidence record: its query, statistics and row set, as plain values.
 
         Raises:
             UnknownSubject: there is none of this id.
+            IntegrityError: its content is no longer what its id is the digest of.
         """
         wanted = select(evidence_table).where(evidence_table.c.evidence_id == evidence_id)
         with self._ledger.read() as connection:
             row = connection.execute(wanted).mappings().one_or_none()
         if row is None:
             raise UnknownSubject(f"evidence {evidence_id}", seen="no record has this id", next_step="take the id from a review's gates")
+        seen = sealed_id(_evidence_of(row))
+        if seen != evidence_id:
+            step = "keep this ledger as it is, and compare it with a backup"
+            raise IntegrityError(
+                f"evidence {evidence_id}", seen=f"its content has the digest {seen}", needed="the digest that is its id", next_step=step
+            )
         return dict(row)
 
     def _bundle(self, app: str, bundle: Bundle | str | None) -> Bundle:
@@ -168,18 +182,25 @@ class Readiness:
 
     def _baseline(self, app: str, candidate: Bundle, reference: str | None, others: Sequence[str]) -> str | None:
         if reference is None:
-            return others[0] if len(others) == 1 else None
+            registered = {known.bundle.bundle_id for known in self._versions.list(app)}
+            known = [bundle_id for bundle_id in others if bundle_id in registered]
+            return known[0] if len(known) == 1 else None
         found = self._bundle(app, reference)
         if found.bundle_id == candidate.bundle_id:
             raise UsageError(f"baseline {reference}", seen="it is the bundle under review itself", needed="another bundle of the app")
         return found.bundle_id
 
     def _others_with_traffic(self, app: str, bundle_id: str) -> tuple[str, ...]:
-        """Other bundles of the app that have rows in the log, or had some when evidence was taken: erasing a log forgets no bundle."""
+        """Other bundles of the app that have rows in the log, or had some at an earlier review: erasing a log forgets no bundle.
+
+        They need not be registered: rows under any other name show that this bundle is not the first.
+        """
         table = evidence_table
-        wanted = select(table.c.subject).where(table.c.app == app, table.c.kind == "metric", table.c.row_n > 0).distinct()
+        seen = select(table.c.subject, table.c.baseline, table.c.statistics).where(table.c.app == app, table.c.row_n > 0)
         with self._ledger.read() as connection:
-            remembered = set(connection.execute(wanted).scalars())
+            remembered = {name for row in connection.execute(seen) for name in _with_traffic(*row)}
+            contents = connection.execute(select(reviews_table.c.content).where(reviews_table.c.app == app)).scalars()
+            remembered = remembered.union(*map(measured_bundles, contents))
         return tuple(sorted((remembered | set(self._metrics.bundles_with_rows(app))) - {bundle_id}))
 
     def _declared(self, app: str, candidate: Bundle, now: datetime) -> tuple[Declarations, tuple[tuple[str, str], ...]]:
@@ -206,30 +227,24 @@ class Readiness:
 
     def _digests(self, app: str) -> tuple[tuple[str, str], ...]:
         found = ((kind, self._versions.declaration_digest(app, kind)) for kind in KINDS)
-        return tuple((kind, digest) for kind, digest in found if digest is not None)
+        return tuple((kind, found_digest) for kind, found_digest in found if found_digest is not None)
 
-    def _store(self, review: Review, taken: Sequence[Evidence], author: Author) -> None:
-        row = {
-            "review_id": review.review_id,
-            "reviewed_at": review.reviewed_at,
-            "app": review.app,
-            "bundle_id": review.bundle_id,
-            "baseline_id": review.baseline_id,
-            "verdict": str(review.verdict),
-            "content": to_json(review),
-            "reviewed_by": review.reviewed_by,
-        }
-        detail = {
-            "review_id": review.review_id,
-            "verdict": str(review.verdict),
-            "deciding": list(review.deciding),
-            "baseline": review.baseline_id,
-            "snapshot": review.snapshot,
-        }
+    def _store(self, review: Review, taken: Sequence[Evidence], author: Author) -> Review:
+        """The review as stored, with the head of the audit at its entry; the one that is there when this moment has it already."""
         with self._ledger.write() as transaction:
-            _add(transaction.connection, evidence_table, [_evidence_row(record) for record in taken])
-            _add(transaction.connection, reviews_table, [row])
-            transaction.audit(author, "review", app=review.app, subject=review.bundle_id, detail=detail)
+            connection = transaction.connection
+            stored = select(reviews_table.c.content).where(
+                reviews_table.c.review_id == review.review_id, reviews_table.c.reviewed_at == review.reviewed_at
+            )
+            twin = connection.execute(stored).scalar_one_or_none()
+            if twin is not None:
+                return from_stored(twin, _vouchers(connection, review.app))
+            head = read_head(connection, lock=True)
+            content = stored_content(review, (head.seq if head else 0) + 1)
+            _add(connection, evidence_table, [_evidence_row(record) for record in taken])
+            _add(connection, reviews_table, [_review_row(review, content)])
+            entry = transaction.audit(author, REVIEW_ACT, app=review.app, subject=review.bundle_id, detail=_audit_detail(review, content))
+        return replace(review, audit_head=str(Head(seq=entry.seq, digest=entry.digest)))
 
 
 class _Questions:
@@ -259,6 +274,13 @@ class _Questions:
                 metric, app=self._app, bundle=self._bundle, baseline=baseline, where=where, snapshot=self.snapshot
             ),
         )
+
+    def compare_or_none(self, metric: str) -> Evidence | None:
+        """As `compare`; None also where rows of one bundle cannot be read as this metric, which the gates on it say."""
+        try:
+            return self.compare(metric)
+        except (UsageError, InsufficientData):
+            return None
 
     def _measure(self, metric: str, where: Mapping[str, str]) -> Evidence | None:
         if self.snapshot is None:
@@ -300,12 +322,13 @@ def _results(declared: Declarations, asked: _Questions, *, now: datetime, is_fir
         return judge(gate, evidence, now=now, has_baseline=asked.baseline is not None, is_first=is_first, owner=owner)
 
     measured = [result(gate) for gate in gates]
+    quality = {gate.id for gate in quality_gates(gates, declared.spec)}
     shown = [
         replace(result(_kpi_gate(kpi)), gate_id=f"kpi.{kpi.name}", owner=kpi.owner)
         for kpi in outcome_kpis(declared.spec)
         if kpi.target is not None
     ]
-    return (*measured, coverage(measured, owner=owner), *shown, *declared_gates(declared, now=now))
+    return (*measured, coverage(measured, quality=quality, owner=owner), *shown, *declared_gates(declared, now=now))
 
 
 def _latency_gates(declared: Declarations) -> frozenset[str]:
@@ -330,6 +353,53 @@ def _kpi_gate(kpi: Kpi) -> GateSpec:
 
 def _as(kind: type[T], spec: object) -> T | None:
     return spec if isinstance(spec, kind) else None
+
+
+def _vouchers(connection: Connection, app: str) -> dict[int, AuditEntry]:
+    """The audit entries of an app's reviews, by number."""
+    return {entry.seq: entry for entry in entries_of(connection, REVIEW_ACT, app=app)}
+
+
+def _with_traffic(subject: str, baseline: str | None, statistics: Mapping[str, Any]) -> Iterator[str]:
+    """The bundles that a stored evidence record with rows has observations of."""
+    if baseline is None:
+        yield subject
+        return
+    for bundle, name in zip((subject, baseline), SIDES, strict=True):
+        side = statistics.get(name) or {}
+        if side.get("n") or side.get("n_eligible") or side.get("last"):
+            yield bundle
+
+
+def _review_row(review: Review, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "review_id": review.review_id,
+        "reviewed_at": review.reviewed_at,
+        "app": review.app,
+        "bundle_id": review.bundle_id,
+        "baseline_id": review.baseline_id,
+        "verdict": str(review.verdict),
+        "content": content,
+        "reviewed_by": review.reviewed_by,
+    }
+
+
+def _audit_detail(review: Review, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "review_id": review.review_id,
+        "verdict": str(review.verdict),
+        "deciding": list(review.deciding),
+        "baseline": review.baseline_id,
+        "snapshot": review.snapshot,
+        "evidence": sorted({evidence_id for gate in review.gates for evidence_id in gate.evidence_ids}),
+        CONTENT_DIGEST: digest(content),
+    }
+
+
+def _evidence_of(row: Mapping[Any, Any]) -> Evidence:
+    rows = RowSet(n=row["row_n"], digest=row["row_digest"], first=row["row_first"], last=row["row_last"])
+    plain = ("evidence_id", "kind", "app", "subject", "baseline", "query", "statistics", "snapshot", "collected_at")
+    return Evidence(row_set=rows, **{name: row[name] for name in plain})
 
 
 def _evidence_row(record: Evidence) -> dict[str, Any]:

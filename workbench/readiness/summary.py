@@ -15,7 +15,6 @@ VERDICT_WORDS = {
     ReviewVerdict.NO_GO: "NO GO",
     ReviewVerdict.NOT_ENOUGH_EVIDENCE: "NOT ENOUGH EVIDENCE",
 }
-SMALLEST_SHOWN_P = 0.0001
 SIGNIFICANCE = 0.05
 SMALLEST_P = 0.0001
 """Below it the size of p says nothing more."""
@@ -137,8 +136,6 @@ def _ends(section: Mapping[str, Any], unit: str) -> str:
 def _p_words(p: float) -> str:
     if p < SMALLEST_P:
         return f"< {SMALLEST_P}"
-    if p < SMALLEST_SHOWN_P:
-        return f"< {SMALLEST_SHOWN_P:.4f}"
     return f"= {p:.2f}" if p >= SIGNIFICANCE else f"= {p:.2g}"
 
 

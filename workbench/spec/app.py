@@ -70,6 +70,13 @@ class Kpi(Spec):
     owner: Name | None = None
     """The person who answers for reaching the target."""
 
+    @model_validator(mode="after")
+    def _rates_are_shares(self) -> Self:
+        for name, value in (("baseline", self.baseline), ("target", self.target)):
+            if self.aggregate == "rate" and value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}: got {value:g}; a rate is a share of sessions, from 0 to 1 (60 % is 0.6)")
+        return self
+
 
 class Risk(Spec):
     """Something that must not happen, and what stands against it."""

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)")
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories: control characters, halves of pairs, line and paragraph separators."""
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Invisible characters that turn the direction of the text around them."""
 _FIRST_YEAR, _LAST_YEAR = "1970", "2199"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
@@ -64,6 +79,25 @@ def _written_as(kind: str, pattern: str, *already: type) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def is_steering(character: str) -> bool:
+    """Whether the character steers what shows it: a control or format character, half of a pair, or a break that is no line end."""
+    return character not in "\t\n" and (unicodedata.category(character) in _STEERING or character in _BIDI)
+
+
+def _readable(text: str) -> str:
+    """The text, when all of it is to be seen.
+
+    Raises:
+        ValueError: where a character would steer a terminal or turn the order of what follows.
+    """
+    for place, character in enumerate(text, 1):
+        if is_steering(character):
+            raise ValueError(
+                f"character {place} is U+{ord(character):04X}, which steers a terminal or the direction of text; write visible text"
+            )
+    return text
+
+
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "a boolean is not a number")
@@ -84,8 +118,8 @@ Ratio = Annotated[float, Field(ge=1), _IS_NUMBER]
 """A tolerated ratio: 1 tolerates nothing."""
 Share = Annotated[float, Field(ge=0, le=1, description="a fraction of traffic, 0 to 1"), _IS_NUMBER]
 PositiveShare = Annotated[float, Field(gt=0, le=1, description="a fraction of traffic, above 0 and at most 1"), _IS_NUMBER]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-"""Words that are really there: a declaration of blanks declares nothing."""
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_readable)]
+"""Words that are really there: a declaration of blanks declares nothing, and one that turns the screen around says something else."""
 Day = Annotated[
     date,
     _written_as("date_parsing", _DAY, date),

@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 
 from workbench.spec.base import Duration, Name, NotNegative, Number, Ratio, Spec, Text, parse_duration, twice
 
+SHARE_SUFFIX = "_rate"
+"""How the names of metrics that are shares end; a share lies between 0 and 1."""
+
 
 class Family(StrEnum):
     """The guide's four families of readiness gates."""
@@ -64,6 +67,20 @@ class GateSpec(Spec):
         bars = [self.at_least is not None, self.at_most is not None, self.against_baseline is not None]
         if sum(bars) != 1:
             raise ValueError("a gate has exactly one of at_least, at_most and against_baseline")
+        return self
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        """A bar that every share clears would let anything through."""
+        if not self.metric.endswith(SHARE_SUFFIX):
+            return self
+        if self.at_least is not None and self.at_least <= 0:
+            raise ValueError(f"{self.metric} is always at least {self.at_least:g}, so this bar lets everything through; set one above 0")
+        if self.at_most is not None and self.at_most >= 1:
+            raise ValueError(f"{self.metric} is always at most {self.at_most:g}, so this bar lets everything through; set one below 1")
+        margin = self.against_baseline.margin if self.against_baseline else None
+        if margin is not None and margin >= 1:
+            raise ValueError(f"no {self.metric} can be worse by more than 1, so this margin lets everything through; set one below 1")
         return self
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from workbench.spec.base import Name, Spec, Text
 
-AppOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62}|[*])$", description="an app's name, or * for every app")]
+AppOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62}|[*])$", description="an app's name, or * for the app that declares it")]
 
 
 class Role(StrEnum):
@@ -33,7 +33,7 @@ class Person(Spec):
     contact: Text | None = None
     """How to reach the person at night: a phone number or a paging address."""
     roles: dict[AppOrAll, tuple[Role, ...]] = Field(default_factory=dict)
-    """App name, or `*` for every app, to roles."""
+    """App name, or `*` for the app that declares it, to roles. They say nothing of an app with a people.yaml of its own."""
 
 
 class PeopleSpec(Spec):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import secrets
@@ -14,6 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from workbench.errors import ConflictError, StoreError, UsageError
+from workbench.spec.login import login_of_process
 from workbench.spec.schemas import SPECS, schema_text
 
 MARKER = "app.yaml"
@@ -45,7 +45,7 @@ def write_starter(folder: Path, app: str, *, login: str | None = None, today: da
     words = {
         "app": app,
         "title": re.sub("[_-]+", " ", app).strip().capitalize(),
-        "login": json.dumps(login or _login(), ensure_ascii=False),
+        "login": json.dumps(login or login_of_process(), ensure_ascii=False),
         "target_date": (day + _TARGET_AFTER).isoformat(),
         "monday": (day - timedelta(days=day.weekday() + 7)).isoformat(),
     }
@@ -93,14 +93,6 @@ def _in_the_way(target: Path) -> ConflictError:
         needed="a new or empty folder",
         next_step="nothing was written; choose another folder",
     )
-
-
-def _login() -> str:
-    """The login of this process, or a word that asks for it where the machine knows none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "your-login"
 
 
 def _templates() -> Iterator[tuple[str, str]]:

@@ -40,17 +40,6 @@ def mcnemar(wins: int, losses: int) -> float:
     return float(min(1.0, 2 * binom.cdf(min(wins, losses), wins + losses, 0.5)))
 
 
-def mcnemar_mid_p(wins: int, losses: int) -> float:
-    """McNemar's p with half the weight on what was seen: closer to its nominal level when few pairs differ.
-
-    Source: Fagerland, Lydersen & Laake (2013), BMC Med. Res. Methodol. 13:91.
-    """
-    n = wins + losses
-    if wins == losses:
-        return float(1 - 0.5 * binom.pmf(wins, n, 0.5)) if n else 1.0
-    return float(min(1.0, 2 * binom.cdf(min(wins, losses), n, 0.5) - binom.pmf(min(wins, losses), n, 0.5)))
-
-
 def paired_rate_difference(pairs: PairCounts, *, level: float = 0.95) -> Estimate:
     """Candidate's rate less the baseline's on the same units, by the paired hybrid score.
 
@@ -91,15 +80,23 @@ def _phi(pairs: PairCounts) -> float:
     return corrected / math.sqrt(margins)
 
 
-def paired_mean_difference(candidate: Sequence[float], baseline: Sequence[float], *, level: float = 0.95) -> Estimate:
+def paired_mean_difference(
+    candidate: Sequence[float], baseline: Sequence[float], *, level: float = 0.95, within: tuple[float, float] | None = None
+) -> Estimate:
     """Mean of `candidate - baseline` over the same units, with its t interval.
+
+    Args:
+        candidate: one value per unit.
+        baseline: the same units in the same order.
+        level: coverage.
+        within: the range of a single difference, where it is known.
 
     Raises:
         InsufficientData: without pairs.
         ValueError: when the two differ in length.
     """
     differences = [c - b for c, b in zip(candidate, baseline, strict=True)]
-    result = mean(differences, level=level)
+    result = mean(differences, level=level, within=within)
     return Estimate(value=result.value, low=result.low, high=result.high, level=level, method="paired t", n=len(differences))
 
 

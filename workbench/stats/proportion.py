@@ -6,7 +6,7 @@ import math
 
 from scipy.stats import norm, t
 
-from workbench.stats.cluster import ClusterSums, standard_error
+from workbench.stats.cluster import ClusterSums
 from workbench.stats.estimate import Estimate, at_least, check_level
 
 
@@ -39,23 +39,25 @@ def _score_bounds(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clustered_rate(sums: ClusterSums, *, level: float = 0.95) -> Estimate:
-    """A share whose observations come in clusters: Wilson's interval on the effective sample size.
+    """A share whose observations come in clusters: Wilson's interval on the effective number of clusters.
 
-    The effective size is `p(1-p) / SE²` with the cluster-robust SE, never above n; where every cluster agrees it is
-    the number of clusters, because then repeats have shown nothing new. One cluster bounds nothing.
+    The interval is right however alike the answers of one cluster are. It does not estimate their likeness from the
+    data: with few events that estimate is mostly chance, and a single further failure could make the interval narrower.
+    So one more failure never raises `low`, one more event never lowers `high`, and the same data in fewer clusters
+    never narrows. One cluster bounds nothing.
 
     Raises:
         InsufficientData: without observations.
 
-    Source: Dean & Pagano (2015), J. Survey Statistics and Methodology 3(4):484-503; t quantile with G-1 df.
+    Source: Korn & Graubard (1998), Survey Methodology 24(2):193-201, with the largest design effect that clusters of
+    these sizes can have, `n / n_effective` (Kish 1965, section 8.2); t quantile on `n_effective - 1` df.
     """
     at_least("rate", sums.x, 1)
-    share, method = sums.y / sums.x, "wilson on effective n, clustered by unit"
-    if sums.groups < 2:  # noqa: PLR2004 - a variance takes two
+    share, effective, method = sums.y / sums.x, sums.effective, "wilson on effective n, clustered by unit"
+    if effective < 2 - 1e-9:  # a variance takes two
         return Estimate(value=share, low=None, high=None, level=level, method=method, n=sums.n)
-    error = standard_error(sums)
-    effective = min(sums.x, share * (1 - share) / error**2) if error > 0 else float(sums.groups)
-    low, high = _score_bounds(share, effective, float(t.ppf((1 + check_level(level)) / 2, sums.groups - 1)))
+    quantile = float(t.ppf((1 + check_level(level)) / 2, max(1.0, effective - 1)))
+    low, high = _score_bounds(share, effective, quantile)
     return Estimate(value=share, low=low, high=high, level=level, method=method, n=sums.n)
 
 

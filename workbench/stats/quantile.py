@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,6 +41,29 @@ def quantile_ranks(n: int, q: float, *, level: float = 0.95) -> Ranks:
     low = below + 1 if binom.cdf(below, n, q) <= alpha else below
     high = int(binom.ppf(1 - alpha, n, q)) + 1
     return Ranks(low if low >= 1 else None, high if high <= n else None)
+
+
+def clustered_ranks(n: int, effective: float, q: float, *, level: float = 0.95) -> Ranks:
+    """The order statistics of n clustered observations that bound the q-quantile, from their effective number.
+
+    The ranks of `effective` independent observations, stretched to n and rounded outwards. Below two clusters nothing bounds.
+
+    Source: Woodruff (1952), JASA 47:635-646, with the largest design effect `n / effective` of the share below the quantile.
+
+    >>> clustered_ranks(400, 40.0, 0.5), clustered_ranks(1000, 40.0, 0.95)
+    (Ranks(low=131, high=270), Ranks(low=..., high=None))
+    """
+    if effective >= n:
+        return quantile_ranks(n, q, level=level)
+    whole = math.floor(effective + 1e-9)
+    if whole < 2:  # noqa: PLR2004 - one cluster is one observation
+        return Ranks(None, None)
+    low, high = quantile_ranks(whole, q, level=level)
+    stretch = n / whole
+    return Ranks(
+        None if low is None else math.floor((low - 1) * stretch) + 1,
+        None if high is None else min(n, math.ceil(high * stretch)),
+    )
 
 
 def quantile(values: Sequence[float], q: float, *, level: float = 0.95) -> Estimate:

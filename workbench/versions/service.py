@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from workbench.errors import IntegrityError, SpecError, UnknownSubject
+from workbench.errors import ConflictError, IntegrityError, SpecError, UnknownSubject
 from workbench.ledger import registry
 from workbench.ledger.authority import Author, Authority
 from workbench.ledger.store import Ledger, WriteTransaction
@@ -43,6 +43,7 @@ class Versions:
         Raises:
             SpecError: when a spec or a file that it names is wrong.
             NotPermitted: when the actor may not register bundles or declare what changed.
+            ConflictError: when somebody else declared something for the app in the meantime.
             IntegrityError: when another bundle has the same short id.
         """
         folder = Path(path)
@@ -70,13 +71,15 @@ class Versions:
         Raises:
             SpecError: with every fault of every file.
             NotPermitted: when the actor may not declare what changed.
+            ConflictError: when somebody else declared something for the app in the meantime.
         """
         specs = declared(load_app_folder(Path(app_dir)))
         author = actor or self._author
-        changed = self._require(specs, author)
+        seen = self._require(specs, author)
+        changed = frozenset(spec.kind for spec in _changed(specs, seen))
         if changed:
             with self._ledger.write() as act:
-                changed = self._store_declared(act, specs, author)
+                changed = self._store_declared(act, specs, seen, author)
         with self._ledger.read() as connection:
             rows = {row.kind: row for row in registry.newest_declarations(connection, app=specs[0].app)}
         known = (rows[kind] for kind in KINDS if kind in rows)
@@ -149,13 +152,13 @@ class Versions:
     def _store_bundle(self, read: ReadBundle, specs: tuple[Declared, ...], author: Author) -> RegisteredBundle:
         bundle = read.bundle
         self._authority.require(author, "bundle.register", bundle.app)
-        changed = self._require(specs, author)
+        seen = self._require(specs, author)
         with self._ledger.read() as connection:
             known = _known(connection, bundle)
-        if known and not changed:
+        if known and not _changed(specs, seen):
             return known
         with self._ledger.write() as act:
-            self._store_declared(act, specs, author)
+            self._store_declared(act, specs, seen, author)
             return _known(act.connection, bundle) or self._insert(act, read, author)
 
     def _insert(self, act: WriteTransaction, read: ReadBundle, author: Author) -> RegisteredBundle:
@@ -188,18 +191,30 @@ class Versions:
         with self._ledger.read() as connection:
             return next(iter(registry.newest_declarations(connection, app=app, kind=kind)), None)
 
-    def _require(self, specs: tuple[Declared, ...], author: Author) -> frozenset[str]:
-        """The kinds that would change, after the authority allowed each."""
+    def _require(self, specs: tuple[Declared, ...], author: Author) -> Mapping[str, str]:
+        """The digest of each kind as it stands, after the authority allowed every change of it."""
         with self._ledger.read() as connection:
-            changed = _changed(connection, specs)
-        for spec in changed:
-            old, new = self.declaration(spec.app, spec.kind), spec_of(spec.app, spec.kind, spec.content)
+            rows = {row.kind: row for row in registry.newest_declarations(connection, app=specs[0].app)} if specs else {}
+        seen = {kind: row.digest for kind, row in rows.items()}
+        for spec in _changed(specs, seen):
+            row = rows.get(spec.kind)
+            old, new = spec_of(spec.app, spec.kind, row.content if row else None), spec_of(spec.app, spec.kind, spec.content)
             self._authority.require_declaration(author, spec.app, spec.kind, old, new)
-        return frozenset(spec.kind for spec in changed)
+        return seen
 
-    def _store_declared(self, act: WriteTransaction, specs: tuple[Declared, ...], author: Author) -> frozenset[str]:
-        """The kinds that were stored, each with its own audit entry."""
-        changed = _changed(act.connection, specs)
+    def _store_declared(
+        self, act: WriteTransaction, specs: tuple[Declared, ...], seen: Mapping[str, str], author: Author
+    ) -> frozenset[str]:
+        """The kinds that were stored, each with its own audit entry; nothing but the changes that were allowed, on what was seen then.
+
+        Raises:
+            ConflictError: when somebody else declared something else for the app since.
+        """
+        rows = registry.newest_declarations(act.connection, app=specs[0].app) if specs else ()
+        current = {row.kind: row.digest for row in rows}
+        for spec in specs:
+            _check_unmoved(spec, seen=seen.get(spec.kind, NOTHING), current=current.get(spec.kind, NOTHING))
+        changed = _changed(specs, current)
         for spec in changed:
             entry = act.audit(author, spec.act, app=spec.app, subject=f"{spec.app}/{spec.kind}", detail={"digest": spec.digest})
             row = registry.StoredDeclaration(
@@ -215,11 +230,20 @@ class Versions:
         return frozenset(spec.kind for spec in changed)
 
 
-def _changed(connection: Connection, specs: tuple[Declared, ...]) -> tuple[Declared, ...]:
-    """Those that differ from what is stored. A file that never was there is no change."""
-    rows = registry.newest_declarations(connection, app=specs[0].app) if specs else ()
-    known = {row.kind: row.digest for row in rows}
+def _changed(specs: tuple[Declared, ...], known: Mapping[str, str]) -> tuple[Declared, ...]:
+    """Those that differ from the digests by kind. A file that never was there is no change."""
     return tuple(spec for spec in specs if known.get(spec.kind, NOTHING) != spec.digest)
+
+
+def _check_unmoved(spec: Declared, *, seen: str, current: str) -> None:
+    """Return when the kind is as it was when the change was allowed, or already as the folder has it."""
+    if current not in (seen, spec.digest):
+        raise ConflictError(
+            f"{spec.app}/{spec.kind}.yaml",
+            seen=f"somebody declared another one in the meantime ({current[:19]})",
+            needed=f"{seen[:19]}, on which this change was allowed" if seen != NOTHING else "none, as when this change was allowed",
+            next_step="nothing was stored; bring the folder up to date and register it again",
+        )
 
 
 def _known(connection: Connection, bundle: Bundle) -> RegisteredBundle | None:

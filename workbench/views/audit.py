@@ -35,5 +35,5 @@ def chain_text(report: ChainReport) -> str:
         return f"BROKEN at entry {report.broken_at}: {report.reason}"
     if report.n == 0:
         return "the audit is empty"
-    keep = "Keep the head: `workbench audit verify --head …` later proves that nothing was cut off since."
+    keep = "Keep the head: `workbench audit verify --head …` later proves that nothing was cut off since. Reviews print theirs."
     return f"whole: {report.n} entries; head {report.head}\n{keep}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from workbench.versions.model import Bundle, BundleDiff, FileChange, PartChange, RegisteredBundle
 from workbench.views.page import Column, Page, Section, page_html, page_text
-from workbench.views.tables import WIDTH, rows_text
+from workbench.views.tables import WIDTH, rows_text, shown
 
 SHORT = 12
 """Hex digits of a digest that are shown."""
@@ -35,7 +35,7 @@ def registered_text(registered: RegisteredBundle) -> str:
     lines = [f"{did} {bundle.name} as {bundle.bundle_id}"]
     if bundle.unpinned:
         lines += ["not pinned:", *(f"  - {sentence}" for sentence in bundle.unpinned)]
-    return "\n".join(lines)
+    return shown("\n".join(lines))
 
 
 def bundle_text(bundle: Bundle, *, width: int = WIDTH) -> str:

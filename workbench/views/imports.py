@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from workbench.observability.imports import FileReport, ImportReport
@@ -15,10 +16,7 @@ _COLUMNS = ("file", "read", "stored", "there already", "refused", "bundles")
 def import_text(report: ImportReport, *, width: int = WIDTH) -> str:
     """The counts of each file, why records were refused, what to know, and what to do next."""
     rows = tuple(_row(file) for file in report.files)
-    total = (
-        f"{counted(report.stored, 'request')} stored, {report.duplicates + report.earlier:,} there already, "
-        f"{counted(report.refused, 'record')} refused."
-    )
+    total = f"{counted(report.stored, 'request')} stored, {report.n_there:,} there already, {counted(report.refused, 'record')} refused."
     page = Page(
         sections=(
             Section(
@@ -27,15 +25,24 @@ def import_text(report: ImportReport, *, width: int = WIDTH) -> str:
             *_lines("Refused", [line for file in report.files for line in _refusals(file)]),
             *_lines("Notes", list(dict.fromkeys(note for file in report.files for note in file.notes))),
         ),
-        footer=(total, *(f"Next: `workbench readiness {app}`" for app in report.apps)),
+        footer=(total, *_next(report)),
     )
     return page_text(page, width=width)
 
 
+def _next(report: ImportReport) -> Iterator[str]:
+    if report.is_all_refused:
+        yield "Next: correct the file or the options as said above, and import it again"
+    for app in report.apps:
+        if app in report.apps_without_bundle:
+            yield f"Next: `workbench bundle register DIR`; no bundle of {app} is registered, and a review is of a bundle"
+        else:
+            yield f"Next: `workbench readiness {shlex.quote(app)}`"
+
+
 def _row(file: FileReport) -> tuple[str, ...]:
     name = file.file.rpartition("/")[2]
-    there = file.duplicates + file.earlier
-    return (name, f"{file.read:,}", f"{file.stored:,}", f"{there:,}", f"{file.n_refused:,}", ", ".join(file.bundles))
+    return (name, f"{file.read:,}", f"{file.stored:,}", f"{file.n_there:,}", f"{file.n_refused:,}", ", ".join(file.bundles))
 
 
 def _refusals(file: FileReport) -> Iterator[str]:

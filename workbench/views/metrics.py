@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from workbench.views.numbers import DASH, metric_words, number, rate_cell, sized
-from workbench.views.page import Column, Page, Section, page_html, page_text
+from workbench.views.page import Column, Page, Section, page_text
 from workbench.views.tables import WIDTH, cell
 
 _BETTER = {"higher_is_better": "higher", "lower_is_better": "lower"}
@@ -39,11 +39,6 @@ def metrics_text(frame: pl.DataFrame, *, metrics: Sequence[Described], width: in
         width: columns of the terminal.
     """
     return page_text(_page(frame, metrics), width=width)
-
-
-def metrics_html(frame: pl.DataFrame, *, metrics: Sequence[Described]) -> str:
-    """The same table as an HTML fragment."""
-    return page_html(_page(frame, metrics))
 
 
 def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:

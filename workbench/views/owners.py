@@ -8,7 +8,7 @@ from workbench.ownership.model import Gap, Shift
 from workbench.spec.app import AppSpec
 from workbench.spec.base import format_duration
 from workbench.spec.people import PeopleSpec
-from workbench.views.tables import rows_text
+from workbench.views.tables import rows_text, shown
 
 
 def owners_text(app: AppSpec, people: PeopleSpec | None, duty: Sequence[Shift]) -> str:
@@ -22,23 +22,23 @@ def owners_text(app: AppSpec, people: PeopleSpec | None, duty: Sequence[Shift]) 
         }
         for name, person in (people.people.items() if people else ())
     ]
-    return "\n".join(
-        [
-            f"{app.app}: owned by {app.owner or 'nobody'}",
-            shifts_text(app.app, duty),
-            "escalation:" if steps else "escalation: none declared",
-            *steps,
-            "",
-            rows_text(rows, empty="people.yaml is not declared"),
-        ]
-    )
+    lines = [
+        f"{app.app}: owned by {app.owner or 'nobody'}",
+        shifts_text(app.app, duty),
+        "escalation:" if steps else "escalation: none declared",
+        *steps,
+        "",
+        rows_text(rows, empty="people.yaml is not declared"),
+    ]
+    return shown("\n".join(lines))
 
 
 def shifts_text(app: str, duty: Sequence[Shift]) -> str:
     """Who is on duty, by tier; says so when nobody is."""
     if not duty:
         return f"{app}: nobody is on call now"
-    return "\n".join(f"{app}: tier {shift.tier} is {shift.person} until {shift.until:%Y-%m-%d %H:%M} UTC" for shift in duty)
+    lines = (f"{app}: tier {shift.tier} is {shift.person} until {shift.until:%Y-%m-%d %H:%M} UTC" for shift in duty)
+    return shown("\n".join(lines))
 
 
 def gaps_text(app: str, gaps: Sequence[Gap], *, days: int) -> str:

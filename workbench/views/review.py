@@ -153,6 +153,7 @@ def footer_of(review: Review) -> tuple[str, ...]:
     return (
         f"Review {_short(review.review_id)}, {review.reviewed_at:%Y-%m-%d %H:%M} UTC, by {review.reviewed_by}; {snapshot}.",
         f"Declarations: {specs}.",
+        *((f"Audit head {review.audit_head}",) if review.audit_head else ()),
     )
 
 

@@ -12,6 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from workbench.spec.base import is_steering
+
 WIDTH = 140
 """Columns of a rendered table; terminals wrap what is longer."""
 
@@ -23,19 +25,32 @@ def rows_text(rows: Sequence[Mapping[str, Any]], *, empty: str = "nothing") -> s
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name, value in rows[0].items():
         is_number = isinstance(value, int | float)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(Text(shown(name, keep="")), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))
     return rendered(table)
 
 
+def shown(text: str, *, keep: str = "\t\n") -> str:
+    """The text, safe for a terminal: what would steer it or turn the direction of text stands there as an escape.
+
+    Args:
+        text: logged, declared or typed by anybody.
+        keep: control characters that may stay; none in a table's cell, where a line end would look like another row.
+    """
+    return "".join(
+        character if character in keep or not (is_steering(character) or character in "\t\n") else ascii(character)[1:-1]
+        for character in text
+    )
+
+
 def cell(value: Any) -> str:
-    """A value as it stands in a table: missing is a dash, times are UTC to the second."""
+    """A value as it stands in a table: missing is a dash, times are UTC to the second, and nothing in it steers the terminal."""
     if value is None:
         return "–"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
-    return str(value)
+    return shown(str(value), keep="")
 
 
 def rendered(*parts: RenderableType, width: int = WIDTH) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,11 +21,15 @@ _SYNONYMS = {
     "timed_out": "timeout",
     "canceled": "cancelled",
     "client_cancelled": "cancelled",
+    "in_progress": "unknown",
+    "queued": "unknown",
 }
 _FINISHED = {"length": "truncated", "max_tokens": "truncated", "content_filter": "blocked"}
 _EMPTY: Mapping[str, Any] = {}
 _LONGEST_CODE = 64
 _TIMEOUTS = (408, 504)
+_FIRST_HTTP_ERROR = 400
+_HTTP_CODE = re.compile(r"[245]\d\d", re.ASCII)
 
 
 class Exchange(NamedTuple):
@@ -65,22 +70,39 @@ def finish_reason(response: Mapping[str, Any]) -> str | None:
 
 def status(declared: Any, exchange: Exchange, finished: str | None) -> tuple[str, str | None]:
     """(status, error type). What the record declares counts; else what its bodies show; `unknown` when they show nothing."""
-    http_status = exchange.http_status
-    if isinstance(declared, int) and not isinstance(declared, bool):
-        http_status, declared = declared, None
-    elif declared is not None and not isinstance(declared, str):
-        fields.refuse("wrong_type", "status", fields.type_name(declared), "a status or an HTTP code")
-    code = error_code(exchange.error)
-    if declared:
-        name = declared.lower()
-        found = name if name in STATUSES else _SYNONYMS.get(name)
-        return found or "unknown", code or (None if found else "unknown_status")
-    if exchange.error or (http_status is not None and http_status >= 400):  # noqa: PLR2004 - HTTP errors
+    http_status, code = exchange.http_status, error_code(exchange.error)
+    if declared is not None and declared != "":
+        name, number = declared_status(declared)
+        if number is None:
+            return name, code
+        if name == "ok" and not exchange.error:
+            return _FINISHED.get(finished or "", name), None
+        http_status = number
+    if exchange.error or (http_status is not None and http_status >= _FIRST_HTTP_ERROR):
         code = code or (f"http_{http_status}" if http_status else "error")
         return ("timeout" if "timeout" in code or "timed_out" in code or http_status in _TIMEOUTS else "error"), code
     if finished in _FINISHED:
         return _FINISHED[finished], None
     return ("ok" if finished or exchange.response.get("choices") or exchange.response.get("output") else "unknown"), None
+
+
+def declared_status(declared: Any, *, next_step: str = "") -> tuple[str, int | None]:
+    """(status, HTTP code when it is one) of a status field: one of `STATUSES`, a usual synonym, or an HTTP code.
+
+    Raises:
+        RecordRefused: when it is something else.
+    """
+    if isinstance(declared, bool) or not isinstance(declared, (str, int)):
+        fields.refuse("wrong_type", "status", fields.type_name(declared), "a status or an HTTP code")
+    name = str(declared).strip().lower()
+    found = name if name in STATUSES else _SYNONYMS.get(name)
+    if found is not None:
+        return found, None
+    if _HTTP_CODE.fullmatch(name):
+        number = int(name)
+        return ("ok" if number < _FIRST_HTTP_ERROR else "timeout" if number in _TIMEOUTS else "error"), number
+    allowed = f"one of {', '.join(sorted(STATUSES))}, or an HTTP code (2xx, 4xx, 5xx)"
+    return fields.refuse("unknown_value", "status", "a value without a meaning here", allowed, next_step)
 
 
 def error_code(error: Any) -> str | None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
+from pydantic import TypeAdapter, ValidationError
+
 from workbench.errors import RecordRefused
+from workbench.spec.base import Name
 
 MOST = 2**53
 """The greatest count that every reader of JSON holds exactly."""
@@ -19,6 +23,8 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _EARLIEST_S, _LATEST_S = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_FIRST_YEAR, _LAST_YEAR))
 _LONGEST_NAME = 512
 _COSTLIEST = 1e9
+_COUNT = "a whole number, at least 0"
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str = "") -> NoReturn:
@@ -29,15 +35,31 @@ def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str 
 def text(record: Mapping[str, Any], key: str) -> str | None:
     """A name or id; whole numbers are taken as written, empty is missing."""
     value = record.get(key)
-    if value is None or value == "":
+    if value is None:
         return None
     if isinstance(value, str):
         if len(value) > _LONGEST_NAME:
             refuse("too_long", key, f"{len(value)} characters", f"at most {_LONGEST_NAME}")
-        return value
+        return value or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return refuse("wrong_type", key, type_name(value), "text")
+
+
+def app_name(name: str) -> str:
+    """The same name, when an app may be called so."""
+    if not _is_name(name):
+        refuse("bad_app", "app", "no name of an app", "lower-case letters, digits, _ and -, at most 63, a letter first")
+    return name
+
+
+@lru_cache(maxsize=1024)
+def _is_name(name: str) -> bool:
+    try:
+        _NAME.validate_python(name, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def count(record: Mapping[str, Any], key: str) -> int | None:
@@ -48,9 +70,9 @@ def count(record: Mapping[str, Any], key: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        refuse("wrong_type", key, type_name(value), "a whole number")
+        refuse("wrong_type", key, "a fraction" if isinstance(value, float) else type_name(value), _COUNT)
     if value < 0:
-        refuse("negative_count", key, str(value), "0 or more")
+        refuse("negative_count", key, str(value), _COUNT)
     if value > MOST:
         refuse("out_of_range", key, "a number above 2^53", "a count")
     return value
@@ -72,7 +94,7 @@ def milliseconds(record: Mapping[str, Any], key: str) -> float | None:
     """A duration in ms, never negative."""
     value = number(record, key)
     if value is not None and value < 0:
-        refuse("negative_latency", key, f"{value:g} ms", "0 or more", "the two clocks of this record disagree")
+        refuse("negative_latency", key, f"{value:g} ms is negative", "0 or more")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,8 @@ from workbench.errors import UsageError
 LONGEST_LINE = 10 * 1024 * 1024
 """Bytes. A longer line is refused without being held in memory."""
 
-_HEAD = 64 * 1024
+HEAD = 64 * 1024
+"""Bytes at the start of a file that are looked at before it is read."""
 _MAGIC = {
     b"\x1f\x8b": "gzip-compressed",
     b"PK\x03\x04": "a zip archive",
@@ -30,14 +32,13 @@ def checked_head(path: Path, *, subject: str) -> bytes:
     """The first 64 KiB of a readable text file, without a byte order mark.
 
     Raises:
-        UsageError: when it is missing, no file, unreadable, packed, or its first line is not UTF-8. A broken line further down
-            costs that line only.
+        UsageError: when it is missing, no regular file, unreadable, empty, packed, or its first line is not UTF-8. A broken line
+            further down costs that line only.
     """
     try:
-        if path.is_dir():
-            raise UsageError(subject, seen="is a folder", needed="a file", next_step="name the files in it")
+        _check_kind(path.stat().st_mode, subject)
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except FileNotFoundError as error:
         raise UsageError(subject, seen="no such file", next_step="check the path") from error
     except OSError as error:
@@ -46,7 +47,25 @@ def checked_head(path: Path, *, subject: str) -> bytes:
     if kind:
         raise UsageError(subject, seen=f"is {kind}", needed="plain UTF-8 text", next_step="unpack or convert it first")
     _check_first_line(head, subject)
-    return head.removeprefix(b"\xef\xbb\xbf")
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if len(head) < HEAD and not text.strip():
+        raise no_records(subject, "the file is empty")
+    return text
+
+
+def no_records(subject: str, why: str) -> UsageError:
+    """The error of a file that says nothing."""
+    return UsageError(subject, seen=f"holds no records: {why}", next_step="check how the file was written")
+
+
+def _check_kind(mode: int, subject: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise UsageError(subject, seen="is a folder", needed="a file", next_step="name the files in it")
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise UsageError(
+            subject, seen=f"is {kind}", needed="a regular file, which is read more than once", next_step="write it to a file first"
+        )
 
 
 def _check_first_line(head: bytes, subject: str) -> None:
@@ -54,7 +73,7 @@ def _check_first_line(head: bytes, subject: str) -> None:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
-        is_cut = len(line) == _HEAD and error.start >= _HEAD - 4
+        is_cut = len(line) == HEAD and error.start >= HEAD - 4
         if not is_cut:
             seen, step = f"byte {error.start + 1} is not UTF-8", "convert it, for example with iconv"
             raise UsageError(subject, seen=seen, needed="UTF-8 text", next_step=step) from error

@@ -25,6 +25,8 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,7 +38,7 @@ from pydantic import Field, field_validator, model_validator
 
 from workbench.errors import RecordRefused, SpecError, UsageError
 from workbench.observability.importers import fields, files
-from workbench.observability.importers.completions import STATUSES
+from workbench.observability.importers.completions import declared_status
 from workbench.observability.importers.source import Imported, ImportOptions, Refused, Row, Rows, Source
 from workbench.spec.base import Name, Spec
 from workbench.spec.loading import load_spec
@@ -139,7 +141,7 @@ class MappedCsv:
         if options.mapping is None:
             needed = "a mapping file that says which column is which field"
             raise UsageError(f"import csv {path}", seen="no mapping", needed=needed, next_step="give it with --mapping FILE")
-        mapping = load_spec(CsvMapping, options.mapping)
+        mapping = _mapping_of(options.mapping)
         head = files.checked_head(path, subject=str(path))
         header = _header(head, mapping, path)
         _check_columns(mapping, header, options.mapping, path)
@@ -153,26 +155,35 @@ class MappedCsv:
             settings=settings,
             total=path.stat().st_size,
             records=partial(_records, path, header, reading),
-            notes=() if header else ("the file is empty",),
+            app=options.app or mapping.app,
         )
 
 
+def _mapping_of(path: Path) -> CsvMapping:
+    try:
+        if path.stat().st_size == 0:
+            raise UsageError(f"--mapping {path}", seen="is empty", needed="at least `columns`, with `ts_start`")
+        return load_spec(CsvMapping, path)
+    except FileNotFoundError as error:
+        raise UsageError(f"--mapping {path}", seen="no such file", next_step="check the path") from error
+    except SpecError as error:
+        raise SpecError("--mapping", seen=error.seen, needed=error.needed, next_step=error.next_step) from error
+
+
 def _header(head: bytes, mapping: CsvMapping, path: Path) -> list[str]:
-    if not head.strip():
-        return []
     if files.looks_like(head) in ("openai-jsonl", "tau2"):
         raise UsageError(str(path), seen="JSON, not a table", needed="CSV with a header", next_step=files.hint_at(head, wanted="csv"))
-    header = next(csv.reader([head.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")], delimiter=mapping.separator), [])
-    names = [name.strip() for name in header]
+    table = csv.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), delimiter=mapping.separator)
+    names = [name.strip() for name in next(table, [])]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(str(path), seen=f"the column {twice[0]!r} is there more than once", needed="a name for each column")
+    if not any(table) and path.stat().st_size < files.HEAD:
+        raise files.no_records(str(path), "there is no row below the header")
     return names
 
 
 def _check_columns(mapping: CsvMapping, header: list[str], mapping_path: Path, path: Path) -> None:
-    if not header:
-        return
     named = {f"columns.{field}": column.column for field, column in mapping.columns.items()}
     named |= {f"scores.{name}": column.column for name, column in mapping.scores.items()}
     named |= {f"request_id[{index}]": column for index, column in enumerate(mapping.request_id)}
@@ -186,25 +197,21 @@ def _check_columns(mapping: CsvMapping, header: list[str], mapping_path: Path, p
 
 
 def _records(path: Path, header: list[str], reading: _Reading) -> Iterator[Imported | Refused]:
-    if not header:
-        return
     with path.open("rb") as file:
         progress = _Progress()
         table = csv.reader(_decoded(file, progress), delimiter=reading.separator, strict=True)
-        number = -1
-        while True:
+        next(table, None)  # the header
+        for number in itertools.count(1):
+            line = table.line_num + 1
             try:
                 cells = next(table, None)
                 if cells is None:
                     return
-                number += 1
-                if number:
-                    yield Imported(number, progress.done, hash(tuple(cells)), reading.rows(_row(header, cells), number))
+                yield Imported(number, progress.done, hash(tuple(cells)), reading.rows(_row(header, cells), number), line)
             except csv.Error as error:
-                number += 1
-                yield Refused(number, progress.done, "not_csv", f"row {number}: {error}")
+                yield Refused(number, progress.done, "not_csv", f"row: not CSV ({error})", line)
             except RecordRefused as refusal:
-                yield Refused(number, progress.done, refusal.reason, str(refusal))
+                yield Refused(number, progress.done, refusal.reason, str(refusal), line)
 
 
 class _Progress:
@@ -347,12 +354,7 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
 
 def _status(request: Row) -> str:
     """The declared status; without a status column, `unknown`."""
-    status = str(request.get("status", "unknown")).lower()
-    if status not in STATUSES:
-        fields.refuse(
-            "unknown_value", "status", "a value without a meaning here", ", ".join(sorted(STATUSES)), "say what it means under `values`"
-        )
-    return status
+    return declared_status(request.get("status", "unknown"), next_step="say what it means under `values`")[0]
 
 
 def _fill_times(request: Row) -> None:

@@ -21,7 +21,7 @@ keys are named, the first that is present counts. Unknown keys are ignored. A ke
 | `bundle`, `arm`, `traffic_share`, `release_id`, `trace_id` | line, `metadata` |
 | `provider` | line `provider` |
 | `model_requested`, `model_served` | request `model`; response `model` |
-| `status` | line `status` (a status, a usual synonym or an HTTP code); else from `error`, `response.status_code` and `finish_reason` |
+| `status` | line `status` (a status, a usual synonym, an HTTP code); else from `error`, `response.status_code` and `finish_reason` |
 | `error_type` | `error.code`, `error.type`, `error` when it is a short code |
 | `finish_reason` | response `choices[].finish_reason`, of the first choice |
 | `is_fallback`, `attempts`, `n_tool_errors`, `n_retrievals` | line |
@@ -33,12 +33,13 @@ keys are named, the first that is present counts. Unknown keys are ignored. A ke
 
 Cached and reasoning tokens come from `…_tokens_details`; they are parts of the totals and never added to them.
 `metadata` is the line's or the request's. `finish_reason` `length` means `truncated`, `content_filter` means `blocked`. A request without
-a bundle is stored without one. The tool calls that a response asks for become spans.
+a bundle is stored under the import's, else without one. The tool calls that a response asks for become spans.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -75,14 +76,16 @@ class OpenAiJsonl:
         head = files.checked_head(path, subject=str(path))
         _check_lines(head, path)
         settings = {"app": options.app, "zone": options.zone.key if options.zone else None}
-        notes = () if head.strip() else ("the file is empty",)
         total = path.stat().st_size
         records = partial(_records, path, options)
-        return Source(path=path, digest=files.sha256_of(path), settings=settings, total=total, records=records, notes=notes)
+        return Source(path=path, digest=files.sha256_of(path), settings=settings, total=total, records=records, app=options.app)
 
 
 def _check_lines(head: bytes, path: Path) -> None:
     """Some line in the head is an object, or the first line is longer than the head and starts like one."""
+    if _is_array(head):
+        step = f"turn it into lines: jq -c '.[]' {shlex.quote(str(path))} > lines.jsonl"
+        raise UsageError(str(path), seen="one JSON array", needed="one JSON object per line", next_step=step)
     some = [line for line in map(bytes.strip, head.split(b"\n")) if line]
     is_one_long_line = len(some) == 1 and some[0][:1] == b"{" and path.stat().st_size > len(head)
     if not some or is_one_long_line or any(_is_object(line) for line in some):
@@ -90,6 +93,18 @@ def _check_lines(head: bytes, path: Path) -> None:
     kind = files.looks_like(head)
     seen = f"no line is a JSON object; the file looks like {kind}" if kind else "no line is a JSON object"
     raise UsageError(str(path), seen=seen, needed="one JSON object per line", next_step=files.hint_at(head, wanted="openai-jsonl"))
+
+
+def _is_array(head: bytes) -> bool:
+    """The file is one array, in one line or in many; not a list on a line of its own among other lines."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    if first[:1] != b"[":
+        return False
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return True
+    return not rest.strip()
 
 
 def _is_object(line: bytes) -> bool:

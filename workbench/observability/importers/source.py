@@ -44,6 +44,8 @@ class Imported(NamedTuple):
     content: int
     """Hash of the record as it stood in the file; tells a repeated record from a conflicting one within one run."""
     rows: Rows
+    line: int = 0
+    """Line of the file on which the record begins, where that is another number than `at`."""
 
 
 class Refused(NamedTuple):
@@ -53,6 +55,8 @@ class Refused(NamedTuple):
     done: int
     reason: str
     sentence: str
+    line: int = 0
+    """As of `Imported`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,8 @@ class Source:
     total: int
     """Size of the work, in the unit of `done`: bytes or records."""
     records: Callable[[], Iterator[Imported | Refused]]
+    app: str | None = None
+    """The app of records that name none."""
     bundle: ExternalBundle | None = None
     notes: tuple[str, ...] = ()
 

@@ -73,6 +73,8 @@ class Tau2:
             run_id=_run_id(run), app=app, provider=bundle.spec.model.provider, model=bundle.spec.model.name, zone=options.zone
         )
         simulations = run["simulations"]
+        if not simulations:
+            raise files.no_records(str(path), "`simulations` is empty")
         has_zone = options.zone is not None or any(_carries_zone(simulation) for simulation in simulations[:1])
         return Source(
             path=path,
@@ -80,8 +82,9 @@ class Tau2:
             settings=settings,
             total=len(simulations),
             records=partial(_records, simulations, reading.rows),
+            app=app,
             bundle=bundle,
-            notes=() if has_zone or not simulations else (NO_ZONE,),
+            notes=() if has_zone else (NO_ZONE,),
         )
 
 

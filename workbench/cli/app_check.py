@@ -1,0 +1,43 @@
+"""The work of `workbench app check`: every fault of an app folder and its bundles, in one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import SpecError
+from workbench.observability.bars import faults
+from workbench.spec.loading import AppFolder, load_app_folder
+from workbench.versions.reading import read_bundle
+
+_MEANING = {
+    "people": "nobody is declared, so nobody may decide",
+    "gates": "no bars of its own",
+    "plan": "no rollout plan",
+    "rota": "nobody on call",
+}
+
+
+def check_folder(folder: Path) -> tuple[str, ...]:
+    """What is well formed and what is not there, a line each.
+
+    Raises:
+        SpecError: with every fault of the folder's files, or else of the metrics they name and of the bundles.
+    """
+    loaded = load_app_folder(folder)
+    found = [*faults(loaded.app, loaded.gates, loaded.plan)]
+    bundles = sorted(path.parent for path in folder.glob("bundles/*/bundle.yaml"))
+    for bundle in bundles:
+        try:
+            read_bundle(bundle)
+        except SpecError as error:
+            found.append(str(error))
+    if found:
+        raise SpecError(str(folder), seen="\n  " + "\n  ".join(found), next_step="\nnothing was stored")
+    return _summary(loaded, [bundle.name for bundle in bundles])
+
+
+def _summary(loaded: AppFolder, bundles: list[str]) -> tuple[str, ...]:
+    present = [kind for kind in ("app", *_MEANING) if getattr(loaded, kind) is not None]
+    missing = [f"{kind}.yaml is not there: {meaning}" for kind, meaning in _MEANING.items() if kind not in present]
+    files = ", ".join(f"{kind}.yaml" for kind in present)
+    return (f"{loaded.app.app}: {files} are well formed and agree with each other; bundles: {', '.join(bundles) or 'none'}", *missing)
