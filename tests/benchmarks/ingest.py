@@ -208,6 +208,9 @@ class Anybody:
     def require(self, *_: object) -> None:
         return
 
+    def list(self, *_: object) -> tuple[()]:
+        return ()
+
     def register_external(self, *_: object, **__: object) -> None:
         raise AssertionError("the log names no bundle")
 
