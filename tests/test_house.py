@@ -46,7 +46,7 @@ def test_importing_the_package_says_and_does_nothing():
 
 def test_no_file_speaks_of_anything_but_the_project():
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    foreign = re.compile(r"/work/|\bsubagent|pypi\.org|registry\.npmjs|deb\.debian\.org", re.IGNORECASE)
+    foreign = re.compile(r"/wor[k]/|\bsubagent|pypi\.org|registry\.npmjs|deb\.debian\.org", re.IGNORECASE)
     texts = {
         name: (ROOT / name).read_text(encoding="utf-8", errors="ignore")
         for name in names
