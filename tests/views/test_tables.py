@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.spec.base import is_steering
+from workbench.views.page import Page, page_text
 from workbench.views.tables import cell, rows_text, shown
 
 
@@ -53,3 +54,10 @@ def test_missing_is_a_dash_and_time_is_utc():
 
 def test_no_rows_are_words():
     assert rows_text([], empty="no bundles yet") == "no bundles yet"
+
+
+def test_a_page_shows_what_would_steer_a_terminal_as_escapes():
+    text = page_text(Page(title="a\x1b[31mb\u202ec"))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert r"a\x1b[31mb\u202ec" in text

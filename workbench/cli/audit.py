@@ -25,6 +25,7 @@ def verify_(
 
     expected = None if head is None else Head.parse(head)
     with Workspace.open(create=False) as ws, ws.ledger.read() as connection:
+        ws.ownership.require(ws.actor, "audit.verify", None)
         report = verify(connection, expected=expected)
     if as_json:
         print_json(report)
@@ -41,6 +42,7 @@ def tail_(n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How m
     from workbench.views.audit import entries_text
 
     with Workspace.open(create=False) as ws, ws.ledger.read() as connection:
+        ws.ownership.require(ws.actor, "audit.verify", None)
         entries = tail(connection, n)
     if as_json:
         print_json(entries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from workbench.views.tables import WIDTH, rendered
+from workbench.views.tables import WIDTH, rendered, shown
 
 Tone = Literal["good", "bad", "open", "quiet"]
 
@@ -33,8 +32,6 @@ class Chip:
 
 
 Cell = str | Chip
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters that would steer a terminal; logged and declared text may hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,7 @@ def page_text(page: Page, *, width: int = WIDTH) -> str:
     blocks += [_section_text(section, width) for section in page.sections]
     if page.footer:
         blocks.append(rendered(*(Text(line) for line in page.footer), width=width))
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n\n".join(block for block in blocks if block))
+    return shown("\n\n".join(block for block in blocks if block))
 
 
 def page_html(page: Page) -> str:
