@@ -173,10 +173,23 @@ def tail(connection: Connection, n: int, *, app: str | None = None) -> tuple[Aud
     return tuple(_entry(row) for row in reversed(rows))
 
 
-def entries_of(connection: Connection, act: str, *, app: str) -> tuple[AuditEntry, ...]:
-    """All entries of one act on one app, oldest first."""
+def entries_of(connection: Connection, act: str, *, app: str | None) -> tuple[AuditEntry, ...]:
+    """All entries of one act on one app, or on the whole workspace when it is None, oldest first."""
     wanted = select(audit).where(audit.c.app == app, audit.c.act == act).order_by(audit.c.seq)
     return tuple(_entry(row) for row in connection.execute(wanted))
+
+
+def entries_about(connection: Connection, subject: str, *, app: str) -> tuple[AuditEntry, ...]:
+    """All entries on one subject of an app, oldest first."""
+    wanted = select(audit).where(audit.c.app == app, audit.c.subject == subject).order_by(audit.c.seq)
+    return tuple(_entry(row) for row in connection.execute(wanted))
+
+
+def newest_of(connection: Connection, act: str, *, app: str, subject: str) -> AuditEntry | None:
+    """The newest entry of one act on one subject; None before the first."""
+    is_meant = (audit.c.app == app, audit.c.act == act, audit.c.subject == subject)
+    row = connection.execute(select(audit).where(*is_meant).order_by(audit.c.seq.desc()).limit(1)).first()
+    return None if row is None else _entry(row)
 
 
 def verify(connection: Connection, *, expected: Head | None = None) -> ChainReport:

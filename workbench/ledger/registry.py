@@ -90,6 +90,12 @@ def newest_declarations(connection: Connection, *, app: str, kind: str | None = 
     return tuple(StoredDeclaration(**row) for row in rows)
 
 
+def content_of(connection: Connection, app: str, kind: str) -> Mapping[str, Any]:
+    """What the app declares of a kind now, as stored; empty where nothing is. It is not read as a spec, so that nothing in it fails."""
+    row = next(iter(newest_declarations(connection, app=app, kind=kind)), None)
+    return (row.content or {}) if row else {}
+
+
 def insert_declaration(connection: Connection, row: StoredDeclaration) -> None:
     """Adds a declaration, which from then on is the newest of its kind."""
     connection.execute(declarations.insert().values(**asdict(row)))

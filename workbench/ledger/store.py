@@ -15,6 +15,7 @@ from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON
 from workbench.ledger.engines import WRITES, engine_for, parse_url, shown
 from workbench.ledger.faults import told_by
+from workbench.ledger.forking import at_work, before_each_fork
 from workbench.ledger.schema import bring_up_to_date
 
 
@@ -73,6 +74,7 @@ class Ledger:
         self._engine = engine
         self._clock = clock
         self.place = place
+        before_each_fork(self, Ledger.close)  # two processes must not share a connection, nor SQLite's idea of who has the file open
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], datetime]) -> Self:
@@ -89,7 +91,7 @@ class Ledger:
         address = parse_url(url)
         ledger = cls(engine_for(address), place=shown(address), clock=clock)
         try:
-            with told_by(ledger.place):
+            with at_work(), told_by(ledger.place):
                 bring_up_to_date(ledger._engine, ledger.place)
         except BaseException:
             ledger.close()
@@ -99,7 +101,7 @@ class Ledger:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one moment of the ledger and cannot write."""
-        with told_by(self.place), self._engine.connect() as connection:
+        with at_work(), told_by(self.place), self._engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -111,7 +113,7 @@ class Ledger:
 
         There is one at a time: what it reads stays true until its end.
         """
-        with told_by(self.place), self._engine.connect() as connection:
+        with at_work(), told_by(self.place), self._engine.connect() as connection:
             connection.execution_options(**{WRITES: True})
             with connection.begin():
                 if connection.dialect.name == "postgresql":

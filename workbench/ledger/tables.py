@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 from workbench.ledger.types import Json, Serial, UtcDateTime, UtcText
 
@@ -118,3 +118,129 @@ reviews = Table(
     Column("reviewed_by", Text, nullable=False),
 )
 Index("ix_reviews_app_reviewed_at", reviews.c.app, reviews.c.reviewed_at)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("app", Text, primary_key=True),
+    Column("stable", Text, doc="bundle id; null before the first promotion and after a rollback to nothing"),
+    Column("candidate", Text, doc="bundle id; null outside a canary"),
+    Column("share", Float, nullable=False, doc="of units that the candidate serves, 0 to 1"),
+    Column("salt", Text, nullable=False, doc="of the release; decides which units those are"),
+    Column("release_id", Text),
+    Column("without_stable", Text, nullable=False, doc="fallback or off: what a unit gets where there is no stable bundle"),
+    Column("version", Integer, nullable=False, doc="the route_version: grows with every change"),
+    Column("changed_at", UtcDateTime, nullable=False),
+    CheckConstraint("share >= 0 AND share <= 1", name="share"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("release_id", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("kind", Text, nullable=False, doc="release or rollback"),
+    Column("state", Text, nullable=False),
+    Column("step", Integer, doc="place in the plan, from 0; null before the canary"),
+    Column("bundle_id", Text, doc="the candidate; of a rollback, what it restored, null when there was nothing to restore"),
+    Column("previous_stable", Text, doc="bundle id in service at the start; null for a first release"),
+    Column("plan", Json, nullable=False, doc="the rollout plan as it was at the start"),
+    Column("plan_digest", String(71), nullable=False),
+    Column("review_id", Text, doc="the review that it stands on; null for a rollback"),
+    Column("salt", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("step_since", UtcDateTime, doc="start of the present step"),
+    Column("note", Text, nullable=False, doc="why it is held, or how it ended; empty otherwise"),
+    Column("ended_at", UtcDateTime),
+    Column("version", Integer, nullable=False),
+)
+Index("ix_releases_app_requested_at", releases.c.app, releases.c.requested_at)
+Index(
+    "uq_releases_open",
+    releases.c.app,
+    unique=True,
+    sqlite_where=releases.c.ended_at.is_(None),
+    postgresql_where=releases.c.ended_at.is_(None),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False, doc="audit entry of the decision"),
+    Column("release_id", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("decision", Text, nullable=False, doc="approve or reject"),
+    Column("binds", Json, nullable=False, doc="digests that were approved: bundle, review, plan"),
+    Column("decided_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+Index("ix_approvals_release_id", approvals.c.release_id)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("app", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, doc="lock: only its holder releases; freeze: nobody does"),
+    Column("holder", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+rota_overrides = Table(
+    "rota_overrides",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False, doc="audit entry; where two overlap the later one counts"),
+    Column("app", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("tier", Integer, nullable=False),
+    Column("start", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("declared_by", Text, nullable=False),
+    Column("declared_at", UtcDateTime, nullable=False),
+)
+Index("ix_rota_overrides_app_until", rota_overrides.c.app, rota_overrides.c.until)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True, doc="public part of the key"),
+    Column("digest", String(71), nullable=False, doc="sha256 of the whole key, which is 256 random bits"),
+    Column("app", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Column("revoked_by", Text),
+    Column("version", Integer, nullable=False),
+)
+Index("ix_api_keys_app", api_keys.c.app)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("delivery", Text, primary_key=True, doc="the delivery's own key: the same for every repetition"),
+    Column("intent", Json, nullable=False, doc="what was asked for, and by whom; never a secret"),
+    Column("state", Text, nullable=False, doc="waiting, working or done"),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("worker", Text),
+    Column("leased_until", UtcDateTime),
+    Column("attempts", Integer, nullable=False),
+    Column("outcome", Json),
+    Column("finished_at", UtcDateTime),
+    Column("version", Integer, nullable=False),
+)
+Index("ix_inbox_state_received_at", inbox.c.state, inbox.c.received_at)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("name", Text, primary_key=True, doc="what it shows, for example release:<id>@<channel>"),
+    Column("channel", Text, nullable=False),
+    Column("ts", Text, nullable=False, doc="the chat's own id of the message"),
+    Column("digest", String(71), nullable=False, doc="of what it says now, so that nothing is posted twice"),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
