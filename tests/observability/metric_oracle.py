@@ -156,6 +156,13 @@ class Oracle:
             return score["value"] >= 0.5
         return False if failed else None
 
+    def success_weight(self, r: dict) -> float:
+        """How many requests the success of this one stands for: 1 / probability of the score that decided it, else 1."""
+        failed = r["status"] in ("error", "timeout", "truncated") or r["is_fallback"] is True
+        if r["workflow"] in ("buy", "browse") or (r["workflow"] == "ask" and failed):
+            return 1.0
+        return _weight(self.newest(r["request_id"], "resolved" if r["workflow"] == "ask" else "success"))
+
     def _followed(self, r: dict, o: dict, ends: datetime) -> bool:
         mine = o["request_id"] == r["request_id"] or (
             o["request_id"] is None and o["session_id"] is not None and o["session_id"] == r["session_id"]
@@ -165,10 +172,10 @@ class Oracle:
     def request_metrics(self, rows: list[dict]) -> dict[str, tuple[float | None, int]]:
         """Metric to (value, n) over these requests."""
         success = [self.success(r) for r in rows]
-        decided = [s for s in success if s is not None]
+        decided = [(s, self.success_weight(r)) for r, s in zip(rows, success, strict=True) if s is not None]
         found: dict[str, tuple[float | None, int]] = {"volume": (len(rows), len(rows))}
-        found["success_rate"] = _share(sum(decided), len(decided))
-        found["failure_rate"] = _share(len(decided) - sum(decided), len(decided))
+        found["success_rate"] = _weighted(decided)
+        found["failure_rate"] = _weighted([(not s, w) for s, w in decided])
         found["undecided_rate"] = _share(success.count(None), len(rows))
         for name, q in QUANTILES.items():
             found[name] = _percentile([r["latency_ms"] for r in rows], q)
@@ -185,13 +192,14 @@ class Oracle:
         found["block_rate"] = _share(sum(blocked[r["request_id"]] for r in guarded), len(guarded))
         found["quality_mean"] = self._quality(rows)
         hits = [self.newest(r["request_id"], "retrieval_hit") for r in rows if r["n_retrievals"]]
-        judged = [h["value"] >= 0.5 for h in hits if h is not None and h["value"] is not None]
-        found["retrieval_hit_rate"] = _share(sum(judged), len(judged))
+        found["retrieval_hit_rate"] = _weighted([(h["value"] >= 0.5, _weight(h)) for h in hits if h is not None and h["value"] is not None])
         for name in ("input_tokens", "output_tokens", "cost_usd"):
             values = [r[name] for r in rows if r[name] is not None]
             found[name] = (math.fsum(values) if values else None, len(values))
-        priced = [(r["cost_usd"], s) for r, s in zip(rows, success, strict=True) if r["cost_usd"] is not None]
-        wins = sum(s is True for _, s in priced)
+        priced = [
+            (r["cost_usd"], (s is True) * self.success_weight(r)) for r, s in zip(rows, success, strict=True) if r["cost_usd"] is not None
+        ]
+        wins = math.fsum(w for _, w in priced)
         found["cost_per_success"] = (math.fsum(c for c, _ in priced) / wins if wins else None, len(priced))
         return found
 
@@ -202,9 +210,8 @@ class Oracle:
             for scorer in scorers:
                 score = self.newest(r["request_id"], "quality", scorer)
                 if score["value"] is not None:
-                    weighted.append((score["value"], 1 / (score["sample_probability"] or 1.0)))
-        total = math.fsum(w for _, w in weighted)
-        return (math.fsum(v * w for v, w in weighted) / total if weighted else None, len(weighted))
+                    weighted.append((score["value"], _weight(score)))
+        return _weighted(weighted)
 
     def kpi_rows(self) -> dict[str, list[tuple[dict, float]]]:
         """KPI to (request that carries it, value)."""
@@ -237,6 +244,15 @@ class Oracle:
             total = math.fsum(values)
             found[name] = (None if not values else total if name == "revenue" else total / len(values), len(values))
         return found
+
+
+def _weight(score: dict | None) -> float:
+    return 1 / (score["sample_probability"] or 1.0) if score and score["value"] is not None else 1.0
+
+
+def _weighted(values: list[tuple[float, float]]) -> tuple[float | None, int]:
+    total = math.fsum(w for _, w in values)
+    return (math.fsum(v * w for v, w in values) / total if values else None, len(values))
 
 
 def _share(count: int, n: int) -> tuple[float | None, int]:

@@ -53,6 +53,30 @@ def test_an_unknown_metric_names_the_nearest_and_the_list():
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("sucess_rate", "did you mean 'success_rate'?"),
+        ("Latency_P95", "did you mean 'latency_p95'"),
+        ("p95", "did you mean 'latency_p95' or 'ttft_p95'?"),
+        ("cost", "did you mean 'cost_usd' or 'cost_per_success'?"),
+        ("quality", "did you mean 'quality_mean'?"),
+        ("error_rate", "did you mean 'tool_error_rate'"),
+    ],
+)
+def test_an_unknown_metric_names_what_was_likely_meant(word, meant):
+    with pytest.raises(UnknownSubject, match=r"there is no such metric") as error:
+        Definitions.of([app()]).metric(word)
+    assert meant in str(error.value)
+
+
+def test_a_word_like_no_metric_gets_the_list_alone():
+    with pytest.raises(UnknownSubject) as error:
+        Definitions.of([app()]).metric("zzz")
+    assert "did you mean" not in str(error.value)
+    assert "one of volume, success_rate" in str(error.value)
+
+
 def test_a_kpi_named_like_a_metric_is_a_fault_of_the_spec():
     with pytest.raises(SpecError, match=r"KPI cost_usd of shop: the metric catalogue has a metric of this name.*rename the KPI"):
         Definitions.of([_clash()]).metric("cost_usd")

@@ -44,9 +44,14 @@ def test_rounding_reaches_every_float_and_nothing_else():
 
 
 def test_the_order_of_rows_does_not_matter_but_their_number_does():
-    assert row_set(2, "5", "7", None, None) == row_set(2, "5", "7", None, None)
-    assert row_set(2, "5", "7", None, None).digest != row_set(1, "5", "7", None, None).digest
-    assert row_set(2, "5", "7", None, None).digest != row_set(2, "7", "5", None, None).digest
+    def part(n: int, low: str, high: str, first: int = 1, last: int = 2) -> dict:
+        return {"n": n, "low_half": low, "high_half": high, "first_us": first, "last_us": last}
+
+    whole = row_set([part(2, "5", "7")])
+    assert row_set([part(1, "4", "1", 2, 2), part(1, "1", "6", 1, 1)]) == whole
+    assert row_set([part(1, "5", "7")]).digest != whole.digest
+    assert row_set([part(2, "7", "5")]).digest != whole.digest
+    assert (row_set([]).n, row_set([]).first) == (0, None)
 
 
 def test_windows_survive_being_stored():

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
-from workbench.errors import StoreBusy, StoreError
+from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
 from workbench.observability.flusher import SpoolReader, drain
 from workbench.observability.rollup import bucket_ms, bucket_sql
@@ -216,24 +216,58 @@ def test_a_living_owner_is_left_alone_until_its_rows_are_old(tmp_path):
     owner.close()
 
 
+def test_an_owner_that_flushes_is_left_alone_whatever_it_has_not_deleted_yet(tmp_path, monkeypatch):
+    lake = open_lake(tmp_path)
+    clock = Clock()
+    owner = open_logs(tmp_path, lake=lake, clock=clock)
+    owner.record(rows(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "delete_to", lambda *_: None)
+        owner.flush()
+    clock.move(60)
+    owner.record(rows(2))
+    other = open_logs(tmp_path, lake=lake, clock=clock)
+    assert other.flush().rows == 0
+    clock.move(6)
+    assert other.flush().rows == 2
+    owner.close()
+
+
 def test_a_spool_that_cannot_be_read_is_reported_and_does_not_stop_the_others(tmp_path):
     lake = open_lake(tmp_path)
     folder = tmp_path / "spools"
     folder.mkdir()
     (folder / "broken.sqlite").write_bytes(b"nonsense" * 1000)
     foreign = Spool.create(folder, clock=Clock())
-    foreign.append([("requests", b"not json")]).wait()
+    foreign.append([("requests", b"not json")]).result(10)
     foreign.close()
     good = Spool.create(folder, clock=Clock())
     from workbench.observability.rows import rows_of
 
-    good.append(rows_of(rows(2))).wait()
+    good.append(rows_of(rows(2))).result(10)
     good.close()
     report = open_logs(tmp_path, lake=lake).flush()
     assert report.rows == 2
     assert len(report.faults) == 2
     assert (folder / "broken.sqlite").exists()
     assert foreign.path.exists()
+
+
+def test_a_spool_that_somebody_adopts_while_another_looks_at_it_is_no_fault(tmp_path, monkeypatch):
+    lake = open_lake(tmp_path)
+    clock = Clock()
+    gone = Spool.create(tmp_path / "spools", clock=clock)
+    gone.append([("requests", b"{}")]).result(10)
+    clock.move(60)
+    oldest = SpoolReader.oldest
+
+    def adopted_meanwhile(reader, after):
+        if reader.path.exists():
+            gone.close(remove=True)
+        return oldest(reader, after)
+
+    monkeypatch.setattr(SpoolReader, "oldest", adopted_meanwhile)
+    assert open_logs(tmp_path, lake=lake, clock=clock).flush().faults == ()
 
 
 def test_remains_of_a_half_removed_or_half_made_spool_are_cleared(tmp_path):
@@ -247,21 +281,19 @@ def test_remains_of_a_half_removed_or_half_made_spool_are_cleared(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_a_stale_mark_never_hides_rows_of_a_later_life(tmp_path):
-    """Numbers go on after everything was flushed, deleted and the process started anew on the same file."""
+def test_a_mark_never_hides_rows_that_come_after_the_file_was_emptied(tmp_path):
     lake = open_lake(tmp_path)
     from workbench.observability.rows import rows_of
 
     spool = Spool.create(tmp_path / "spools", clock=Clock())
-    spool.append(rows_of(rows(4))).wait()
-    mark = drain(lake, spool.path, after=0, clock=Clock()).to_seq
-    spool.delete_to(mark)
-    spool.close()
-    again = Spool.reopen(spool.path, clock=Clock())
-    again.append(rows_of(rows(2))).wait()
-    assert drain(lake, again.path, after=0, clock=Clock()).rows == 2
+    spool.append(rows_of(rows(4))).result(10)
+    spool.delete_to(drain(lake, spool.path, after=0, clock=Clock()).to_seq)
+    while SpoolReader(spool.path).count(0):
+        spool.sync()
+    spool.append(rows_of(rows(2))).result(10)
+    assert drain(lake, spool.path, after=0, clock=Clock()).rows == 2
     assert count(lake) == 6
-    again.close()
+    spool.close()
 
 
 @pytest.mark.slow
@@ -404,6 +436,19 @@ def test_writers_killed_and_stopped_at_random_lose_and_double_nothing(tmp_path):
 
 def _writer(home: Path, name: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WRITER, str(home), f"w{name}"])
+
+
+def test_a_newer_spool_is_left_alone(tmp_path):
+    spool = Spool.create(tmp_path / "spools", clock=Clock())
+    spool.close()
+    connection = sqlite3.connect(spool.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(NewerWorkspace, match="format 99"):
+        SpoolReader(spool.path).count(0)
+    report = open_logs(tmp_path).flush()
+    assert len(report.faults) == 1
+    assert spool.path.exists()
 
 
 def test_the_reader_says_when_a_spool_is_damaged(tmp_path):

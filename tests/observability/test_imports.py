@@ -9,58 +9,21 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.observability.importing import PRIMARY, Allow, Bundles, bundle_named, imports_over, record, rows, write
 from tests.observability.lakes import Clock, count, open_lake, open_logs
 from tests.observability.real_data import real
 from workbench.errors import NotPermitted, StoreError, UnknownSubject, UsageError
-from workbench.observability import import_run
+from workbench.observability import import_chunk
 from workbench.observability.importers.repeats import Repeat, Repeats
-from workbench.observability.imports import Imports
-from workbench.observability.redaction import REDACTION_VERSION, Redactor
-from workbench.ownership.model import Actor, Assurance
-from workbench.spec.bundle import BundleSpec, Model
-from workbench.versions.manifest import assemble
-from workbench.versions.model import RegisteredBundle
-from workbench.versions.references import find
-
-PRIMARY = Actor(person="primary", via="cli", assurance=Assurance.LOCAL)
-KEY = b"0123456789abcdef"
-
-
-class Bundles:
-    """A registry that keeps bundles in memory."""
-
-    def __init__(self) -> None:
-        self.registered: dict[str, RegisteredBundle] = {}
-
-    def register_external(self, spec, files, *, actor=None):
-        read = assemble(spec, lambda path, _place: {path: files[path]})
-        bundle = read.bundle
-        made = RegisteredBundle(bundle=bundle, registered_at=Clock()(), registered_by=actor.person)
-        return self.registered.setdefault(bundle.bundle_id, made)
-
-    def get(self, reference, *, app=None):
-        return find(reference, [made.bundle for made in self.list(app)], app=app)
-
-    def list(self, app=None):
-        return [made for made in self.registered.values() if app in (None, made.bundle.app)]
-
-
-class Allow:
-    """Allows importing into the apps given, or into every app."""
-
-    def __init__(self, *apps: str) -> None:
-        self.apps = apps
-        self.asked: list[tuple[str, str | None]] = []
-
-    def require(self, author, act, app):
-        self.asked.append((act, app))
-        if self.apps and app not in self.apps:
-            raise NotPermitted(f"{act} by {author.person}", seen=f"no role in {app}")
+from workbench.observability.metrics import Metrics
+from workbench.observability.redaction import REDACTION_VERSION
 
 
 @pytest.fixture
@@ -72,51 +35,15 @@ def lake(tmp_path):
 
 @pytest.fixture
 def imports_of(tmp_path, lake):
-    """Makes `Imports` over the test's lake; the reports recorded are in `.recorded`."""
+    """Makes `Imports` over the test's lake; what the audit was told is in `.recorded`."""
     logs = open_logs(tmp_path / "home", lake=lake)
-
-    def make(authority=None, logs=logs, redaction_key=KEY, versions=None):
-        recorded = []
-        made = Imports(
-            logs,
-            versions or Bundles(),
-            redactor=Redactor(redaction_key),
-            unit_key=KEY,
-            authority=authority or Allow(),
-            author=PRIMARY,
-            clock=Clock(),
-            record_import=lambda author, report: recorded.append((author, report)),
-        )
-        made.recorded = recorded
-        return made
-
-    yield make
+    yield partial(imports_over, logs)
     logs.close()
 
 
 @pytest.fixture
 def imports(imports_of):
     return imports_of()
-
-
-def record(number: int, **values):
-    base = {"request_id": f"r{number}", "timestamp": "2026-01-01T00:00:00Z", "latency_ms": 100 + number, "app": "shop"}
-    base |= {"request": {"model": "m", "user": f"u{number}", "messages": [{"role": "user", "content": "hello"}]}}
-    return (
-        base
-        | {"response": {"model": "m-1", "choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}]}}
-        | values
-    )
-
-
-def write(folder: Path, *records, name: str = "log.jsonl") -> Path:
-    path = folder / name
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in records))
-    return path
-
-
-def rows(lake, columns="*", table="requests"):
-    return lake.read(lambda connection: connection.execute(f"SELECT {columns} FROM lake.{table} ORDER BY ALL").fetchall())
 
 
 def test_a_second_import_of_a_file_changes_nothing(tmp_path, lake, imports):
@@ -179,7 +106,7 @@ def test_one_unusable_file_stops_the_import_before_anything_is_stored(tmp_path, 
     with pytest.raises(UsageError, match="looks like csv"):
         imports.run("openai-jsonl", [good, bad])
     assert lake.snapshot() is None
-    assert imports.recorded == []
+    assert (imports.recorded.begun, imports.recorded.ended) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -231,7 +158,7 @@ def test_a_body_proof_and_a_unit_hash_depend_on_the_key_and_the_content(tmp_path
 
 def test_the_author_needs_the_right_for_every_app(tmp_path, lake, imports_of):
     authority = Allow("shop")
-    imports = imports_of(authority)
+    imports = imports_of(authority=authority)
     path = write(tmp_path, record(1), record(2, app="bank"))
     with pytest.raises(NotPermitted):
         imports.run("openai-jsonl", [path])
@@ -243,7 +170,7 @@ def test_an_import_is_recorded_once_when_it_stored_something(tmp_path, imports):
     path = write(tmp_path, record(1))
     imports.run("openai-jsonl", [path])
     imports.run("openai-jsonl", [path])
-    ((author, report),) = imports.recorded
+    ((author, report),) = imports.recorded.ended
     assert author is PRIMARY
     assert report.summary()["files"][0]["stored"] == 1
     assert report.apps == ("shop",)
@@ -262,7 +189,7 @@ def test_progress_ends_at_the_whole_file(tmp_path, imports):
 
 
 def test_chunks_store_the_same_rows_as_one_transaction(tmp_path, lake, imports, monkeypatch):
-    monkeypatch.setattr(import_run, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(import_chunk, "CHUNK_ROWS", 7)
     lines = [record(number) for number in range(40)]
     lines[20], lines[30] = record(3), record(4, latency_ms=1)
     report = imports.run("openai-jsonl", [write(tmp_path, *lines)])
@@ -291,15 +218,16 @@ class Breaking:
 
 @pytest.mark.parametrize("at", range(6))
 def test_an_import_that_broke_off_goes_on_behind_its_last_chunk(tmp_path, lake, imports_of, monkeypatch, at):
-    monkeypatch.setattr(import_run, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(import_chunk, "CHUNK_ROWS", 10)
     logs = open_logs(tmp_path / "home", lake=lake)
     path = write(tmp_path, *(record(number) for number in range(45)), "broken")
-    broken = imports_of(logs=Breaking(logs, at=at))
+    broken = imports_over(Breaking(logs, at=at))
     with pytest.raises(StoreError):
         broken.run("openai-jsonl", [path])
     stored = count(lake) if lake.snapshot() is not None else 0
     assert stored == min(at * 10, 45)
-    assert [report.stored for _, report in broken.recorded] == ([stored] if stored else [])
+    assert len(broken.recorded.begun) == 1
+    assert [report.stored for _, report in broken.recorded.ended] == [stored]
     report = imports_of().run("openai-jsonl", [path])
     assert report.stored == 45 - stored
     assert report.read + report.earlier == 46
@@ -315,15 +243,12 @@ def test_a_killed_import_leaves_whole_chunks_and_the_next_one_completes_it(tmp_p
         import sys
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-        from tests.observability.lakes import Clock, open_lake, open_logs
-        from tests.observability.test_imports import Allow, Bundles, KEY, PRIMARY
-        from workbench.observability import import_run
-        from workbench.observability.imports import Imports
-        from workbench.observability.redaction import Redactor
-        import_run.CHUNK_ROWS = 500
+        from tests.observability.lakes import open_lake, open_logs
+        from tests.observability.importing import imports_over
+        from workbench.observability import import_chunk
+        import_chunk.CHUNK_ROWS = 500
         lake = open_lake(Path({str(tmp_path / "home")!r}))
-        imports = Imports(open_logs(Path({str(tmp_path / "home")!r}), lake=lake), Bundles(), redactor=Redactor(KEY), unit_key=KEY,
-                          authority=Allow(), author=PRIMARY, clock=Clock())
+        imports = imports_over(open_logs(Path({str(tmp_path / "home")!r}), lake=lake))
         def show(_file, done, _total):
             print(done, flush=True)
         imports.run("openai-jsonl", [Path({str(path)!r})], progress=show)
@@ -346,13 +271,17 @@ def test_a_killed_import_leaves_whole_chunks_and_the_next_one_completes_it(tmp_p
 
 def test_a_repeat_is_told_from_a_conflict_after_packing_too():
     repeats = Repeats()
-    for number in range(300):
-        assert repeats.judge(f"r{number}", number) is Repeat.NEW
+    for number in range(0, 300, 3):
+        assert repeats.judge([f"r{number + more}" for more in range(3)], [number, number + 1, number + 2]) == {}
         if number % 17 == 0:
             repeats.compact()
+    assert repeats.had(["r0", "r299", "r300"]) == [True, True, False]
     for number in range(300):
-        assert repeats.judge(f"r{number}", number) is Repeat.SAME
-        assert repeats.judge(f"r{number}", number + 1) is Repeat.CONFLICT
+        assert repeats.judge([f"r{number}"] * 2, [number, number + 1]) == {0: Repeat.SAME, 1: Repeat.CONFLICT}
+
+
+def test_a_repeat_within_one_stretch_is_found(tmp_path):
+    assert Repeats().judge(["a", "b", "a", "a"], [1, 2, 1, 3]) == {2: Repeat.SAME, 3: Repeat.CONFLICT}
 
 
 def test_a_csv_file_is_stored_by_its_mapping(tmp_path, lake, imports):
@@ -397,12 +326,6 @@ def test_published_runs_are_stored_with_the_known_answers(lake, imports):
     before = lake.snapshot()
     assert imports.run("tau2", files).stored == 0
     assert lake.snapshot() == before
-
-
-def bundle_named(name: str, versions: Bundles, app: str = "shop", prompt: bytes = b"be kind") -> str:
-    """The id of a bundle that was just registered."""
-    spec = BundleSpec(app=app, name=name, model=Model(provider="local", name="m"), prompts={"system": "system.md"})
-    return versions.register_external(spec, {"system.md": prompt}, actor=PRIMARY).bundle.bundle_id
 
 
 @pytest.fixture
@@ -451,7 +374,7 @@ def test_an_ambiguous_bundle_name_is_refused(tmp_path, imports_of, versions):
 
 
 def test_a_file_with_unknown_bundles_is_read_again_once_a_bundle_was_registered(tmp_path, lake, imports_of, versions, monkeypatch):
-    monkeypatch.setattr(import_run, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(import_chunk, "CHUNK_ROWS", 2)
     bundle_named("v1", versions)
     imports = imports_of(versions=versions)
     path = write(tmp_path, *(record(number, bundle="v2" if number == 3 else "v1") for number in range(9)))
@@ -482,9 +405,69 @@ def test_requests_without_a_bundle_are_stored_and_noted(tmp_path, imports_of, ve
     report = imports.run("openai-jsonl", [path])
     assert report.stored == 3
     assert report.files[0].notes == ("2 requests name no bundle: a review of a bundle does not see them; import with --bundle",)
+
+
+def stored_bundles(lake):
+    """Request id, revision, bundle and latency of everything that is stored."""
+    return rows(lake, "request_id, revision, bundle, latency_ms")
+
+
+def test_a_stored_request_without_a_bundle_gets_the_one_of_a_later_import_once(tmp_path, lake, imports_of, versions):
+    stable, candidate = bundle_named("v1", versions), bundle_named("v2", versions)
+    imports = imports_of(versions=versions)
+    path = write(tmp_path, record(1), record(2, scores={"tone": 1}), record(3, bundle="v2"))
+    imports.run("openai-jsonl", [path])
     later = imports.run("openai-jsonl", [path], bundle="v1")
-    assert (later.stored, later.duplicates) == (0, 3)
-    assert "keep the bundle" in later.files[0].notes[0]
+    assert (later.read, later.stored, later.completed, later.duplicates, later.n_there) == (3, 0, 2, 1, 3)
+    assert later.files[0].notes == (
+        "2 requests that were there without a bundle get this one, as a new revision each",
+        "requests that were there with a bundle keep it: an import changes no stored request",
+    )
+    expected = [
+        ("r1", 0, None, 101.0),
+        ("r1", 1, stable, 101.0),
+        ("r2", 0, None, 102.0),
+        ("r2", 1, stable, 102.0),
+        ("r3", 0, candidate, 103.0),
+    ]
+    assert stored_bundles(lake) == expected
+    assert count(lake, "scores") == 1
+    before = lake.snapshot()
+    third = imports.run("openai-jsonl", [path], bundle="v1")
+    assert (third.stored, third.completed, third.n_there) == (0, 0, 3)
+    assert lake.snapshot() == before
+    longer = imports.run("openai-jsonl", [write(tmp_path, record(1), record(2), record(4), name="longer.jsonl")], bundle="v1")
+    assert (longer.stored, longer.completed, longer.duplicates) == (1, 0, 2)
+    assert [report.completed for _, report in imports.recorded.ended] == [0, 2, 0]
+
+
+def test_a_completed_request_is_counted_once_and_under_its_bundle(tmp_path, lake, imports_of, versions):
+    stable = bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    path = write(tmp_path, *(record(number, request={"model": "m", "user": f"u{number}"}) for number in range(4)))
+    imports.run("openai-jsonl", [path])
+    imports.run("openai-jsonl", [path], bundle="v1")
+    metrics = Metrics(lake, app_spec=lambda _app: None, clock=Clock())
+    answer = metrics.query(["volume"], app="shop", by=["bundle"], window="365d")
+    assert answer.select("bundle", "volume").rows() == [(stable, 4)]
+
+
+@pytest.mark.parametrize("change", [{"timestamp": "2026-01-01T00:00:01Z"}, {"request": {"model": "m", "messages": []}}])
+def test_another_request_under_the_same_id_gives_no_bundle(tmp_path, lake, imports_of, versions, change):
+    bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    imports.run("openai-jsonl", [write(tmp_path, record(1))])
+    later = imports.run("openai-jsonl", [write(tmp_path, record(1, **change), name="other.jsonl")], bundle="v1")
+    assert (later.stored, later.completed, later.duplicates) == (0, 0, 1)
+    assert stored_bundles(lake) == [("r1", 0, None, 101.0)]
+
+
+def test_the_bundle_of_another_app_is_given_to_its_own_requests_only(tmp_path, lake, imports_of, versions):
+    bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    imports.run("openai-jsonl", [write(tmp_path, record(1), record(2, app="bank"))])
+    report = imports.run("openai-jsonl", [write(tmp_path, record(1, bundle="v1"), record(2), name="other.jsonl")])
+    assert (report.stored, report.completed) == (1, 1), "r2 of the shop is another request than r2 of the bank"
 
 
 def test_a_refused_record_is_still_counted_when_the_stored_file_comes_again(tmp_path, imports):
@@ -551,5 +534,61 @@ def test_a_run_leaves_the_garbage_collector_as_it_was(tmp_path, imports, imports
     assert seen[0] is False
     assert gc.isenabled()
     with pytest.raises(NotPermitted):
-        imports_of(Allow("bank")).run("openai-jsonl", [write(tmp_path, record(1, app="shop"), name="other.jsonl")])
+        imports_of(authority=Allow("bank")).run("openai-jsonl", [write(tmp_path, record(1, app="shop"), name="other.jsonl")])
     assert gc.isenabled()
+
+
+def state_of(folder: Path, lake) -> tuple[int | None, list[Path]]:
+    """The lake's snapshot and every file."""
+    return lake.snapshot(), sorted(folder.rglob("*"))
+
+
+def test_a_dry_run_counts_what_an_import_does_and_stores_nothing(tmp_path, lake, imports_of, versions):
+    bundle_named("v1", versions)
+    imports = imports_of(versions=versions)
+    imports.run("openai-jsonl", [write(tmp_path, record(1), record(2), name="before.jsonl")])
+    lines = [
+        record(1),
+        record(2, bundle="v1"),
+        record(3),
+        record(3),
+        record(4, latency_ms=-1),
+        record(5, bundle="v9"),
+        record(6, app="bank"),
+    ]
+    files = [write(tmp_path, *lines), write(tmp_path, record(3, latency_ms=3), record(7), record(2, bundle="v1"), name="more.jsonl")]
+    before, told = state_of(tmp_path, lake), len(imports.recorded.begun)
+    dry = imports.run("openai-jsonl", files, is_dry_run=True)
+    assert state_of(tmp_path, lake) == before
+    assert (len(imports.recorded.begun), len(imports.recorded.ended)) == (told, told)
+    assert imports.run("openai-jsonl", files, is_dry_run=True) == dry
+    real_run = imports.run("openai-jsonl", files)
+    assert replace(dry, is_dry_run=False) == real_run
+    assert [(file.stored, file.completed, file.duplicates, file.n_refused) for file in dry.files] == [(2, 1, 2, 2), (1, 0, 2, 0)]
+    assert imports.run("openai-jsonl", files, is_dry_run=True).earlier == real_run.read
+
+
+def test_a_dry_run_names_the_bundle_that_a_file_describes_and_registers_none(lake, imports_of, versions):
+    imports = imports_of(versions=versions)
+    files = sorted(real("tau2", "retail").glob("*.json"))
+    dry = imports.run("tau2", files, is_dry_run=True)
+    assert (versions.registered, lake.snapshot()) == ({}, None)
+    assert replace(dry, is_dry_run=False, apps_without_bundle=()) == imports.run("tau2", files)
+    assert dry.apps_without_bundle == ("retail",)
+
+
+def test_a_dry_run_needs_the_right_to_import_and_to_register(tmp_path, imports_of, lake):
+    with pytest.raises(NotPermitted):
+        imports_of(authority=Allow("shop")).run("openai-jsonl", [write(tmp_path, record(1, app="bank"))], is_dry_run=True)
+    assert lake.snapshot() is None
+
+
+def test_a_chunk_under_way_is_counted_when_the_run_breaks_off(tmp_path, lake, imports_of, monkeypatch):
+    """The right is asked for when the app comes up, and the chunks before it are stored and told."""
+    monkeypatch.setattr(import_chunk, "CHUNK_ROWS", 10)
+    imports = imports_of(authority=Allow("shop"))
+    path = write(tmp_path, *(record(number) for number in range(25)), record(25, app="bank"))
+    with pytest.raises(NotPermitted):
+        imports.run("openai-jsonl", [path])
+    assert count(lake) == 20
+    assert [report.stored for _, report in imports.recorded.ended] == [20]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import resource
@@ -19,8 +20,10 @@ from tests.observability.lakes import count, open_lake, open_logs, request
 from tests.postgres import new_database, running_postgres
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError, UsageError
 from workbench.observability import engine, schema
+from workbench.observability import lake as lake_module
 from workbench.observability.locks import FileLock
 from workbench.observability.server_lock import ServerLock
+from workbench.observability.syncing import sync_file_system
 from workbench.observability.tables import TABLES, arrow_table, latest_requests_sql
 
 
@@ -187,6 +190,16 @@ def test_a_catalogue_that_is_something_else_is_a_store_error(tmp_path):
             act(open_lake(tmp_path))
 
 
+def test_a_damaged_file_of_rows_is_a_store_error(tmp_path):
+    lake = open_lake(tmp_path)
+    rows = arrow_table("requests", [request() for _ in range(20)])
+    open_logs(tmp_path, lake=lake).append({"requests": rows}, source_id="import:x", from_seq=1, to_seq=20)
+    (file,) = (tmp_path / "lake" / "data").rglob("requests/**/*.parquet")
+    os.truncate(file, 0)
+    with pytest.raises(StoreError, match="damaged or not ours"):
+        lake.read(lambda c: c.execute("SELECT sum(latency_ms) FROM lake.requests").fetchone())
+
+
 @pytest.mark.parametrize("catalog", ["", "mysql:x", "sqlite:", "/home/x"])
 def test_an_unknown_kind_of_catalogue_is_refused(tmp_path, catalog):
     with pytest.raises(UsageError, match="WORKBENCH_CATALOG"):
@@ -278,6 +291,84 @@ def test_a_write_whose_server_lock_was_lost_is_not_committed(tmp_path, postgres)
     lake.close()
 
 
+def test_a_host_that_vanishes_with_the_lock_does_not_keep_it_for_hours(postgres):
+    lock = ServerLock(postgres)
+    lock.acquire(what="write", wait_s=1)
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    shown = [lock._session().execute(f"SHOW {name}").fetchone()[0] for name in names]
+    lock.close()
+    assert shown == ["15", "5", "3", "30000"]
+
+
+class Session:
+    """The lock's session, where the sentence that holds `needle` fails after it was said."""
+
+    closed = False
+
+    def __init__(self, connection, needle, fault):
+        self._connection, self._needle, self._fault = connection, needle, fault
+        self.close = connection.close
+
+    def execute(self, sentence):
+        answer = self._connection.execute(sentence)
+        if self._needle in sentence:
+            raise self._fault
+        return answer
+
+
+def test_a_wait_for_the_lock_that_is_interrupted_keeps_nobody_out(postgres):
+    first, second = ServerLock(postgres), ServerLock(postgres)
+    first._connection = Session(first._session(), "pg_advisory_lock(", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        first.acquire(what="write", wait_s=1)
+    second.acquire(what="write", wait_s=5)
+    second.close()
+
+
+def test_who_holds_the_lock_is_told_only_if_the_server_says_so(postgres):
+    import psycopg
+
+    first, second = ServerLock(postgres), ServerLock(postgres)
+    first.acquire(what="write", wait_s=1)
+    second._connection = Session(second._session(), "pg_locks", psycopg.OperationalError("the connection is lost"))
+    with pytest.raises(StoreBusy, match="held by another session"):
+        second.acquire(what="write", wait_s=0.1)
+    first.close()
+    second.close()
+
+
+def test_every_file_that_a_commit_names_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    lake = open_lake(tmp_path)
+    insert(lake)
+    named = "SELECT count(*) FROM __ducklake_metadata_lake.ducklake_data_file"
+    synced = []
+
+    def sync(folder):
+        files = {str(path) for path in folder.rglob("*.parquet")}
+        synced.append((files, lake.read(lambda c: c.execute(named).fetchone()[0])))
+        sync_file_system(folder)
+
+    monkeypatch.setattr(lake_module, "sync_file_system", sync)
+    rows = arrow_table("requests", [request(app=app) for app in ("bank", "shop") for _ in range(20)])
+    open_logs(tmp_path, lake=lake).append({"requests": rows}, source_id="import:x", from_seq=1, to_seq=40)
+    ((files, named_then),) = synced
+    assert len(files) == 2
+    assert (named_then, lake.read(lambda c: c.execute(named).fetchone()[0])) == (0, 2)
+
+
+def test_a_disk_that_refuses_the_data_stores_nothing(tmp_path, monkeypatch):
+    lake = open_lake(tmp_path)
+    insert(lake)
+
+    def fails(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lake_module, "sync_file_system", fails)
+    with pytest.raises(StoreError, match=r"Input/output error.*check the disk"):
+        insert(lake, request_id="s")
+    assert count(lake) == 1
+
+
 def test_a_conflict_is_repeated_and_a_broken_instance_replaced(tmp_path):
     lake = open_lake(tmp_path)
     insert(lake)
@@ -320,6 +411,34 @@ def test_a_reader_whose_file_was_cleaned_away_tries_again_once(tmp_path):
         return connection.execute("SELECT count(*) FROM lake.requests").fetchone()
 
     assert lake.read(work) == (1,)
+
+
+SPILL = """
+import os, sys
+from pathlib import Path
+from tests.observability.lakes import open_lake
+lake = open_lake(Path(sys.argv[1]))
+def work(connection):
+    connection.execute("SET memory_limit = '60MB'")
+    connection.execute("SET threads = 1")
+    connection.execute("CREATE TEMP TABLE large AS SELECT md5(i::VARCHAR) AS text FROM range(2000000) t(i)")
+    print(connection.execute("SELECT count(*) FROM large").fetchone()[0])
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), 9)
+lake.read(work)
+"""
+
+
+def test_a_query_that_outgrows_the_memory_goes_on_on_disk_and_a_killed_one_leaves_nothing_for_ever(tmp_path):
+    insert(open_lake(tmp_path))
+    scratch = tmp_path / "lake" / "scratch"
+    command = [sys.executable, "-c", SPILL, str(tmp_path)]
+    assert subprocess.run([*command, "ends"], capture_output=True, text=True, check=True).stdout == "2000000\n"
+    assert list(scratch.rglob("*.*")) == []
+    subprocess.run([*command, "killed"], capture_output=True, check=False)
+    assert [path for path in scratch.rglob("*") if path.is_file()] != []
+    assert count(open_lake(tmp_path)) == 1
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_mistake_in_a_query_stays_what_it_is(tmp_path):
@@ -381,6 +500,8 @@ def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path):
         noise = [request(output=os.urandom(2000).hex()) for _ in range(500)]
         with pytest.raises(StoreError, match=r"small/spools/.*full.*free space"):
             logs.record({"requests": noise})
+        with pytest.raises(StoreError, match=r"small/spools/.*full.*free space"):
+            logs.submit({"requests": noise}).result(30)
         with pytest.raises(StoreError, match=r"full|No space.*free space"):
             logs.append({"requests": arrow_table("requests", noise)}, source_id="import:x", from_seq=1, to_seq=500)
         with contextlib.suppress(StoreError):  # a reader needs 32 KB for its index file; it may say so, but never a wrong count

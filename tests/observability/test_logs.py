@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 
 import pyarrow as pa
 import pytest
 
 from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
-from workbench.errors import ConflictError, StoreError, UsageError
+from workbench.errors import ConflictError, StoreBusy, StoreError, UsageError
+from workbench.observability import logs as logs_module
+from workbench.observability import spool as spool_module
 from workbench.observability.logs import FlushLoop
+from workbench.observability.spool import Spool
 from workbench.observability.tables import arrow_table
 
 
@@ -40,16 +45,70 @@ def test_nothing_to_record_makes_no_spool(logs, tmp_path):
     assert not (tmp_path / "spools").exists()
 
 
-def test_a_ticket_says_when_its_rows_are_committed(logs):
-    ticket = logs.record_nowait({"requests": [request()]})
-    ticket.wait()
-    assert ticket.is_done
-    assert logs.flush().rows == 1
+def test_nothing_to_submit_is_done_at_once_and_makes_no_spool(logs, tmp_path):
+    assert logs.submit({"requests": []}).done()
+    assert not (tmp_path / "spools").exists()
 
 
-def test_a_flush_takes_what_was_recorded_without_waiting(logs, lake):
+def test_one_event_loop_awaits_the_commits_of_many_and_they_share_them(logs, lake, monkeypatch):
+    groups = []
+    commit = Spool._commit
+    monkeypatch.setattr(Spool, "_commit", lambda spool, group: groups.append(len(group)) or commit(spool, group))
+
+    async def answer(key):
+        await asyncio.wrap_future(logs.submit({"requests": [request(request_id=key)]}))
+        return logs.waiting()
+
+    async def all_at_once():
+        return await asyncio.gather(*(answer(f"a{i}") for i in range(100)))
+
+    asyncio.run(all_at_once())
+    assert sum(groups) == 100
+    assert len(groups) < 50
+    assert logs.flush().rows == 100
+    assert count(lake) == 100
+
+
+def test_a_request_that_is_given_up_is_recorded_all_the_same(logs, lake):
+    async def give_up():
+        waiting = asyncio.wrap_future(logs.submit({"requests": [request()]}))
+        waiting.cancel()
+        await asyncio.wrap_future(logs.submit({"requests": [request()]}))
+
+    asyncio.run(give_up())
+    logs.flush()
+    assert count(lake) == 2
+
+
+def test_what_keeps_a_submitted_row_out_is_the_error_of_its_future(logs, monkeypatch):
+    with pytest.raises(UsageError, match="latency_ms"):
+        logs.submit({"requests": [request(latency_ms=-1)]})
+    monkeypatch.setattr(Spool, "_commit", lambda *_: StoreError("spool", seen="the disk is full"))
+
+    async def answer():
+        await asyncio.wrap_future(logs.submit({"requests": [request()]}))
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        asyncio.run(answer())
+
+
+def test_a_disk_that_stands_still_blocks_no_submit(logs, monkeypatch):
+    monkeypatch.setattr(spool_module, "_MOST_QUEUED_BYTES", 1000)
+    gate = threading.Event()
+    commit = Spool._commit
+    monkeypatch.setattr(Spool, "_commit", lambda spool, group: gate.wait(20) and commit(spool, group))
+    futures = []
+    with pytest.raises(StoreBusy, match="wait to be written"):
+        futures.extend(logs.submit({"requests": [request()]}) for _ in range(100))
+    gate.set()
+    for future in futures:
+        future.result(20)
+    assert logs.flush().rows == len(futures) < 100
+
+
+def test_a_flush_takes_what_was_submitted_and_not_yet_committed(logs, lake):
     for _ in range(50):
-        logs.record_nowait({"requests": [request()]})
+        logs.submit({"requests": [request()]})
     assert logs.flush().rows == 50
 
 
@@ -111,7 +170,7 @@ def test_known_ids_are_those_in_the_lake(logs):
 def test_close_brings_everything_into_the_lake_and_leaves_no_spool(tmp_path, lake):
     logs = open_logs(tmp_path, lake=lake)
     logs.record({"requests": [request()]})
-    logs.record_nowait({"requests": [request()]})
+    logs.submit({"requests": [request()]})
     logs.close()
     assert count(lake) == 2
     assert list((tmp_path / "spools").iterdir()) == []
@@ -128,6 +187,109 @@ def test_rows_that_cannot_be_flushed_at_close_are_adopted_later(tmp_path, lake, 
         with pytest.raises(StoreError, match="the disk is full"):
             logs.close()
     assert open_logs(tmp_path, lake=lake).flush().rows == 1
+
+
+def test_a_thread_that_is_late_for_close_is_refused_or_its_row_is_in_the_lake(tmp_path, lake, monkeypatch):
+    """It took the spool before `close`, and appends at whatever point of it."""
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record({"requests": [request()]})
+    spool = logs._spool
+    acknowledged = []
+
+    def late(key):
+        try:
+            spool.append(logs_module.rows_of({"requests": [request(request_id=key)]})).result(10)
+        except StoreError:
+            return
+        acknowledged.append(key)
+
+    def around(act, key):
+        def both(*args, **more):
+            late(f"before {key}")
+            result = act(*args, **more)
+            late(f"after {key}")
+            return result
+
+        return both
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logs_module, "drain", around(logs_module.drain, "drain"))
+        patch.setattr(spool, "end", around(spool.end, "end"))
+        patch.setattr(spool_module, "remove_files", around(spool_module.remove_files, "remove"))
+        logs.close()
+    assert acknowledged == ["before end"]
+    assert count(lake) == 2
+    assert count(lake, where="request_id = 'before end'") == 1
+
+
+def test_rows_recorded_between_a_flush_and_a_close_that_overlap_are_kept(tmp_path, lake, monkeypatch):
+    """The mark of the spool that is being closed says nothing about the one that a late record opens."""
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record({"requests": [request() for _ in range(50)]})
+    is_drained, go_on = threading.Event(), threading.Event()
+    drain = logs_module.drain
+
+    def slow(*args, **more):
+        stored = drain(*args, **more)
+        is_drained.set()
+        go_on.wait(20)
+        return stored
+
+    monkeypatch.setattr(logs_module, "drain", slow)
+    flush = threading.Thread(target=logs.flush)
+    flush.start()
+    is_drained.wait(20)
+    close = threading.Thread(target=logs.close)
+    close.start()
+    _until(lambda: logs._spool is None)
+    for _ in range(5):
+        logs.record({"requests": [request()]})
+    go_on.set()
+    flush.join()
+    close.join()
+    assert logs.flush().rows == 5
+    logs.close()
+    assert count(lake) == 55
+
+
+def test_a_child_that_is_forked_during_a_flush_records_and_closes(tmp_path, lake, monkeypatch):
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record({"requests": [request()]})
+    is_inside, go_on = threading.Event(), threading.Event()
+    write = lake.write
+
+    def slow(*args, **more):
+        is_inside.set()
+        go_on.wait(60)
+        return write(*args, **more)
+
+    monkeypatch.setattr(lake, "write", slow)
+    flush = threading.Thread(target=logs.flush)
+    flush.start()
+    is_inside.wait(20)
+    monkeypatch.undo()
+    child = os.fork()
+    if child == 0:
+        try:
+            logs.record({"requests": [request()]})
+            logs.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    go_on.set()
+    flush.join()
+    logs.close()
+    assert count(lake) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "seen"), [([1, None, 3], "1 rows without a number"), ([0, 1, 2], "numbers 0 to 2"), ([2, 3, 4], "numbers 2 to 4")]
+)
+def test_numbers_that_a_mark_would_hide_are_refused(logs, lake, numbers, seen):
+    rows = {"requests": arrow_table("requests", [request(seq=number) for number in numbers])}
+    with pytest.raises(UsageError, match=seen):
+        logs.append(rows, source_id="import:a", from_seq=1, to_seq=3)
+    assert count(lake) == 0
 
 
 def _full(*args, **more):
@@ -170,6 +332,18 @@ def test_a_loop_keeps_its_failures_in_view_and_goes_on(tmp_path, lake, monkeypat
     assert (status.is_running, status.failures_in_a_row, status.last_success) == (False, 0, NOON)
     assert "the disk is full" in status.last_fault
     logs.close()
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("a bug"), pa.ArrowMemoryError("malloc failed")])
+def test_nothing_ends_a_loop_unseen(logs, monkeypatch, fault):
+    def fails():
+        raise fault
+
+    with monkeypatch.context() as patch, FlushLoop(logs, clock=Clock(), interval_s=0.005) as loop:
+        patch.setattr(logs, "flush", fails)
+        _until(lambda: loop.status.failures_in_a_row >= 2)
+        assert loop.status.is_running
+        assert loop.status.last_fault in {str(fault), type(fault).__name__}
 
 
 def _until(is_so, tries=2000):

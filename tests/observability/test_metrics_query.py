@@ -60,6 +60,14 @@ def test_one_bare_request_has_a_volume_and_no_other_number(shop):
     assert all(row[f"{name}_n"] == 0 for name in CATALOGUE if name not in known)
 
 
+def test_one_name_may_stand_without_a_list(shop):
+    shop.add([request(latency_ms=9.0), request(bundle="two", latency_ms=8.0)])
+    assert shop.metrics.query("latency_p50").equals(shop.metrics.query(["latency_p50"]))
+    assert shop.metrics.query("latency_p50", by="bundle").equals(shop.metrics.query(["latency_p50"], by=["bundle"]))
+    with pytest.raises(UnknownSubject, match="metric 'latency_p5': there is no such metric; did you mean 'latency_p95' or 'latency_p50'"):
+        shop.metrics.query("latency_p5")
+
+
 def test_unpriced_is_not_free(shop):
     shop.add([request(cost_usd=None), request(cost_usd=0.25), request(cost_usd=0.0)])
     assert shop.one("cost_usd") == (0.25, 2)

@@ -54,6 +54,7 @@ def redact(text: str, unit: str | None = "u1") -> str:
         ("SSN", "531-21-7351"),
         ("SECRET", "sk-abcdefghijklmnop1234567890"),
         ("SECRET", "sk-proj-Ab_cdefghijklmnop1234567890"),
+        ("SECRET", "wb_0a1b2c3d4e5f_" + "ab" * 32),
         ("SECRET", "ghp_abcdefghijklmnopqrstuvwxyz0123456789"),
         ("SECRET", "xoxb-123456789012-abcdefghijkl"),
         ("SECRET", "AKIAIOSFODNN7EXAMPLE"),
@@ -89,6 +90,20 @@ def test_each_kind_is_replaced_inside_a_sentence(kind: str, value: str) -> None:
 )
 def test_what_is_nobodys_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("end", [", thanks", '"}', "é", "\u0660", ".", "", " -"])
+def test_an_account_number_that_is_cut_off_is_no_account_number(end: str) -> None:
+    assert "<IBAN" not in redact(f"my account is DE89 3704 0044 0532 0130 0{end}")
+
+
+@pytest.mark.parametrize("before", ["", "call ", "(", "Tel: "])
+@pytest.mark.parametrize("number", ["+49 30 90182017", "+49 (30) 901-820-17", "+1.415.555.2671", "+44 20 7946 0958 x12", "+4915112345678"])
+@pytest.mark.parametrize("after", ["", " and", " please", ", or", ". Then", "\nthen", " 2 times"])
+def test_an_international_number_goes_whatever_stands_around_it(before: str, number: str, after: str) -> None:
+    text = Redactor(KEY).text(f"{before}{number}{after}", None)
+    assert "<PHONE:" in text
+    assert not any(group in text for group in ("90182017", "901-820", "555", "7946", "15112345678"))
 
 
 def test_an_order_number_beside_a_phone_number_stays() -> None:

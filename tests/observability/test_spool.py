@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.observability.lakes import Clock
-from workbench.errors import NewerWorkspace, StoreBusy, StoreError
+from workbench.errors import StoreBusy, StoreError
+from workbench.observability import locks
 from workbench.observability import spool as spool_module
-from workbench.observability.spool import Spool
+from workbench.observability.locks import FileLock
+from workbench.observability.spool import Spool, wait_until_committed
 
 
 def rows_in(path: Path) -> list[tuple[int, str, bytes]]:
@@ -25,6 +28,10 @@ def rows_in(path: Path) -> list[tuple[int, str, bytes]]:
         connection.close()
 
 
+def lock_of(spool_path: Path) -> FileLock:
+    return FileLock(spool_path.with_suffix(".lock"))
+
+
 @pytest.fixture
 def spool(tmp_path):
     made = Spool.create(tmp_path, clock=Clock())
@@ -32,8 +39,22 @@ def spool(tmp_path):
     made.close()
 
 
-def test_a_row_is_readable_by_others_when_wait_returns(spool):
-    spool.append([("requests", b"a"), ("spans", b"b")]).wait()
+@pytest.fixture
+def gated(spool, monkeypatch):
+    """The spool, whose commits wait for the gate; and the gate."""
+    gate = threading.Event()
+    commit = spool._commit
+    monkeypatch.setattr(spool, "_commit", lambda group: gate.wait(10) and commit(group))
+    yield spool, gate
+    gate.set()
+
+
+def full_disk(_):
+    return StoreError("spool", seen="the disk is full")
+
+
+def test_a_row_is_readable_by_others_when_its_future_is_done(spool):
+    spool.append([("requests", b"a"), ("spans", b"b")]).result(10)
     assert rows_in(spool.path) == [(1, "requests", b"a"), (2, "spans", b"b")]
 
 
@@ -48,10 +69,10 @@ def test_rows_that_arrive_together_share_a_commit(spool, monkeypatch):
         return commit(group)
 
     monkeypatch.setattr(spool, "_commit", slow)
-    tickets = [spool.append([("requests", b"%d" % i)]) for i in range(100)]
+    futures = [spool.append([("requests", b"%d" % i)]) for i in range(100)]
     gate.set()
-    for ticket in tickets:
-        ticket.wait()
+    for future in futures:
+        future.result(10)
     assert sum(commits) == 100
     assert len(commits) <= 3
 
@@ -59,7 +80,7 @@ def test_rows_that_arrive_together_share_a_commit(spool, monkeypatch):
 def test_threads_lose_nothing_and_keep_their_own_order(spool):
     def write(name: int) -> None:
         for i in range(200):
-            spool.append([("requests", b"%d %d" % (name, i))], is_awaited=True).wait()
+            spool.append([("requests", b"%d %d" % (name, i))]).result(10)
 
     threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -74,14 +95,14 @@ def test_threads_lose_nothing_and_keep_their_own_order(spool):
 
 def test_one_append_is_stored_whole_or_not_at_all(spool):
     with pytest.raises(StoreError, match="NOT NULL"):
-        spool.append([("requests", b"good"), (None, b"refused by SQLite")], is_awaited=True).wait()
-    spool.append([("requests", b"next")]).wait()
+        spool.append([("requests", b"good"), (None, b"refused by SQLite")]).result(10)
+    spool.append([("requests", b"next")]).result(10)
     assert [payload for _, _, payload in rows_in(spool.path)] == [b"next"]
 
 
-def test_a_second_owner_is_refused_and_told_who_holds_it(tmp_path, spool):
+def test_a_second_owner_is_refused_and_told_who_holds_it(spool):
     with pytest.raises(StoreBusy, match=f"process {os.getpid()} \\(running"):
-        Spool.reopen(spool.path, clock=Clock())
+        lock_of(spool.path).acquire(what="adopt it", wait_s=0)
 
 
 def test_a_stopped_owner_is_named_as_stopped(tmp_path):
@@ -96,63 +117,86 @@ def test_a_stopped_owner_is_named_as_stopped(tmp_path):
         child.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
         with pytest.raises(StoreBusy, match=rf"process {child.pid} \(stopped.*kill -CONT {child.pid}"):
-            Spool.reopen(path, clock=Clock())
+            lock_of(path).acquire(what="adopt it", wait_s=0)
     finally:
         child.kill()
         child.wait()
         child.stdout.close()
-    Spool.reopen(path, clock=Clock()).close()
+    lock = lock_of(path)
+    assert lock.try_acquire()
+    lock.release()
 
 
-def test_sequence_numbers_are_never_used_again_even_after_the_file_was_emptied(tmp_path):
-    first = Spool.create(tmp_path, clock=Clock())
-    first.append([("requests", b"a"), ("requests", b"b")]).wait()
-    first.delete_to(2)
-    first.append([("requests", b"c")]).wait()
-    first.delete_to(3)
-    first.close()
-    again = Spool.reopen(first.path, clock=Clock())
-    again.append([("requests", b"d")]).wait()
-    assert rows_in(again.path)[-1] == (4, "requests", b"d")
-    again.close()
+def test_a_file_system_without_locks_is_an_error_and_not_an_endless_search(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    with pytest.raises(StoreError, match=r"No locks available.*WORKBENCH_HOME"):
+        Spool.create(tmp_path, clock=Clock())
+
+
+def test_sequence_numbers_are_never_used_again_even_after_the_file_was_emptied(spool):
+    spool.append([("requests", b"a"), ("requests", b"b")]).result(10)
+    spool.delete_to(2)
+    while rows_in(spool.path):
+        spool.sync()
+    spool.append([("requests", b"c")]).result(10)
+    assert rows_in(spool.path) == [(3, "requests", b"c")]
 
 
 def test_deleting_goes_in_small_steps_beside_the_writing(spool, monkeypatch):
     monkeypatch.setattr(spool_module, "_DELETED_AT_ONCE", 10)
-    spool.append([("requests", b"x")] * 95).wait()
+    spool.append([("requests", b"x")] * 95).result(10)
     spool.delete_to(90)
     for _ in range(100):
-        spool.append([("requests", b"y")]).wait()
+        spool.append([("requests", b"y")]).result(10)
         if rows_in(spool.path)[0][0] == 91:
             break
     assert rows_in(spool.path)[0][0] == 91
 
 
-def test_a_failure_nobody_waited_for_is_raised_by_the_next_caller(spool, monkeypatch):
-    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
-    ticket = spool.append([("requests", b"a")])
-    while not ticket.is_done:
-        threading.Event().wait(0.001)
+def test_a_queue_that_never_runs_empty_does_not_keep_the_file_growing(spool, monkeypatch):
+    monkeypatch.setattr(spool_module, "_DELETED_AT_ONCE", 10)
+    spool.append([("requests", b"x")] * 95).result(10)
+    deleted, ended = [], threading.Event()
+    delete_chunk = spool._delete_chunk
+    monkeypatch.setattr(spool, "_delete_chunk", lambda to: deleted.append(n := delete_chunk(to)) or n)
+
+    def once_more(left):
+        """The callback of a commit queues the next row, so the queue is never empty."""
+        if left:
+            spool.append([("requests", b"y")]).add_done_callback(lambda _: once_more(left - 1))
+        else:
+            ended.set()
+
+    spool.delete_to(95)
+    once_more(30)
+    assert ended.wait(20)
+    assert sum(deleted) == 95
+
+
+def test_a_failure_is_told_to_the_one_it_befell_and_to_nobody_else(spool, monkeypatch):
+    monkeypatch.setattr(spool, "_commit", full_disk)
+    failed = spool.append([("requests", b"a")])
     with pytest.raises(StoreError, match="the disk is full"):
-        spool.append([("requests", b"b")])
+        wait_until_committed(failed)
     monkeypatch.undo()
-    spool.append([("requests", b"c")]).wait()
+    spool.append([("requests", b"b")]).result(10)
+    spool.sync()
+    assert [payload for _, _, payload in rows_in(spool.path)] == [b"b"]
 
 
-def test_a_failure_nobody_waited_for_is_raised_by_close(tmp_path, monkeypatch):
-    spool = Spool.create(tmp_path, clock=Clock())
-    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
-    spool.append([("requests", b"a")])
-    with pytest.raises(StoreError, match="the disk is full"):
-        spool.close()
-
-
-def test_a_failure_that_was_waited_for_is_raised_once(spool, monkeypatch):
-    monkeypatch.setattr(spool, "_commit", lambda _: StoreError("spool", seen="the disk is full"))
-    with pytest.raises(StoreError, match="the disk is full"):
-        spool.append([("requests", b"a")], is_awaited=True).wait()
-    monkeypatch.undo()
-    spool.append([("requests", b"b")]).wait()
+def test_a_waiter_that_gives_up_does_not_take_its_rows_back(gated):
+    spool, gate = gated
+    future = spool.append([("requests", b"a")])
+    assert not future.cancel()
+    with pytest.raises(StoreBusy, match="no commit within"):
+        wait_until_committed(future, 0.01)
+    gate.set()
+    future.result(10)
+    spool.append([("requests", b"b")]).result(10)
+    assert [payload for _, _, payload in rows_in(spool.path)] == [b"a", b"b"]
 
 
 def test_the_death_of_the_writer_thread_reaches_everybody(tmp_path, monkeypatch):
@@ -169,17 +213,42 @@ def test_the_death_of_the_writer_thread_reaches_everybody(tmp_path, monkeypatch)
     spool = Spool.create(tmp_path, clock=Clock())
     monkeypatch.setattr(spool, "_commit", dies)
     with pytest.raises(StoreError, match="writer thread died"):
-        spool.append([("requests", b"a")], is_awaited=True).wait()
-    with pytest.raises(StoreError, match="writer thread died"):
-        spool.append([("requests", b"b")])
-    spool._thread.join()
-
-
-def test_a_closed_spool_takes_nothing(tmp_path):
-    spool = Spool.create(tmp_path, clock=Clock())
+        spool.append([("requests", b"a")]).result(10)
+    faults = []
+    for _ in range(2):
+        with pytest.raises(StoreError, match="writer thread died") as caught:
+            spool.append([("requests", b"b")])
+        faults.append(caught.value)
+    assert faults[0] is not faults[1], "one error raised again and again would gather the frames of every caller"
     spool.close()
+
+
+@pytest.mark.parametrize("suffix", [".lock", ".sqlite"])
+def test_rows_that_go_into_a_removed_file_are_not_acknowledged(spool, suffix):
+    spool.append([("requests", b"a")]).result(10)
+    spool.path.with_suffix(suffix).unlink()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        spool.append([("requests", b"b")]).result(10)
+
+
+def test_rows_that_go_into_an_adopted_spool_are_not_acknowledged(spool):
+    spool.path.with_suffix(".lock").unlink()
+    thief = lock_of(spool.path)
+    assert thief.try_acquire()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        spool.append([("requests", b"b")]).result(10)
+    thief.release()
+
+
+def test_an_ended_spool_takes_nothing_and_can_still_be_read(tmp_path):
+    spool = Spool.create(tmp_path, clock=Clock())
+    spool.append([("requests", b"a")])
+    spool.end()
     with pytest.raises(StoreError, match="closed"):
-        spool.append([("requests", b"a")])
+        spool.append([("requests", b"b")])
+    assert [payload for _, _, payload in rows_in(spool.path)] == [b"a"]
+    assert not lock_of(spool.path).try_acquire()
+    spool.close()
 
 
 def test_close_commits_what_is_queued(tmp_path):
@@ -190,30 +259,20 @@ def test_close_commits_what_is_queued(tmp_path):
     assert len(rows_in(spool.path)) == 500
 
 
-def test_a_full_queue_makes_the_caller_wait(tmp_path, monkeypatch):
+def test_a_full_queue_refuses_who_cannot_wait_and_lets_the_others_wait(gated, monkeypatch):
     monkeypatch.setattr(spool_module, "_MOST_QUEUED_BYTES", 10)
-    monkeypatch.setattr(spool_module, "_WAIT_S", 0.05)
-    spool = Spool.create(tmp_path, clock=Clock())
-    gate = threading.Event()
-    commit = spool._commit
-    monkeypatch.setattr(spool, "_commit", lambda group: gate.wait(10) and commit(group))
+    spool, gate = gated
     spool.append([("requests", b"0123456789")])
-    with pytest.raises(StoreBusy, match="queue was full"):
-        spool.append([("requests", b"x")])
+    for wait_s in (0, 0.05):
+        with pytest.raises(StoreBusy, match="wait to be written"):
+            spool.append([("requests", b"x")], wait_s=wait_s)
+    patient = []
+    thread = threading.Thread(target=lambda: patient.append(spool.append([("requests", b"y")], wait_s=10)))
+    thread.start()
     gate.set()
-    monkeypatch.setattr(spool_module, "_WAIT_S", 10)
-    spool.append([("requests", b"x")]).wait()
-    spool.close()
-
-
-def test_a_newer_spool_is_left_alone(tmp_path):
-    spool = Spool.create(tmp_path, clock=Clock())
-    spool.close()
-    connection = sqlite3.connect(spool.path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(NewerWorkspace, match="format 99"):
-        Spool.reopen(spool.path, clock=Clock())
+    thread.join()
+    patient[0].result(10)
+    assert [payload for _, _, payload in rows_in(spool.path)] == [b"0123456789", b"y"]
 
 
 def test_durable_mode_syncs_every_commit(tmp_path):
@@ -238,9 +297,8 @@ def test_a_forked_child_is_refused_and_does_not_unlock_its_parents_spool(spool):
     child.start()
     assert "belongs to the parent process" in queue.get(timeout=20)
     child.join()
-    with pytest.raises(StoreBusy):
-        Spool.reopen(spool.path, clock=Clock())
-    spool.append([("requests", b"parent")]).wait()
+    assert not lock_of(spool.path).try_acquire()
+    spool.append([("requests", b"parent")]).result(10)
     assert [payload for _, _, payload in rows_in(spool.path)] == [b"parent"]
 
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from tests.observability.lakes import NOON, request
 from workbench.errors import StoreError, UsageError
 from workbench.observability.rows import conformed, decoded, encoded
 from workbench.observability.tables import REQUESTS, TABLES, TIMESTAMP, WRITABLE, arrow_table
+from workbench.spec.base import Name
 
 
 def test_every_table_ends_with_what_the_storage_fills():
@@ -56,7 +59,8 @@ def test_a_time_without_zone_is_refused(door):
 
 
 BAD = {
-    "latency_ms": [-1, float("nan"), float("inf"), "12", True],
+    "app": ["", "a\0b", "Shop", "../etc", "x" * 64, "é"],
+    "latency_ms": [-1, float("nan"), float("inf"), "12", True, 2**53 + 1, 10**400, Decimal("NaN"), Decimal("sNaN"), Decimal("1e400")],
     "status": ["OK", 1],
     "arm": ["blue"],
     "input_tokens": [-1, 1.5, 10**12 + 1, True],
@@ -89,6 +93,7 @@ def test_a_row_without_a_required_value_is_refused(column):
         ("cost_usd", [1e9, 0.0]),
         ("status", ["ok", "fine"]),
         ("app", ["shop", None]),
+        ("app", ["shop", "Shop"]),
         ("ts_start", pa.array([NOON.replace(tzinfo=None)] * 2, pa.timestamp("us"))),
         ("input_tokens", ["a", "b"]),
         ("violation_rules", [["a\0"], None]),
@@ -116,11 +121,17 @@ def test_the_bulk_door_takes_what_polars_and_parquet_hold():
     assert conformed("requests", arrow).schema.field("violation_rules").type == pa.list_(pa.string())
 
 
+def test_an_app_in_the_log_is_called_as_an_app_may_be_declared():
+    declared = TypeAdapter(Name).json_schema()["pattern"]
+    for table in WRITABLE.values():
+        assert f"^{table.by_name['app'].pattern}$" == declared
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 rows = st.fixed_dictionaries(
     {
         "request_id": texts.filter(bool),
-        "app": texts.filter(bool),
+        "app": st.from_regex(REQUESTS.by_name["app"].pattern, fullmatch=True),
         "ts_start": st.datetimes(
             datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])
         ),
@@ -140,6 +151,43 @@ rows = st.fixed_dictionaries(
 def test_a_row_comes_out_of_a_spool_as_it_went_in(row):
     arrow = arrow_table("requests", [decoded(encoded("requests", row), "test")])
     assert {name: arrow.column(name).to_pylist()[0] for name in row} == row
+
+
+VALUES = {
+    "VARCHAR": texts,
+    "BIGINT": st.integers(),
+    "INTEGER": st.integers(-(2**33), 2**33),
+    "DOUBLE": st.one_of(st.floats(), st.integers(), st.decimals()),
+    "DECIMAL(18,9)": st.one_of(st.floats(), st.integers(), st.decimals()),
+    "BOOLEAN": st.booleans(),
+    "TIMESTAMP WITH TIME ZONE": st.datetimes(
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))])
+    ),
+    "VARCHAR[]": st.lists(texts, max_size=3),
+    "STRUCT(doc_id VARCHAR, score DOUBLE, rank INTEGER)[]": st.lists(
+        st.fixed_dictionaries({}, optional={"doc_id": texts, "score": st.one_of(st.floats(), st.integers()), "rank": st.integers()}),
+        max_size=3,
+    ),
+}
+GOOD = {
+    "requests": {"request_id": "r", "app": "shop", "ts_start": NOON, "n_tool_calls": 10**12},
+    "spans": {"span_id": "s", "app": "shop", "ts_start": NOON},
+    "scores": {"score_id": "s", "request_id": "r", "app": "shop", "name": "n", "ts": NOON},
+    "outcomes": {"outcome_id": "o", "app": "shop", "kpi": "k", "ts": NOON},
+}
+
+
+@pytest.mark.parametrize(("table", "column"), [(table.name, column) for table in WRITABLE.values() for column in table.given])
+@settings(max_examples=25)
+@given(st.data())
+def test_what_the_door_takes_the_flusher_can_store(table, column, data):
+    """One row that cannot be made Arrow would keep all that comes after it in the spool."""
+    row = GOOD[table] | {column.name: data.draw(VALUES[column.duckdb_type])}
+    try:
+        payload = encoded(table, row)
+    except UsageError:
+        return
+    assert arrow_table(table, [decoded(payload, "test")]).num_rows == 1
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b"\xff\x00"])

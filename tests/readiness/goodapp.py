@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from workbench.observability.model import Evidence, RowSet
@@ -36,7 +37,20 @@ def side(estimate: float | None, n: int, *, unit: str = "share", direction: str 
     }
 
 
+RANKS = (1, 2, 5, 10, 20, 30, 50, 100)
+"""Those that gates of `min_n` 1, 30 and 100 read."""
+
+
+def seen(side: dict, at: datetime | Sequence[datetime]) -> dict:
+    """The side with the age of its newest units: all at one time, or each at its own, newest first."""
+    units = side["n"] if isinstance(at, datetime) else len(at)
+    times = {str(rank): at if isinstance(at, datetime) else at[min(rank, units) - 1] for rank in RANKS if units}
+    return {**side, "newest": {"units": units, "times": {rank: time.isoformat() for rank, time in times.items()}}}
+
+
 def record(statistics: dict, *, kind: str = "metric", last: datetime | None = NOW - timedelta(hours=1), n: int = 1000) -> Evidence:
+    if kind == "metric" and last and isinstance(statistics.get("n"), int) and "newest" not in statistics:
+        statistics = seen(statistics, last)
     return Evidence(
         evidence_id="sha256:" + "ab" * 32,
         kind=kind,
@@ -59,8 +73,8 @@ def comparison(candidate: dict, baseline: dict, difference: dict | None = None, 
     none = {"estimate": None, "low": None, "high": None, "level": 0.95, "method": ""}
     return record(
         {
-            "candidate": candidate,
-            "baseline": baseline,
+            "candidate": seen(candidate, NOW - timedelta(hours=1)),
+            "baseline": seen(baseline, NOW - timedelta(hours=1)),
             "difference": {**none, "n_pairs": None, "wins": None, "losses": None, "p": None, "p_method": None, **(difference or {})},
             "ratio": {**none, **(ratio or {})},
         },

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.readiness.goodapp import NOW, comparison, gate, record, retail, share_record, side, telecom, wilson
+from tests.readiness.goodapp import NOW, comparison, gate, record, retail, seen, share_record, side, telecom, wilson
 from workbench.errors import UnknownSubject
 from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
 from workbench.readiness.model import Verdict
+from workbench.readiness.readings import SIDES
 from workbench.spec.gates import AgainstBaseline
 
 GOOD = share_record(0.9, 1000)
@@ -45,7 +46,7 @@ def test_zero_observations_are_missing_not_zero_percent():
 def test_an_old_record_is_stale_even_when_it_is_good():
     result = assess(gate(), share_record(0.9, 1000, last=NOW - timedelta(days=15)), now=NOW)
     assert (result.verdict, result.reason) == (Verdict.STALE, "too_old")
-    assert "the newest observation is 15 d old; 2w is the most" in result.sentence
+    assert result.sentence.endswith(", but none of its 1,000 observations is from the last 2w; 100 are needed.")
 
 
 def test_a_record_of_exactly_the_greatest_age_still_counts():
@@ -323,18 +324,21 @@ def test_a_side_that_was_mostly_not_measured_stops_a_comparison():
 @pytest.mark.parametrize("older", ["candidate", "baseline"])
 def test_fresh_rows_on_one_side_do_not_renew_the_other(older):
     evidence = shares(-0.04, 0.0, 0.04)
-    ends = {name: (NOW - timedelta(days=400 if name == older else 0)).isoformat() for name in ("candidate", "baseline")}
-    statistics = {**evidence.statistics, **{name: {**evidence.statistics[name], "last": last} for name, last in ends.items()}}
-    result = assess(MARGIN, replace(evidence, statistics=statistics), now=NOW)
+    sides = {name: seen(evidence.statistics[name], NOW - timedelta(days=400 if name == older else 0)) for name in SIDES}
+    result = assess(MARGIN, replace(evidence, statistics={**evidence.statistics, **sides}), now=NOW)
     assert (result.verdict, result.reason) == (Verdict.STALE, "too_old")
-    assert "the newest observation of the older side is 400 d old" in result.sentence
+    assert f"none of the {older}'s 500 observations is from the last 2w; 100 are needed" in result.sentence
 
 
-@pytest.mark.parametrize("last", [None, "yesterday", "2026-03-01T00:00:00", 5])
-def test_a_side_that_does_not_say_how_old_it_is_is_an_error(last):
+@pytest.mark.parametrize("at", [None, "yesterday", "2026-03-01T00:00:00", 5])
+def test_a_side_that_does_not_say_how_old_it_is_is_an_error(at):
     evidence = shares(-0.04, 0.0, 0.04)
-    statistics = {**evidence.statistics, "baseline": {**evidence.statistics["baseline"], "last": last}}
-    assert judged(MARGIN, replace(evidence, statistics=statistics)) == (Verdict.ERROR, "broken_evidence")
+    baseline = copy.deepcopy(evidence.statistics["baseline"])
+    baseline["newest"]["times"]["100"] = at
+    assert judged(MARGIN, replace(evidence, statistics={**evidence.statistics, "baseline": baseline})) == (
+        Verdict.ERROR,
+        "broken_evidence",
+    )
 
 
 @pytest.mark.parametrize("change", [{"estimate": 3.0}, {"estimate": -0.1}, {"count": 1001}, {"n_effective": -1.0}, {"n_clusters": -1}])

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from workbench.errors import IntegrityError, NotPermitted, UnknownSubject, UsageError
 from workbench.ledger.audit import Head, tail, verify
 from workbench.ledger.tables import evidence, reviews
+from workbench.observability.measuring import Sitting
 from workbench.ownership.model import Actor, Assurance
 from workbench.readiness.model import ReviewVerdict, Verdict
 from workbench.readiness.service import not_enforced
@@ -157,6 +158,17 @@ def test_a_good_candidate_goes(ws, bundles):
     assert review.sentence == "GO: all 17 blocking gates that apply pass, 2 of them on measurements."
     assert review.comparison.startswith("No difference shown: success 90.0 % against 90.0 %")
     assert review.findings == ()
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(0, Verdict.PASS), (3, Verdict.INSUFFICIENT)], ids=["whole", "most lost"])
+def test_a_sampled_judge_is_evidence_unless_most_of_its_scores_are_lost(ws, bundles, lost, expected):
+    logged = rows(bundles[1].bundle_id, n=2000, good=1900)
+    judged = [score for i, score in enumerate(logged["scores"]) if i % 4 == 0 and i % 16 // 4 >= lost]
+    ws.logs.record({"requests": logged["requests"], "scores": [{**score, "sample_probability": 0.25} for score in judged]})
+    ws.logs.flush()
+    review = ws.readiness.review("support", "v2")
+    assert verdicts(review)["success"] is expected
+    assert review.gates[0].reason == ("mostly_unmeasured" if lost else "clears_limit")
 
 
 def test_a_slower_candidate_is_stopped_by_latency(ws, bundles):
@@ -412,8 +424,8 @@ def test_rows_that_cannot_be_are_an_error_and_not_a_crash(ws, bundles, monkeypat
 
     log(ws, bundles[0], n=400, good=360)
     log(ws, bundles[1], n=400, good=360)
-    monkeypatch.setattr(ws.metrics, "measure", refuse)
-    monkeypatch.setattr(ws.metrics, "compare", refuse)
+    monkeypatch.setattr(Sitting, "measure", refuse)
+    monkeypatch.setattr(Sitting, "compare", refuse)
     review = ws.readiness.review("support", "v2")
     assert (review.verdict, review.comparison) == (ReviewVerdict.NOT_ENOUGH_EVIDENCE, "")
     assert {verdicts(review)[name] for name in ("success", "latency")} == {Verdict.ERROR}

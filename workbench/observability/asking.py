@@ -90,6 +90,8 @@ class Question:
     window: Window
     definitions: Definitions
     as_of: datetime | None = None
+    min_n: int | None = None
+    """Of how many of the newest units the record says when they were observed; None when nobody asks."""
 
     @property
     def selection(self) -> Selection:
@@ -103,23 +105,33 @@ class Question:
         return (*self.dims, TIME) if self.grain else self.dims
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The derived columns that some metric reads."""
-        return frozenset().union(*(metric.needs for metric in self.metrics))
-
-    @property
     def waits_for_outcomes(self) -> bool:
         """Whether success depends on how far the log reaches."""
-        return "success" in self.needs and bool(self.definitions.rules.awaited)
+        return "success" in needs_of(self.metrics) and bool(self.definitions.rules.awaited)
 
     def rows(self, metrics: Sequence[Metric]) -> ir.Table:
         """The contributions to metrics that all count the same rows: requests, or the sessions or events of one KPI."""
+        return contributions(self.facts(kpi_of(metrics), needs_of(metrics)), metrics, self.dims, self.grain)
+
+    def rows_among(self, facts: ir.Table, metrics: Sequence[Metric]) -> ir.Table:
+        """As `rows`, from facts that hold more than these."""
+        predicates = condition(facts, self.filters, self.window.start, self.window.until)
+        return contributions(facts.filter(*predicates) if predicates else facts, metrics, self.dims, self.grain)
+
+    def facts(self, kpi: Kpi | None, needs: frozenset[str]) -> ir.Table:
+        """The rows that a KPI counts, or that every other metric counts, with the derived columns in `needs`."""
         selection = self.selection
-        kpi = metrics[0].kpi if metrics else None
         if kpi is None:
-            needs = frozenset[str]().union(*(metric.needs for metric in metrics))
-            facts = request_facts(selection, condition(REQUESTS, self.filters, self.window.start, self.window.until), needs)
-            return contributions(facts, metrics, self.dims, self.grain)
-        by_app = self.definitions.kpis[kpi.name]
-        parts = [contributions(kpi_facts(own, app, selection), metrics, self.dims, self.grain) for app, own in sorted(by_app.items())]
+            return request_facts(selection, condition(REQUESTS, self.filters, self.window.start, self.window.until), needs)
+        parts = [kpi_facts(own, app, selection) for app, own in sorted(self.definitions.kpis[kpi.name].items())]
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
+def needs_of(metrics: Sequence[Metric]) -> frozenset[str]:
+    """The derived columns that some of these metrics read."""
+    return frozenset[str]().union(*(metric.needs for metric in metrics))
+
+
+def kpi_of(metrics: Sequence[Metric]) -> Kpi | None:
+    """The KPI that is asked for, which is asked for alone."""
+    return metrics[0].kpi if metrics else None

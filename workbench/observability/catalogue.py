@@ -7,7 +7,7 @@ contributions become a number follows from its kind. `formula` says the same in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -61,6 +61,10 @@ class Metric:
     """1 for a row that should hold an observation, else 0; None when every row does, or when nobody can say."""
     measured: Column | None = None
     """For how many eligible rows the row stands: 1 where it holds an observation. A sampled score stands for more than its own."""
+    weight: Column | None = None
+    """How many requests the row's observation stands for, where it comes from a score that may be sampled."""
+    is_weighted: bool = False
+    """Whether the weights are in the contributions."""
     within: tuple[float, float] | None = None
     """The range of a single observation, where it is known."""
     kpi: Kpi | None = None
@@ -86,6 +90,7 @@ def _rate(
     of: Callable[[ir.Table], ir.Value],
     eligible: Column | None = None,
     needs: frozenset[str] = frozenset(),
+    weight: Column | None = None,
 ) -> Metric:
     """The share of requests with `share` among those with `of`; `eligible` (default all) are those that should be among them."""
     return Metric(
@@ -101,6 +106,7 @@ def _rate(
         eligible=eligible or _one,
         measured=lambda t: _int(of(t)),
         needs=needs,
+        weight=weight,
     )
 
 
@@ -145,7 +151,12 @@ def _blocked(t: ir.Table) -> ir.Value:
     return ((t.status == "blocked") | (t.blocked_rules.length() > 0)).fill_null(False)  # noqa: FBT003
 
 
+def _success_weight(t: ir.Table) -> ir.Value:
+    return t.success_weight
+
+
 _SUCCESS = frozenset({"success"})
+_WEIGHED = "; what a sampled score says counts 1 / sample_probability times"
 _METRICS = (
     Metric(
         name="volume",
@@ -164,19 +175,21 @@ _METRICS = (
         "success_rate",
         Direction.HIGHER,
         "Share of decided requests that did what the person came for.",
-        "requests with success / requests with success or failure; undecided ones are left out",
+        f"requests with success / requests with success or failure; undecided ones are left out{_WEIGHED}",
         share=lambda t: t.success,
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
+        weight=_success_weight,
     ),
     _rate(
         "failure_rate",
         Direction.LOWER,
         "Share of decided requests that did not do what the person came for.",
-        "requests with failure / requests with success or failure; undecided ones are left out",
+        f"requests with failure / requests with success or failure; undecided ones are left out{_WEIGHED}",
         share=lambda t: ~t.success,
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
+        weight=_success_weight,
     ),
     _rate(
         "undecided_rate",
@@ -254,11 +267,12 @@ _METRICS = (
         "retrieval_hit_rate",
         Direction.HIGHER,
         "Share of judged lookups that found what the answer needed.",
-        "requests whose newest score `retrieval_hit` is at least 0.5 / requests with retrievals and such a score",
+        f"requests whose newest score `retrieval_hit` is at least 0.5 / requests with retrievals and such a score{_WEIGHED}",
         share=lambda t: t.score_retrieval_hit >= 0.5,  # noqa: PLR2004 - a score of 0 or 1
         of=lambda t: t.score_retrieval_hit.notnull() & (t.n_retrievals > 0).fill_null(False),  # noqa: FBT003
         eligible=lambda t: _int(t.n_retrievals > 0),
         needs=frozenset({"retrieval_hit"}),
+        weight=lambda t: t.weight_retrieval_hit,
     ),
     _sum("input_tokens", "tokens", "Tokens sent to models, cached ones included."),
     _sum("output_tokens", "tokens", "Tokens written by models, reasoning included."),
@@ -268,7 +282,7 @@ _METRICS = (
         unit="USD",
         direction=Direction.LOWER,
         description="What one success costs, failures paid for.",
-        formula="sum of cost_usd / successes, both over priced requests; n counts priced requests",
+        formula=f"sum of cost_usd / successes, both over priced requests; n counts priced requests{_WEIGHED}",
         kind=Kind.RATIO,
         y=lambda t: t.cost_usd,
         x=lambda t: _int(t.success & t.cost_usd.notnull()),
@@ -276,11 +290,31 @@ _METRICS = (
         eligible=_one,
         measured=lambda t: _int(t.cost_usd.notnull()),
         needs=_SUCCESS,
+        weight=_success_weight,
     ),
 )
 
 CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
 """Name to metric, in the order in which people read them."""
+
+
+def weighted(metric: Metric) -> Metric:
+    """The metric over a log whose scores are sampled: each observation counts as often as the requests that it stands for.
+
+    Requests whose success is certain, such as technical failures, would else outweigh those of which only some were judged. A rate
+    becomes the mean that it is, so its interval allows for unequal weights. What a request costs is known without a score.
+    """
+    weight = metric.weight
+    if weight is None or metric.is_weighted:
+        return metric
+
+    def times(column: Column) -> Column:
+        return lambda t: column(t) * weight(t)
+
+    changed = replace(metric, x=times(metric.x), is_weighted=True)
+    if metric.kind is not Kind.RATE or metric.measured is None:
+        return changed
+    return replace(changed, kind=Kind.MEAN, y=times(metric.y), measured=times(metric.measured), within=(0.0, 1.0))
 
 
 def kpi_metric(kpi: Kpi) -> Metric:

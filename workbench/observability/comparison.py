@@ -47,13 +47,15 @@ def is_paired(units: Sequence[UnitPair]) -> bool:
 def compare(metric: Metric, candidate: ReadAt, baseline: ReadAt, units: Sequence[UnitPair]) -> dict[str, Any]:
     """`design`, `difference` and `ratio` of a comparison record. What cannot be said is None.
 
+    Sampled answers are not paired: those pairs of which both sides are known are not like the others.
+
     Args:
         metric: what is compared.
         candidate: coverage to the candidate's reading.
         baseline: the same for the baseline.
         units: everything that both sides saw, by unit.
     """
-    pairs = [unit for unit in units if unit.is_complete] if is_paired(units) else []
+    pairs = [unit for unit in units if unit.is_complete] if is_paired(units) and not metric.is_weighted else []
     compared = _Compared(metric=metric, candidate=candidate, baseline=baseline, units=units, pairs=pairs, by_unit=_by_unit(metric, units))
     difference = compared.difference()
     wins, losses = compared.wins_and_losses() if pairs and _has_winners(metric) else (None, None)

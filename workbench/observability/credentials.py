@@ -8,7 +8,8 @@ from workbench.observability.suspicion import AT, LONG, WORD, Found
 
 LONG_RUN = re.compile(r"[A-Za-z0-9+/_\-]{16,}+={0,2}")
 _KEY = re.compile(
-    r"(?<![A-Za-z0-9])(?:sk-[\w\-]{16,}|[srp]k_(?:live|test)_\w{10,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|xox[abeprs]-[\w\-]{10,}"
+    r"(?<![A-Za-z0-9])(?:wb_[0-9a-f]{12}_[0-9a-f]{64}"  # this product's own
+    r"|sk-[\w\-]{16,}|[srp]k_(?:live|test)_\w{10,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|xox[abeprs]-[\w\-]{10,}"
     r"|xapp-[\w\-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w\-]{30,}|hf_\w{20,}|npm_\w{20,}|pypi-[\w\-]{20,}|SG\.[\w\-]{16,})"
 )
 _JWT = re.compile(r"eyJ[\w\-]{8,}+\.[\w\-]{4,}+(?:\.[\w\-]*+)?")

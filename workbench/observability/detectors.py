@@ -142,9 +142,12 @@ def ibans(text: str) -> list[Found]:
 
 
 def _end_of(text: str, start: int, n: int) -> int | None:
-    """Where the n-th letter or digit from `start` ends, single blanks and hyphens passed over."""
+    """Where the n-th letter or digit from `start` ends, single blanks and hyphens passed over; None where another character comes first."""
     for position in range(start, min(len(text), start + 2 * n)):
-        if text[position] not in " -":
+        char = text[position]
+        if char not in " -":
+            if not (char.isascii() and char.isalnum()):
+                return None
             n -= 1
             if n == 0:
                 return position + 1
@@ -166,7 +169,7 @@ _NUMBER = re.compile(
               | 3[0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5}(?![0-9]))
     | (?P<ssn>(?<!-)[0-9]{3}-[0-9]{2}-[0-9]{4}(?![-0-9]))
     | (?<![\w]-)(?P<phone>
-          \+(?:\(?[0-9]++\)?[ ./-]?){1,8}+(?:x[0-9]{1,6})?
+          \+\(?[0-9]++\)?(?:[ ./-]?\(?[0-9]++\)?){0,7}+(?:[ ]?x[0-9]{1,6})?
         | (?:(?:00)?1[ .-])?(?:\([2-9][0-9]{2}\)[ .-]?|[2-9][0-9]{2}[ .-])[0-9]{3}[ .-][0-9]{4}(?![0-9])(?:[ ]?x[0-9]{1,6})?
         | \([0-9]{2,5}\)[ -]?[0-9]{3,8}(?:[ -][0-9]{2,5}){0,3}(?![0-9])
         | 0[0-9]{1,5}(?:[ ./-][0-9]{2,8}){1,4}(?![0-9])(?:[ ]?x[0-9]{1,6})?)
@@ -174,6 +177,8 @@ _NUMBER = re.compile(
     )(?!\w|-\w|[.,][0-9])""",
     re.VERBOSE,
 )
+_NO_DIGITS = str.maketrans("", "", "+()./x -")
+"""What a number may hold beside digits."""
 _MORE_DIGITS = re.compile(r"[0-9+(]+")
 _SAYS_PHONE = re.compile(r"phone|telefon|\btel|mobil|\bcell|handy|\bfax|whatsapp|\bsms|\bcall|\bdial|\btext me|\breach|\bdesk|\bmsisdn")
 _SAYS_OTHER = re.compile(
@@ -210,7 +215,7 @@ def _judged(text: str, match: re.Match[str], hint: str) -> Found | None:
     """What a number is, if it is anything to take out."""
     kind, seen = match.lastgroup or "", match[0]
     start, end = match.span()
-    digits = "".join(char for char in seen if "0" <= char <= "9")
+    digits = seen.translate(_NO_DIGITS)
     if kind in _CHECKED:
         name, is_one = _CHECKED[kind]
         if is_one(seen, digits):

@@ -37,10 +37,20 @@ Filters = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> UnknownSubject:
-    """The error for a name that does not exist, with the nearest one and the list."""
-    near = difflib.get_close_matches(name, known, n=1)
-    seen = f"there is no such {what}" + (f"; did you mean {near[0]!r}?" if near else "")
+    """The error for a name that does not exist, with the nearest ones and the list."""
+    near = _near(name, known)
+    seen = f"there is no such {what}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
     return UnknownSubject(f"{what} {name!r}", seen=seen, needed=f"one of {', '.join(known)}")
+
+
+def _near(name: str, known: Collection[str]) -> Sequence[str]:
+    """What a slip of the finger meant, else up to three names that are much alike, or hold the word, or the one nearest."""
+    word = name.casefold()
+    for cutoff in (0.9, 0.75):
+        if near := difflib.get_close_matches(word, known, n=3, cutoff=cutoff):
+            return near
+    holding = [candidate for candidate in known if word and word in candidate.casefold()]
+    return holding[:3] or difflib.get_close_matches(word, known, n=1)
 
 
 def parse_dimensions(by: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,6 +49,11 @@ class LakeAddress:
         """The catalogue's file; None on PostgreSQL."""
         return Path(self.target) if self.kind == "sqlite" else None
 
+    @property
+    def data_folder(self) -> Path | None:
+        """The folder of the Parquet files; None in an object store."""
+        return None if "://" in self.data else Path(self.data)
+
     def __str__(self) -> str:
         return f"{self.kind}:{without_password(self.target)}"
 
@@ -74,6 +81,7 @@ def connect(address: LakeAddress, *, read_only: bool) -> duckdb.DuckDBPyConnecti
     except duckdb.Error:
         connection.close()
         raise
+    _make_room(address.scratch)
     return connection
 
 
@@ -96,8 +104,28 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
     connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
-    connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / str(os.getpid())))}'")
+    connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / f'{socket.gethostname()}-{os.getpid()}'))}'")
     return connection
+
+
+def _make_room(scratch: Path) -> None:
+    """Make the folder in which queries that outgrow the memory go on, and remove what killed processes of this host left there."""
+    with suppress(OSError):  # on a read-only disk queries have to fit into memory
+        scratch.mkdir(parents=True, exist_ok=True)
+        for left in scratch.iterdir():
+            pid = left.name.removeprefix(f"{socket.gethostname()}-")
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _extensions(address: LakeAddress) -> Iterator[str]:
@@ -186,7 +214,11 @@ _SYMPTOMS = (
     ),
     (("disk I/O error",), "the disk does not take or give data, it may be full", "free space on it or check it, then run it again"),
     (("Permission denied", "permission denied"), "permission denied", "give this user access to the folder"),
-    (("file is not a database", "malformed", "No magic bytes"), "the file is damaged or not ours", "restore it from a backup"),
+    (
+        ("file is not a database", "malformed", "No magic bytes", "too small to be a Parquet file"),
+        "the file is damaged or not ours",
+        "restore it from a backup",
+    ),
     (
         ("could not connect", "connection to server", "Connection refused", "server closed the connection"),
         "the server does not answer",

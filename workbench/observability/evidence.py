@@ -11,6 +11,7 @@ from typing import Any
 from workbench.observability.catalogue import Metric
 from workbench.observability.model import Evidence, RowSet, Window
 from workbench.observability.readings import Reading
+from workbench.observability.recency import Seen
 from workbench.versions.canonical import canonical_json, digest
 
 DIGITS = 12
@@ -56,11 +57,13 @@ def sealed(evidence: Evidence) -> Evidence:
     return replace(whole, evidence_id=evidence_id(whole))
 
 
-def metric_statistics(metric: Metric, reading: Reading, seen: Window) -> dict[str, Any]:
+def metric_statistics(metric: Metric, reading: Reading, seen: Seen, *, is_age_asked: bool) -> dict[str, Any]:
     """The statistics of one side: the number, what it rests on, its interval, and the first and last time of its rows.
 
-    What is missing is None.
+    What is missing is None. Where the question asks for the age of the newest units, `newest` has it by rank.
     """
+    times = {str(rank): iso(at) for rank, at in seen.newest.items()}
+    newest = {"newest": {"units": seen.units, "times": times}} if is_age_asked else {}
     return {
         "estimate": reading.value,
         "n": reading.n,
@@ -75,16 +78,19 @@ def metric_statistics(metric: Metric, reading: Reading, seen: Window) -> dict[st
         "method": reading.method,
         "unit": metric.unit,
         "direction": metric.direction.value,
-        "first": iso(seen.start),
-        "last": iso(seen.until),
+        "first": iso(seen.first),
+        "last": iso(seen.last),
+        **newest,
     }
 
 
-def row_set(n: int, low_half: str, high_half: str, first_us: int | None, last_us: int | None) -> RowSet:
-    """The rows from what the engine summed of them."""
-    text = f"{n}:{int(low_half) % 2**128:032x}:{int(high_half) % 2**128:032x}"
+def row_set(parts: Sequence[Mapping[str, Any]]) -> RowSet:
+    """The rows from what the engine summed of their parts: `n low_half high_half first_us last_us` of each."""
+    n, low, high = (sum(int(part[name]) for part in parts) for name in ("n", "low_half", "high_half"))
+    text = f"{n}:{low % 2**128:032x}:{high % 2**128:032x}"
     whole = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    return RowSet(n=n, digest=whole, first=instant(first_us), last=instant(last_us))
+    first, last = min((part["first_us"] for part in parts), default=None), max((part["last_us"] for part in parts), default=None)
+    return RowSet(n=n, digest=whole, first=instant(first), last=instant(last))
 
 
 def instant(microseconds: int | None) -> datetime | None:

@@ -14,7 +14,7 @@ import ibis
 import ibis.expr.types as ir
 
 from workbench.observability.dimensions import DIMENSIONS, Filters, condition
-from workbench.observability.success import SuccessRules, success
+from workbench.observability.success import SuccessRules, success, success_weight
 from workbench.observability.tables import TABLES, at_snapshot, latest_requests_sql
 from workbench.spec.app import Kpi
 
@@ -67,19 +67,30 @@ class Selection:
     as_of: datetime | None
     """Until when the log is known; None when no rule waits for an outcome."""
 
+    def covers(self, other: Selection, needs: frozenset[str]) -> bool:
+        """Whether the rows of `other` are among these, and `needs` are derived alike."""
+        theirs = dict(other.filters)
+        is_within = all(name in theirs and set(theirs[name]) <= set(values) for name, values in self.filters)
+        is_alike = "success" not in needs or (self.rules, self.as_of) == (other.rules, other.as_of)
+        return is_within and is_alike and self.start in (None, other.start) and self.until in (None, other.until)
+
+
+DERIVED = frozenset({"success", "quality", "retrieval_hit"})
+"""The columns that are derived only where a metric needs them."""
+
 
 def request_facts(selection: Selection, predicates: Sequence[ir.Value], needs: frozenset[str]) -> ir.Table:
     """One row per request that satisfies the predicates (on `REQUESTS`), with `row_id`, `cluster` and the columns in `needs`."""
     facts = REQUESTS.filter(*predicates) if predicates else REQUESTS
     facts = facts.mutate(row_id=facts.request_id, cluster=facts.unit_hash.fill_null(facts.request_id))
     names = set(selection.rules.score_names if "success" in needs else ()) | ({"retrieval_hit"} & needs)
-    columns = {name: f"score_{name}" for name in sorted(names)}
-    if columns:
-        facts = _beside(facts, _newest_scores(columns), ["app", "request_id"])
+    if names:
+        facts = _beside(facts, _newest_scores(sorted(names)), ["app", "request_id"])
+        facts = facts.mutate(**{f"weight_{name}": facts[f"weight_{name}"].fill_null(1.0) for name in sorted(names)})
     if "quality" in needs:
         facts = _beside(facts, _quality(), ["app", "request_id"])
     if "success" in needs:
-        facts = _with_success(facts, selection, columns)
+        facts = _with_success(facts, selection)
     return facts
 
 
@@ -91,7 +102,7 @@ def _beside(facts: ir.Table, found: ir.Table, keys: list[str]) -> ir.Table:
     return joined.select(*facts.columns, *others)
 
 
-def _with_success(facts: ir.Table, selection: Selection, columns: dict[str, str]) -> ir.Table:
+def _with_success(facts: ir.Table, selection: Selection) -> ir.Table:
     flags: dict[tuple[str, timedelta], str] = {}
     for number, (event, span) in enumerate(selection.rules.awaited):
         flags[event, span] = f"came_{number}"
@@ -99,11 +110,12 @@ def _with_success(facts: ir.Table, selection: Selection, columns: dict[str, str]
     judged = success(
         facts,
         selection.rules,
-        score=lambda name: facts[columns[name]],
+        score=lambda name: facts[f"score_{name}"],
         came=lambda event, span: facts[flags[event, span]].fill_null(False),  # noqa: FBT003
         as_of=selection.as_of,
     )
-    return facts.mutate(success=judged)
+    weight = success_weight(facts, selection.rules, score=lambda name: facts[f"score_{name}"], weight=lambda name: facts[f"weight_{name}"])
+    return facts.mutate(success=judged, success_weight=weight)
 
 
 def _newest(table: ir.Table, by: Sequence[str], order: Sequence[str]) -> ir.Table:
@@ -113,12 +125,17 @@ def _newest(table: ir.Table, by: Sequence[str], order: Sequence[str]) -> ir.Tabl
     return ranked.filter(ranked.nth == 0).drop("nth")
 
 
-def _newest_scores(columns: dict[str, str]) -> ir.Table:
-    """One row per scored request: the newest value of each score, under its column name."""
-    wanted = SCORES.filter(SCORES.name.isin(list(columns)))
-    newest = _newest(wanted, ["app", "request_id", "name"], ["ts", "batch_id", "seq", "score_id"])
-    values = {column: newest.value.max(where=newest.name == name) for name, column in columns.items()}
-    return newest.group_by("app", "request_id").aggregate(**values)
+def _newest_scores(names: Sequence[str]) -> ir.Table:
+    """One row per scored request: `score_x`, the newest value of each score, and `weight_x`, how many requests it stands for.
+
+    A sampling probability that is not above 0 and at most 1 says nothing; such a score stands for its own request.
+    """
+    newest = _newest(SCORES.filter(SCORES.name.isin(names)), ["app", "request_id", "name"], ["ts", "batch_id", "seq", "score_id"])
+    probability = newest.sample_probability
+    newest = newest.mutate(weight=ibis.ifelse((probability > 0) & (probability <= 1), 1.0 / probability, 1.0))
+    scores = {f"score_{name}": newest.value.max(where=newest.name == name) for name in names}
+    weights = {f"weight_{name}": newest.weight.max(where=newest.name == name) for name in names}
+    return newest.group_by("app", "request_id").aggregate(**scores, **weights)
 
 
 def _quality() -> ir.Table:

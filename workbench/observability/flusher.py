@@ -16,12 +16,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from workbench.errors import ConflictError, StoreError
+from workbench.errors import ConflictError, NewerWorkspace, StoreError
+from workbench.ledger.forking import at_work
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rollup import rollup_sql
 from workbench.observability.rows import decoded
-from workbench.observability.spool import refuse_newer, remove_files
+from workbench.observability.spool import FORMAT, remove_files
 from workbench.observability.tables import WRITABLE, LogTable, arrow_table
 
 _ROWS_AT_ONCE = 50_000
@@ -147,9 +148,9 @@ class SpoolReader:
         """
         with self._connected() as connection:
             until = connection.execute("SELECT coalesce(max(seq), 0) FROM rows").fetchone()[0]
-            while rows := self._rows(connection, after, until):
-                yield self._stretch(rows)
-                after = rows[-1][0]
+        while rows := self._rows(after, until):
+            yield self._stretch(rows)
+            after = rows[-1][0]
 
     def oldest(self, after: int) -> float | None:
         """When the first row behind `after` was recorded (seconds since 1970); None when there is none."""
@@ -165,10 +166,13 @@ class SpoolReader:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
-            with contextlib.closing(
-                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
-            ) as connection:
-                refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0], self.path)
+            with (
+                at_work(),
+                contextlib.closing(
+                    sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+                ) as connection,
+            ):
+                self._refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0])
                 if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'rows'").fetchone()[0] == 0:
                     connection.execute("CREATE TEMP TABLE rows (seq INTEGER, recorded_at REAL, log_table TEXT, payload BLOB)")
                 yield connection
@@ -180,16 +184,20 @@ class SpoolReader:
                 next_step="keep the file; its rows are not in the lake",
             ) from fault
 
-    def _rows(self, connection: sqlite3.Connection, after: int, until: int) -> list[tuple[int, str, bytes]]:
+    def _refuse_newer(self, found: int) -> None:
+        if found > FORMAT:
+            raise NewerWorkspace(f"spool {self.path}", seen=f"format {found}", needed=f"at most {FORMAT}", next_step="update the workbench")
+
+    def _rows(self, after: int, until: int) -> list[tuple[int, str, bytes]]:
         rows: list[tuple[int, str, bytes]] = []
         size = 0
-        for row in connection.execute(
-            "SELECT seq, log_table, payload FROM rows WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, until, _ROWS_AT_ONCE)
-        ):
-            rows.append(row)
-            size += len(row[2])
-            if size >= _BYTES_AT_ONCE:
-                break
+        wanted = "SELECT seq, log_table, payload FROM rows WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        with self._connected() as connection:
+            for row in connection.execute(wanted, (after, until, _ROWS_AT_ONCE)):
+                rows.append(row)
+                size += len(row[2])
+                if size >= _BYTES_AT_ONCE:
+                    break
         return rows
 
     def _stretch(self, rows: Sequence[tuple[int, str, bytes]]) -> Stretch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport:
-    """What became of one file. `read` is `stored` + `duplicates` + all of `refused`."""
+    """What became of one file. `read` is `stored` + `completed` + `duplicates` + all of `refused`."""
 
     file: str
     digest: str
@@ -32,6 +32,8 @@ class FileReport:
     """Records whose request the lake held, or that the file repeats."""
     earlier: int
     """Records that an earlier run of the same file dealt with."""
+    completed: int = 0
+    """Records whose request the lake held without a bundle, and which has this import's now, as a new revision."""
     refused_earlier: int = 0
     """How many of `earlier` were refused then; counted when the file is stored as a whole by one run."""
     refused: Mapping[str, Refusals] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class FileReport:
     @property
     def n_there(self) -> int:
         """Records whose request was in the lake before this run."""
-        return self.duplicates + self.earlier - self.refused_earlier
+        return self.duplicates + self.completed + self.earlier - self.refused_earlier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class ImportReport:
     files: tuple[FileReport, ...]
     apps_without_bundle: tuple[str, ...] = ()
     """Those of the apps that no bundle is registered for; a review needs one."""
+    is_dry_run: bool = False
+    """Nothing was stored: the counts say what an import would do."""
 
     @property
     def read(self) -> int:
@@ -72,6 +76,10 @@ class ImportReport:
     @property
     def duplicates(self) -> int:
         return sum(report.duplicates for report in self.files)
+
+    @property
+    def completed(self) -> int:
+        return sum(report.completed for report in self.files)
 
     @property
     def earlier(self) -> int:
@@ -95,8 +103,7 @@ class ImportReport:
     @property
     def subject(self) -> str:
         """What an audit entry calls this import."""
-        n = len(self.files)
-        return f"{self.format}: {Path(self.files[0].file).name}" if n == 1 else f"{self.format}: {n} files"
+        return subject_of(self.format, [Path(report.file) for report in self.files])
 
     def summary(self) -> dict[str, Any]:
         """The counts as JSON, for an audit entry: file names and digests, nothing of their content."""
@@ -110,6 +117,7 @@ class ImportReport:
                     "read": report.read,
                     "stored": report.stored,
                     "duplicates": report.duplicates,
+                    "completed": report.completed,
                     "earlier": report.earlier,
                     "refused_earlier": report.refused_earlier,
                     "refused": {reason: refusals.count for reason, refusals in report.refused.items()},
@@ -118,3 +126,8 @@ class ImportReport:
                 for report in self.files
             ],
         }
+
+
+def subject_of(format_: str, files: Sequence[Path]) -> str:
+    """What an audit entry calls an import of these files."""
+    return f"{format_}: {files[0].name}" if len(files) == 1 else f"{format_}: {len(files)} files"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,26 +12,25 @@ from typing import NamedTuple, Protocol
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from workbench.errors import RecordRefused
 from workbench.ledger.authority import Author, Authority
+from workbench.observability import import_chunk
 from workbench.observability.import_bundles import UNKNOWN_BUNDLE, BundleRegistry, NamedBundles
+from workbench.observability.import_chunk import Chunk, with_bundles, without
 from workbench.observability.import_report import FileReport, Refusals
-from workbench.observability.importers import fields
+from workbench.observability.import_stretch import STRETCH_RECORDS, Preparing, Stretch
+from workbench.observability.import_workers import stretches_of
 from workbench.observability.importers.repeats import Repeat, Repeats
-from workbench.observability.importers.source import Imported, Refused, Row, Rows, Source
+from workbench.observability.importers.source import Refused, Source
 from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
 
-CHUNK_ROWS = 50_000
-"""Requests in one transaction, at most."""
-_CHUNK_SPANS = 200_000
-_CHUNK_CHARACTERS = 64_000_000
-_PROGRESS_EVERY = 1000
 _AHEAD = timedelta(days=1)
 """How far a time may lie in the future of the clock: clocks differ, by less than this."""
-_LONGEST_MS = 24 * 3600 * 1000
-_LONGEST_WORKFLOW = 200
+_NO_REQUESTS = arrow_table("requests", [{"seq": 0}]).slice(0, 0)
+_CONFLICT = "its request id stood on another record of this file; needed: one record per request"
 
 Progress = Callable[[str, int, int], None]
 """(file, done, total): bytes for line formats, records otherwise."""
@@ -45,6 +44,8 @@ class LogStore(Protocol):
     def mark(self, source_id: str) -> int: ...
 
     def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]: ...
+
+    def given_bundles(self, requests: pa.Table) -> pa.Table: ...
 
 
 class Permitted:
@@ -66,46 +67,26 @@ class Permitted:
             self._apps.add(app)
 
 
-class _Chunk:
-    """Sealed rows that wait for their transaction."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Row]] = {"requests": [], "spans": [], "scores": []}
-        self.characters = 0
-        self.has_unknown_bundle = False
-        """A record was refused that can be stored once its bundle is registered."""
-
-    @property
-    def is_full(self) -> bool:
-        rows = self.rows
-        return len(rows["requests"]) >= CHUNK_ROWS or len(rows["spans"]) >= _CHUNK_SPANS or self.characters >= _CHUNK_CHARACTERS
-
-    def add(self, rows: Rows, *, at: int, characters: int) -> None:
-        """Take the sealed rows of the record with this number."""
-        self.characters += characters
-        for name, those in (("requests", rows.requests), ("spans", rows.spans), ("scores", rows.scores)):
-            for row in those:
-                row["seq"] = at
-            self.rows[name] += those
-
-    def drop(self, request_ids: set[str]) -> None:
-        for name, rows in self.rows.items():
-            self.rows[name] = [row for row in rows if row["request_id"] not in request_ids]
-
-
 class Stored(NamedTuple):
     """What became of a chunk's requests."""
 
     new: int
     known: int
     """In the lake already, by another file or another process that imports this one."""
+    completed: int
+    """Those of the known ones that had no bundle and have this import's now."""
     unnamed: int
     """Those of the new ones that no bundle is known of."""
     apps: frozenset[str]
 
 
 class FileRun:
-    """One file on its way into the lake."""
+    """One file on its way into the lake.
+
+    Args:
+        begin: called before rows of the run are stored; the first time that it is called it says so in the audit.
+        n_workers: processes that read and seal the file; 0 for this one.
+    """
 
     def __init__(
         self,
@@ -120,6 +101,8 @@ class FileRun:
         bundle: str | None,
         now: datetime,
         progress: Progress | None,
+        begin: Callable[[], None],
+        n_workers: int,
     ) -> None:
         self._source = source
         self._logs = logs
@@ -130,10 +113,12 @@ class FileRun:
         self._named = named
         self._default_bundle = bundle
         self._latest = now + _AHEAD
+        self._begin = begin
+        self._n_workers = n_workers
         settings = dict(source.settings) | ({"bundle": bundle} if bundle else {})
         identity = orjson.dumps([format_, source.digest, settings], option=orjson.OPT_SORT_KEYS)
         self._file_id = self._source_id = "import:" + hashlib.sha256(identity).hexdigest()
-        self._read = self._stored = self._duplicates = self._unnamed = self._earlier = self._refused_earlier = 0
+        self._read = self._stored = self._duplicates = self._completed = self._unnamed = self._earlier = self._refused_earlier = 0
         self._refused: dict[str, Refusals] = {}
         self._bundle: str | None = None
         self.apps: frozenset[str] = frozenset()
@@ -149,8 +134,7 @@ class FileRun:
             if self._source.app and self._earlier > self._refused_earlier:
                 self.apps = frozenset((self._source.app,))
         else:
-            with _collector_paused():
-                last = self._read_chunks(self._logs.mark(self._source_id))
+            last = self._read_chunks(self._logs.mark(self._source_id))
             if self._refused and not self._earlier:
                 n_refused = sum(refusals.count for refusals in self._refused.values())
                 self._logs.append({}, source_id=refused_id, from_seq=1, to_seq=n_refused)
@@ -165,6 +149,7 @@ class FileRun:
             read=self._read,
             stored=self._stored,
             duplicates=self._duplicates,
+            completed=self._completed,
             earlier=self._earlier,
             refused_earlier=self._refused_earlier,
             refused=dict(self._refused),
@@ -177,9 +162,12 @@ class FileRun:
             refused = f"{self._refused_earlier:,} of its records were refused then" if self._refused_earlier else ""
             yield f"this file is stored already; nothing was read; {refused or 'records refused then are not counted again'}"
         if self._unnamed:
-            yield f"{_requests(self._unnamed)} no bundle: a review of a bundle does not see them; import with --bundle"
+            yield f"{_requests(self._unnamed, 'names', 'name')} no bundle: a review of a bundle does not see them; import with --bundle"
+        if self._completed:
+            get = "gets this one, as a new revision" if self._completed == 1 else "get this one, as a new revision each"
+            yield f"{_requests(self._completed, 'that was', 'that were')} there without a bundle {get}"
         if self._default_bundle and self._duplicates:
-            yield "requests that were there already keep the bundle that they were stored with: an import changes no stored request"
+            yield "requests that were there with a bundle keep it: an import changes no stored request"
 
     def _current_id(self) -> str:
         """What the log knows this file by. A file with records of unknown bundles is another one when bundles were registered since."""
@@ -189,96 +177,100 @@ class FileRun:
 
     def _read_chunks(self, mark: int) -> int:
         """Store what stands behind the mark, one chunk being stored while the next is read; the number of the last record."""
-        chunk, repeats, last, read_to = _Chunk(), Repeats(), 0, mark
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") as storing:
-            stored: Future[Stored] | None = None
-            for record in self._source.records():
-                last = record.at
-                self._take(record, chunk, repeats, is_earlier=last <= mark)
-                if last % _PROGRESS_EVERY == 0:
-                    self._progress(str(self._source.path), record.done, self._source.total)
-                if chunk.is_full:
-                    self._count_stored(stored)
-                    stored = storing.submit(self._store, chunk, from_seq=read_to + 1, to_seq=last)
-                    chunk, read_to = _Chunk(), last
-                    repeats.compact()
-            self._count_stored(stored)
-            if last > read_to:
-                self._count_stored(storing.submit(self._store, chunk, from_seq=read_to + 1, to_seq=last))
+        how = Preparing(self._sealer, self._latest, mark, min(import_chunk.CHUNK_ROWS, STRETCH_RECORDS))
+        last, read_to = 0, mark
+        with (
+            _collector_paused(),
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") as storing,
+            stretches_of(self._source, how, n_workers=self._n_workers) as stretches,
+        ):
+            under_way: list[Future[Stored]] = []
+            try:
+                for chunk, last in self._chunks(stretches, mark):
+                    self._wait_for(under_way)
+                    if last > read_to:
+                        under_way.append(storing.submit(self._store, chunk, from_seq=read_to + 1, to_seq=last))
+                        read_to = last
+                self._wait_for(under_way)
+            finally:
+                for stored in under_way:  # the run breaks off here, but what is stored counts
+                    if stored.exception() is None:
+                        self._count(stored.result())
         return last
 
-    def _count_stored(self, storing: Future[Stored] | None) -> None:
+    def _chunks(self, stretches: Iterable[Stretch], mark: int) -> Iterator[tuple[Chunk, int]]:
+        """What is to be stored, each chunk with the number of the last record that it covers."""
+        chunk, repeats, last = Chunk(), Repeats(), 0
+        for stretch in stretches:
+            last = stretch.last
+            self._take(stretch, chunk, repeats, mark)
+            self._progress(str(self._source.path), stretch.done, self._source.total)
+            if chunk.is_full:
+                yield chunk, last
+                chunk = Chunk()
+                repeats.compact()
+        if last:
+            yield chunk, last
+
+    def _wait_for(self, under_way: list[Future[Stored]]) -> None:
         """Wait for a chunk's transaction and count it.
 
         Raises:
             StoreError: it could not be stored; the chunks before it are.
         """
-        if storing is not None:
-            stored = storing.result()
-            self._stored += stored.new
-            self._duplicates += stored.known
-            self._unnamed += stored.unnamed
-            self.apps |= stored.apps
+        if under_way:
+            self._count(under_way[0].result())
+            under_way.clear()
 
-    def _take(self, record: Imported | Refused, chunk: _Chunk, repeats: Repeats, *, is_earlier: bool) -> None:
-        """Put a record into the chunk, or count why not."""
-        if is_earlier:
-            self._earlier += 1
-        else:
-            self._read += 1
-        if isinstance(record, Refused):
-            if not is_earlier:
-                self._refuse(record, record.reason, record.sentence)
-            return
-        request = record.rows.requests[0]
-        repeat = repeats.judge(request["request_id"], record.content)
-        if is_earlier:
-            return
-        if repeat is Repeat.NEW:
-            self._add(record, chunk)
-        elif repeat is Repeat.SAME:
-            self._duplicates += 1
-        else:
-            self._refuse(record, "conflicting_id", "its request id stood on another record of this file; needed: one record per request")
+    def _count(self, stored: Stored) -> None:
+        self._stored += stored.new
+        self._duplicates += stored.known
+        self._completed += stored.completed
+        self._unnamed += stored.unnamed
+        self.apps |= stored.apps
 
-    def _refuse(self, record: Imported | Refused, reason: str, sentence: str) -> None:
-        known = self._refused.get(reason)
-        example = known.example if known else f"{self._source.path.name}:{record.line or record.at}: {sentence}"
-        self._refused[reason] = Refusals(count=known.count + 1 if known else 1, example=example)
+    def _take(self, stretch: Stretch, chunk: Chunk, repeats: Repeats, mark: int) -> None:
+        """Put the rows of a stretch into the chunk, under their bundles, and count the records that stay out."""
+        self._read += stretch.n_behind
+        self._earlier += stretch.n - stretch.n_behind
+        repeated = _repeated(stretch, repeats, mark)
+        self._duplicates += sum(conflict is None for conflict in repeated.values())
+        refused = [*stretch.unread, *(unfit for at, unfit in stretch.unfit.items() if at not in repeated), *filter(None, repeated.values())]
+        tables = without(stretch.tables, repeated.keys())
+        if "requests" in tables and tables["requests"].num_rows:
+            for app in pc.unique(tables["requests"]["app"]).to_pylist():
+                self._permitted.need(app)
+            bundles, unnamed = self._bundles_of(tables["requests"], stretch)
+            chunk.has_unknown_bundle |= any(one.reason == UNKNOWN_BUNDLE for one in unnamed)
+            refused += unnamed
+            tables = without(with_bundles(tables, bundles), [one.at for one in unnamed])
+        chunk.add(tables, characters=stretch.characters)
+        for one in sorted(refused, key=lambda one: one.at):
+            self._refuse(one)
 
-    def _add(self, record: Imported, chunk: _Chunk) -> None:
-        """Put a new record into the chunk, checked, under its bundle and sealed, or count why not."""
-        rows = record.rows
-        request = rows.requests[0]
-        try:
-            _check(request, latest=self._latest)
-            self._permitted.need(request["app"])
-            named = self._named_bundle(request)
-            characters = self._seal(rows)
-        except RecordRefused as refusal:
-            chunk.has_unknown_bundle |= refusal.reason == UNKNOWN_BUNDLE
-            self._refuse(record, refusal.reason, str(refusal))
-            return
-        request["bundle"] = self._bundle_id() if self._source.bundle is not None else named
-        for span in rows.spans:
-            span["bundle"] = request["bundle"]
-        for score in rows.scores:
-            score["app"] = request["app"]
-        chunk.add(rows, at=record.at, characters=characters)
+    def _refuse(self, refused: Refused) -> None:
+        known = self._refused.get(refused.reason)
+        example = known.example if known else f"{self._source.path.name}:{refused.line or refused.at}: {refused.sentence}"
+        self._refused[refused.reason] = Refusals(count=known.count + 1 if known else 1, example=example)
 
-    def _named_bundle(self, request: Row) -> str | None:
-        """The full id of the bundle that the request, or else the caller, names."""
-        reference = request.pop("bundle", None) or self._default_bundle
-        return None if reference is None else self._named.bundle_id(str(reference), request["app"])
-
-    def _seal(self, rows: Rows) -> int:
-        """The characters of text that the rows keep, after they are sealed."""
-        request, sealer = rows.requests[0], self._sealer
-        unit = request.get("unit")
-        characters = sealer.request(request) + sum(sealer.span(span, unit) for span in rows.spans)
-        for score in rows.scores:
-            sealer.score(score, unit)
-        return characters
+    def _bundles_of(self, requests: pa.Table, stretch: Stretch) -> tuple[list[str | None], list[Refused]]:
+        """The full id of each request's bundle, and the records that name one that nobody knows."""
+        if self._source.bundle is not None:
+            return [self._bundle_id()] * requests.num_rows, []
+        if self._default_bundle is None and requests["bundle"].null_count == requests.num_rows:
+            return [None] * requests.num_rows, []
+        bundles: list[str | None] = []
+        unnamed: list[Refused] = []
+        lines = dict(zip(stretch.ats, stretch.lines, strict=True))
+        said = (requests[name].to_pylist() for name in ("seq", "app", "bundle"))
+        for at, app, reference in zip(*said, strict=True):
+            named = reference or self._default_bundle
+            try:
+                bundles.append(None if named is None else self._named.bundle_id(named, app))
+            except RecordRefused as refusal:
+                bundles.append(None)
+                unnamed.append(Refused(at, 0, refusal.reason, str(refusal), lines[at]))
+        return bundles, unnamed
 
     def _bundle_id(self) -> str:
         """The bundle that the file describes; it is registered when the first of its rows is about to be stored."""
@@ -289,47 +281,46 @@ class FileRun:
             self._bundle = self._versions.register_external(described.spec, described.files, actor=self._permitted.author).bundle.bundle_id
         return self._bundle
 
-    def _store(self, chunk: _Chunk, *, from_seq: int, to_seq: int) -> Stored:
-        """One transaction: the rows that the lake does not hold yet, and how far the file is read."""
-        keys = [(row["app"], row["request_id"]) for row in chunk.rows["requests"]]
+    def _store(self, chunk: Chunk, *, from_seq: int, to_seq: int) -> Stored:
+        """One transaction: the rows that the lake does not hold yet, those that complete what it holds, and how far the file is read."""
+        tables = chunk.tables()
+        requests = tables.get("requests", _NO_REQUESTS)
+        keys = list(zip(requests["app"].to_pylist(), requests["request_id"].to_pylist(), strict=True))
         known = self._logs.known_requests(keys)
+        revisions = _NO_REQUESTS
         if known:
-            chunk.drop({request_id for _, request_id in known})
-        requests = chunk.rows["requests"]
-        batch = {name: arrow_table(name, rows) for name, rows in chunk.rows.items() if rows}
+            is_known = pa.array([key in known for key in keys])
+            there, requests = requests.filter(is_known), requests.filter(pc.invert(is_known))
+            tables = without(tables, frozenset(there["seq"].to_pylist()))
+            revisions = self._logs.given_bundles(there.filter(pc.is_valid(there["bundle"])))
+        if requests.num_rows or revisions.num_rows:
+            tables = {**tables, "requests": pa.concat_tables([requests, revisions.select(requests.column_names).cast(requests.schema)])}
+            self._begin()
         if chunk.has_unknown_bundle:
             self._logs.append({}, source_id=f"{self._file_id}:{UNKNOWN_BUNDLE}", from_seq=1, to_seq=self._named.n_registered + 1)
+        batch = {name: table for name, table in tables.items() if table.num_rows}
         is_new = self._logs.append(batch, source_id=self._source_id, from_seq=from_seq, to_seq=to_seq)
-        new = len(requests) if is_new else 0
-        unnamed = sum(row.get("bundle") is None for row in requests) if is_new else 0
-        return Stored(new=new, known=len(keys) - new, unnamed=unnamed, apps=frozenset(app for app, _ in keys))
+        new, completed, unnamed = (requests.num_rows, revisions.num_rows, requests["bundle"].null_count) if is_new else (0, 0, 0)
+        apps = frozenset(app for app, _ in keys)
+        return Stored(new=new, known=len(keys) - new - completed, completed=completed, unnamed=unnamed, apps=apps)
 
 
-def _check(request: Row, *, latest: datetime) -> None:
-    """Return when the request can be true.
-
-    Raises:
-        RecordRefused: when its app is no app name, its workflow no name, it lies in the future or it took longer than a day.
-    """
-    fields.app_name(request["app"])
-    workflow = request.get("workflow")
-    if isinstance(workflow, str) and len(workflow) > _LONGEST_WORKFLOW:
-        fields.refuse("too_long", "workflow", f"{len(workflow)} characters", f"a name of at most {_LONGEST_WORKFLOW}")
-    start, end = request["ts_start"], request.get("ts_end")
-    if start > latest or (end is not None and end > latest):
-        fields.refuse("future_time", "ts_start" if start > latest else "ts_end", "more than a day in the future", "a time that has been")
-    for name in ("latency_ms", "ttft_ms"):
-        if (request.get(name) or 0) > _LONGEST_MS:
-            fields.refuse("absurd_latency", name, f"{request[name]:g} ms", "at most 24 hours", "is the number in another unit?")
+def _repeated(stretch: Stretch, repeats: Repeats, mark: int) -> dict[int, Refused | None]:
+    """The records behind the mark whose id stood on an earlier one, by number; None for the same record again."""
+    places = repeats.judge(stretch.ids, stretch.contents)
+    found = ((stretch.ats[place], stretch.lines[place], repeat) for place, repeat in places.items())
+    return {
+        at: None if repeat is Repeat.SAME else Refused(at, 0, "conflicting_id", _CONFLICT, line) for at, line, repeat in found if at > mark
+    }
 
 
-def _requests(n: int) -> str:
-    return "1 request names" if n == 1 else f"{n:,} requests name"
+def _requests(n: int, one: str, many: str) -> str:
+    return f"1 request {one}" if n == 1 else f"{n:,} requests {many}"
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """The cyclic garbage collector stands still: rows hold no cycles, and it would walk through all of a chunk again and again."""
+    """The cyclic garbage collector stands still: rows hold no cycles, and it would walk through all of a stretch again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:

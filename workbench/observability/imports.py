@@ -2,26 +2,40 @@
 
 A file is known by the digest of its format, content and options. Each chunk is one transaction that also stores how far the file
 is read, so a run that was killed goes on behind its last chunk, and a file that is stored is skipped whole. Request ids that the lake
-holds already, from any file, are counted as duplicates and not stored again.
+holds already, from any file, are counted as duplicates and not stored again; one that it holds without a bundle gets the bundle that
+is known now, once, as a new revision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from workbench.errors import RecordRefused, UsageError
 from workbench.ledger.authority import Author, Authority
+from workbench.observability.dry_run import DryLogs, DryVersions
 from workbench.observability.import_bundles import BundleRegistry, NamedBundles
 from workbench.observability.import_report import FileReport, ImportReport, Refusals
 from workbench.observability.import_run import FileRun, LogStore, Permitted, Progress
+from workbench.observability.import_workers import workers_for
 from workbench.observability.importers import IMPORTERS, ImportOptions, Source, fields, zone_of
 from workbench.observability.redaction import Redactor
 from workbench.observability.sealing import Sealer
 
 __all__ = ["FileReport", "ImportReport", "Imports", "Refusals"]
+
+
+class Record(Protocol):
+    """What importing tells the audit; `import_record.ImportRecord` is one."""
+
+    def begin(self, author: Author, format_: str, files: Sequence[tuple[Path, str]]) -> None: ...
+
+    def is_open(self, digests: Collection[str]) -> bool: ...
+
+    def end(self, author: Author, report: ImportReport) -> None: ...
 
 
 class Imports:
@@ -35,7 +49,7 @@ class Imports:
         authority: says whether the author may `log.import` into an app.
         author: who acts when a run names nobody.
         clock: what lies more than a day ahead of it is refused; the storage stamps the rows.
-        record_import: called once per run that stored something, also when it broke off.
+        record: told before a run stores its first row, and after its last, also when it broke off.
     """
 
     def __init__(
@@ -48,7 +62,7 @@ class Imports:
         authority: Authority,
         author: Author,
         clock: Callable[[], datetime],
-        record_import: Callable[[Author, ImportReport], None] | None = None,
+        record: Record | None = None,
     ) -> None:
         self._logs = logs
         self._versions = versions
@@ -56,7 +70,7 @@ class Imports:
         self._authority = authority
         self._author = author
         self._clock = clock
-        self._record_import = record_import
+        self._record = record
 
     def run(
         self,
@@ -69,6 +83,8 @@ class Imports:
         zone: str | None = None,
         progress: Progress | None = None,
         actor: Author | None = None,
+        is_dry_run: bool = False,
+        workers: int | None = None,
     ) -> ImportReport:
         """Bring the files into the lake.
 
@@ -78,6 +94,8 @@ class Imports:
             bundle: the registered bundle of records that name none: its id, the start of its digest, or its name.
             mapping: mapping file of the format `csv`.
             zone: time zone of times that carry none, for example `Europe/Berlin`.
+            is_dry_run: read, check and count as an import does, and store nothing: no row, no bundle, no audit entry.
+            workers: processes that read a file, where it can be divided; by default one for each core for large files, 0 for none.
 
         Raises:
             UsageError: a file as a whole, or an option, cannot be used; nothing was stored.
@@ -92,43 +110,75 @@ class Imports:
         permitted = Permitted(self._authority, author)
         for source in sources:
             permitted.need(source.settings.get("app"))
-        named = NamedBundles(self._versions)
+        logs, versions, record = self._logs, self._versions, self._record
+        if is_dry_run:
+            logs, versions, record = DryLogs(logs), DryVersions(versions, self._authority, self._clock, author), None
+        named = NamedBundles(versions)
         if bundle is not None:
             _check_bundle_option(format, sources)
             named.check(bundle, app)
+        recording = _Recording(record, author, format, [(source.path, source.digest) for source in sources])
         now = self._clock()
         runs = [
             FileRun(
                 source,
                 format_=format,
-                logs=self._logs,
-                versions=self._versions,
+                logs=logs,
+                versions=versions,
                 sealer=self._sealer,
                 permitted=permitted,
                 named=named,
                 bundle=bundle,
                 now=now,
                 progress=progress,
+                begin=recording.begin,
+                n_workers=workers_for(source) if workers is None else workers,
             )
             for source in sources
         ]
+        is_whole = False
         try:
             for run in runs:
                 run.go()
+            is_whole = True
         finally:
-            report = self._report(format, runs)
-            if report.stored and self._record_import is not None:
-                self._record_import(author, report)
+            report = self._report(format, runs, is_dry_run=is_dry_run)
+            recording.end(report, is_whole=is_whole)
         return report
 
-    def _report(self, format_: str, runs: Sequence[FileRun]) -> ImportReport:
+    def _report(self, format_: str, runs: Sequence[FileRun], *, is_dry_run: bool) -> ImportReport:
         apps = tuple(sorted(frozenset[str]().union(*(run.apps for run in runs))))
         return ImportReport(
             format=format_,
             apps=apps,
             files=tuple(run.report() for run in runs),
             apps_without_bundle=tuple(app for app in apps if not self._versions.list(app)),
+            is_dry_run=is_dry_run,
         )
+
+
+class _Recording:
+    """What one run tells the audit: its beginning once, before it stores something, and its end when it began.
+
+    The end is also told when that of an earlier run of the same file is missing.
+    """
+
+    def __init__(self, record: Record | None, author: Author, format_: str, files: Sequence[tuple[Path, str]]) -> None:
+        self._record = record
+        self._author = author
+        self._format = format_
+        self._files = files
+        self._is_begun = False
+
+    def begin(self) -> None:
+        if self._record is not None and not self._is_begun:
+            self._record.begin(self._author, self._format, self._files)
+            self._is_begun = True
+
+    def end(self, report: ImportReport, *, is_whole: bool) -> None:
+        """Write the report; `is_whole` says that the run did not break off."""
+        if self._record is not None and (self._is_begun or (is_whole and self._record.is_open([digest for _, digest in self._files]))):
+            self._record.end(self._author, report)
 
 
 def _check_app(name: str | None) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,10 +14,11 @@ from typing import TypeVar
 import duckdb
 
 from workbench.errors import StoreBusy, StoreError
+from workbench.ledger.forking import abandon, at_work, in_each_child
 from workbench.observability import engine, schema
-from workbench.observability.forking import abandon
 from workbench.observability.locks import FileLock
 from workbench.observability.server_lock import ServerLock
+from workbench.observability.syncing import sync_file_system
 from workbench.observability.tables import SCHEMA_VERSION
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ class Lake:
         self._is_writable = False
         self._is_closed = False
         self._start_locks()
-        _LAKES.add(self)
+        in_each_child(self, Lake._start_anew_in_child)
 
     @classmethod
     def open(cls, *, catalog: str, data: str, lock: Path, lock_wait_s: float = 30.0) -> Lake:
@@ -93,7 +92,7 @@ class Lake:
         Raises:
             StoreBusy: the lock could not be had, or every try met a conflict.
             NewerWorkspace: a newer workbench wrote the lake.
-            StoreError: the lake cannot be written. Nothing was stored.
+            StoreError: the lake cannot be written. Nothing was stored, unless the connection to a server broke while it committed.
         """
         for k in itertools.count(1):
             try:
@@ -115,17 +114,19 @@ class Lake:
             self._server_lock.close()
 
     def _read_once(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        with contextlib.closing(self._reading_instance().cursor()) as cursor:
+        instance = self._reading_instance()
+        with at_work(), contextlib.closing(instance.cursor()) as cursor:
             return _in_transaction(cursor, work)
 
     def _write_once(self, work: Callable[[duckdb.DuckDBPyConnection], T], what: str) -> T:
         def checked(cursor: duckdb.DuckDBPyConnection) -> T:
             result = work(cursor)
+            self._sync_files(what)
             if self._server_lock is not None:
                 self._server_lock.check(what)
             return result
 
-        with contextlib.closing(self._writing_instance().cursor()) as cursor:
+        with at_work(), contextlib.closing(self._writing_instance().cursor()) as cursor:
             return _in_transaction(cursor, checked)
 
     @contextlib.contextmanager
@@ -157,7 +158,7 @@ class Lake:
 
     def _reading_instance(self) -> duckdb.DuckDBPyConnection:
         """The instance to read from: the process' own, or an empty one while there is no lake."""
-        with self._instance_mutex:
+        with at_work(), self._instance_mutex:
             self._refuse_closed()
             if self._connection is not None:
                 return self._connection
@@ -211,9 +212,7 @@ class Lake:
         return connection
 
     def _make_folders(self) -> None:
-        folders = [self._lock_path.parent, self._address.file.parent if self._address.file else None]
-        folders.append(None if "://" in self._address.data else Path(self._address.data))
-        for folder in folders:
+        for folder in (self._lock_path.parent, self._address.file.parent if self._address.file else None, self._address.data_folder):
             try:
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
@@ -222,6 +221,20 @@ class Lake:
                 raise StoreError(
                     f"folder {folder}", seen=fault.strerror or str(fault), needed="a writable folder", next_step=step
                 ) from fault
+
+    def _sync_files(self, what: str) -> None:
+        """Bring the transaction's Parquet files to the disk.
+
+        DuckDB does not, but the catalogue syncs its commit: after a power cut it would name files that are gone.
+        """
+        folder = self._address.data_folder
+        try:
+            if folder is not None:
+                sync_file_system(folder)
+        except OSError as fault:
+            raise StoreError(
+                f"folder {folder}", seen=f"could not {what}: {fault.strerror}", needed="a disk that takes data", next_step="check the disk"
+            ) from fault
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -259,17 +272,6 @@ class Lake:
         self._start_locks()
 
 
-_LAKES: weakref.WeakSet[Lake] = weakref.WeakSet()
-
-
-def _start_anew_in_child() -> None:
-    for lake in list(_LAKES):
-        lake._start_anew_in_child()  # noqa: SLF001 - the hook belongs to the class
-
-
-os.register_at_fork(after_in_child=_start_anew_in_child)
-
-
 def _in_transaction(cursor: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     cursor.execute("SET enable_progress_bar = false")  # a notebook would draw DuckDB's own bar
     cursor.execute("BEGIN TRANSACTION")
@@ -277,6 +279,7 @@ def _in_transaction(cursor: duckdb.DuckDBPyConnection, work: Callable[[duckdb.Du
         result = work(cursor)
         cursor.execute("COMMIT")
     except BaseException:
+        cursor.interrupt()  # a query that Ctrl-C left computing would be waited for
         with contextlib.suppress(duckdb.Error):
             cursor.execute("ROLLBACK")
         raise

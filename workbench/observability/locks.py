@@ -8,11 +8,11 @@ import os
 import random
 import socket
 import time
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import StoreBusy, StoreError
+from workbench.ledger.forking import in_each_child
 
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
@@ -53,25 +53,34 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
-        _OPEN.add(self)
+        in_each_child(self, FileLock.forget)
 
     @property
-    def is_held(self) -> bool:
-        return self._fd is not None
+    def is_in_place(self) -> bool:
+        """Whether it is held and keeps others out. Somebody who removes the file lets the next one in."""
+        return self._fd is not None and is_at(os.fstat(self._fd), self.path)
 
     def try_acquire(self, what: str = "") -> bool:
         """Take the lock if nobody holds it, and write this process into the file.
 
         Raises:
-            StoreError: the file cannot be made or opened.
+            StoreError: the file cannot be made, opened or locked.
         """
         fd = self._open()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(fd)
             return False
-        if not _is_at(fd, self.path):
+        except OSError as fault:
+            os.close(fd)
+            raise StoreError(
+                f"lock {self.path}",
+                seen=f"the file system takes no lock: {fault.strerror or fault}",
+                needed="a local disk, or a network file system with locks",
+                next_step="choose another folder with WORKBENCH_HOME",
+            ) from fault
+        if not is_at(os.fstat(fd), self.path):
             os.close(fd)
             return False
         self._fd = fd
@@ -148,21 +157,9 @@ class FileLock:
             ) from fault
 
 
-_OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()
-
-
-def _is_at(fd: int, path: Path) -> bool:
+def is_at(file: os.stat_result, path: Path) -> bool:
+    """Whether the path leads to that file."""
     try:
-        there = path.stat()
-    except FileNotFoundError:
+        return os.path.samestat(file, path.stat())
+    except OSError:
         return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _forget_in_child() -> None:
-    for lock in list(_OPEN):
-        lock.forget()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from workbench.errors import StoreBusy, UsageError, WorkbenchError
+from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
+from workbench.ledger.forking import in_each_child
 from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, read_mark, store
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rows import conformed, rows_of
-from workbench.observability.spool import Mode, Spool, Ticket
+from workbench.observability.spool import WAIT_S, Mode, Spool, wait_until_committed
+from workbench.observability.tables import REQUESTS
 
 _GRACE_S = 5.0
 """Age at which a living owner's rows are drained by others: it flushes each second, so it is stopped or stuck."""
@@ -50,24 +54,38 @@ class Logs:
         self._mode = mode
         self._grace_s = grace_s
         self._spool: Spool | None = None
-        self._own_mark = 0
-        self._opening = threading.Lock()
-        self._flushing = threading.Lock()
+        self._start_locks()
+        in_each_child(self, Logs._start_locks)
 
     def record(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Commit rows to this process' spool: table name to rows. They are in the lake after the next flush.
 
         Raises:
             UsageError: a row does not fit its table; none is recorded.
+            StoreBusy: the disk did not answer for half a minute; the rows may still be written.
             StoreError: the spool cannot be written; none is recorded.
         """
         payloads = rows_of(rows)
         if payloads:
-            self._own_spool().append(payloads, is_awaited=True).wait()
+            wait_until_committed(self._own_spool().append(payloads, wait_s=WAIT_S))
 
-    def record_nowait(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Ticket:
-        """Queue rows for this process' spool; the ticket's `wait` returns when they are committed."""
-        return self._own_spool().append(rows_of(rows))
+    def submit(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Future[None]:
+        """Queue rows as `record` does, without waiting: the future is done when they are committed, and what kept them out is its error.
+
+        An event loop awaits `asyncio.wrap_future(logs.submit(rows))`; all that is submitted while one commit runs shares the next.
+        A future that nobody looks at is a failure that nobody hears of. It cannot be cancelled: what is queued is written.
+
+        Raises:
+            UsageError: a row does not fit its table; none is recorded.
+            StoreBusy: the queue is full, because the disk does not keep up; none is recorded.
+            StoreError: the spool cannot be made or has ended; none is recorded.
+        """
+        payloads = rows_of(rows)
+        if payloads:
+            return self._own_spool().append(payloads)
+        committed: Future[None] = Future()
+        committed.set_result(None)
+        return committed
 
     def flush(self) -> FlushReport:
         """Bring into the lake what this process recorded, and every other spool that nobody flushes.
@@ -83,16 +101,20 @@ class Logs:
             n = self._flush_own(drained)
             for path in self._other_spools():
                 try:
-                    n += self._flush_other(path, drained, adopted)
+                    with _unless_adopted(path):
+                        n += self._flush_other(path, drained, adopted)
                 except StoreBusy:
                     raise
-                except WorkbenchError as fault:
+                except (WorkbenchError, duckdb.Error, OSError) as fault:
                     faults.append(str(fault))
             return FlushReport(rows=n, drained=tuple(drained), adopted=tuple(adopted), faults=tuple(faults))
 
     def waiting(self) -> dict[str, int]:
         """Rows that are in a spool of this workspace and not yet in the lake, by spool; empty spools are left out."""
-        counts = {path.stem: SpoolReader(path).count(self.mark(path.stem)) for path in sorted(self._folder.glob("*.sqlite"))}
+        counts: dict[str, int] = {}
+        for path in sorted(self._folder.glob("*.sqlite")):
+            with _unless_adopted(path):
+                counts[path.stem] = SpoolReader(path).count(self.mark(path.stem))
         return {spool_id: n for spool_id, n in counts.items() if n}
 
     def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int) -> bool:
@@ -113,6 +135,8 @@ class Logs:
         if not 1 <= from_seq <= to_seq:
             raise UsageError(f"source {source_id}", seen=f"records {from_seq} to {to_seq}", needed="1 <= from_seq <= to_seq")
         tables = {name: conformed(name, arrow) for name, arrow in batch.items()}
+        for name, arrow in tables.items():
+            _check_numbers(name, arrow, from_seq, to_seq)
         numbers_rows = all("seq" in arrow.column_names for arrow in tables.values())
         numbered = {name: _numbered(arrow, from_seq) for name, arrow in tables.items()}
         stretch = Stretch(source_id=source_id, from_seq=from_seq, to_seq=to_seq, tables=numbered, numbers_rows=numbers_rows)
@@ -139,6 +163,37 @@ class Logs:
 
         return self._lake.read(search)
 
+    def given_bundles(self, requests: pa.Table) -> pa.Table:
+        """The stored ones among the requests that have no bundle, each as the revision that gives it the bundle it has here.
+
+        Only what is the same request counts: same app, id, start and bodies. A revision has the `seq` of the request given.
+
+        Args:
+            requests: rows with `seq` and `bundle`, and an app and an id that no other of them has.
+        """
+        given = [column.name for column in REQUESTS.given]
+        if not requests.num_rows:
+            return requests
+        ids = requests["request_id"].to_pylist()
+        wanted = requests.select(["app", "request_id", "input_hmac", "output_hmac", "bundle", "seq"])
+        wanted = wanted.append_column("start_us", requests["ts_start"].cast(pa.int64()))  # a filter on a time would have DuckDB import pytz
+        changed = {"bundle": "wanted.bundle", "revision": "stored.revision + 1"}
+        columns = ", ".join(f"{changed.get(name, f'stored.{name}')} AS {name}" for name in given)
+
+        def search(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+            connection.register("wanted", wanted)
+            return connection.execute(
+                "WITH stored AS (SELECT * FROM lake.requests SEMI JOIN wanted USING (app, request_id) "
+                f"WHERE request_id BETWEEN {literal(min(ids))} AND {literal(max(ids))} "
+                "QUALIFY row_number() OVER (PARTITION BY app, request_id ORDER BY revision DESC, batch_id DESC, seq DESC) = 1) "
+                f"SELECT {columns}, wanted.seq FROM stored JOIN wanted USING (app, request_id) "
+                "WHERE stored.bundle IS NULL AND epoch_us(stored.ts_start) = wanted.start_us "
+                "AND stored.input_hmac IS NOT DISTINCT FROM wanted.input_hmac "
+                "AND stored.output_hmac IS NOT DISTINCT FROM wanted.output_hmac"
+            ).to_arrow_table()
+
+        return self._lake.read(search)
+
     def close(self) -> None:
         """Flush this process' rows and give its spool back; an empty spool is removed.
 
@@ -152,9 +207,9 @@ class Logs:
         is_flushed = False
         try:
             with self._flushing:
-                spool.sync()
-                mark = drain(self._lake, spool.path, after=self._own_mark, clock=self._clock).to_seq
-            is_flushed = SpoolReader(spool.path).oldest(mark) is None
+                spool.end()  # before the last drain: what a late thread still brings is refused, not removed
+                drain(self._lake, spool.path, after=spool.flushed_to, clock=self._clock)
+            is_flushed = True
         finally:
             spool.close(remove=is_flushed)
 
@@ -164,7 +219,7 @@ class Logs:
             return spool
         with self._opening:
             if self._spool is None or not self._spool.is_of_this_process:
-                self._spool, self._own_mark = Spool.create(self._folder, clock=self._clock, mode=self._mode), 0
+                self._spool = Spool.create(self._folder, clock=self._clock, mode=self._mode)
             return self._spool
 
     def _flush_own(self, drained: list[str]) -> int:
@@ -172,9 +227,8 @@ class Logs:
         if spool is None or not spool.is_of_this_process:
             return 0
         spool.sync()
-        stored = drain(self._lake, spool.path, after=self._own_mark, clock=self._clock)
-        if stored.to_seq > self._own_mark:
-            self._own_mark = stored.to_seq
+        stored = drain(self._lake, spool.path, after=spool.flushed_to, clock=self._clock)
+        if stored.to_seq > spool.flushed_to:
             spool.delete_to(stored.to_seq)
         if stored.rows:
             drained.append(spool.spool_id)
@@ -201,9 +255,36 @@ class Logs:
     def _is_left_alone(self, path: Path) -> bool:
         """Whether a living owner has not flushed for longer than the grace."""
         reader = SpoolReader(path)
-        oldest = reader.oldest(0)
-        is_old = oldest is not None and self._clock().timestamp() - oldest > self._grace_s
-        return is_old and reader.oldest(self.mark(path.stem)) is not None
+        return self._is_old(reader.oldest(0)) and self._is_old(reader.oldest(self.mark(path.stem)))
+
+    def _is_old(self, recorded_at: float | None) -> bool:
+        return recorded_at is not None and self._clock().timestamp() - recorded_at > self._grace_s
+
+    def _start_locks(self) -> None:
+        """Also in a forked child: a thread that held one of its parent's does not exist there."""
+        self._opening = threading.Lock()
+        self._flushing = threading.Lock()
+
+
+@contextmanager
+def _unless_adopted(path: Path) -> Iterator[None]:
+    """Pass over a spool that another process brought into the lake and removed while this one looked at it."""
+    try:
+        yield
+    except StoreError:
+        if path.exists():
+            raise
+
+
+def _check_numbers(name: str, arrow: pa.Table, from_seq: int, to_seq: int) -> None:
+    """Refuse numbers outside the batch: a mark that covers one hides its row, one without a number is never stored."""
+    if "seq" not in arrow.column_names or not arrow.num_rows:
+        return
+    seq = arrow.column("seq")
+    ends = pc.min_max(seq).as_py()
+    if seq.null_count or ends["min"] < from_seq or ends["max"] > to_seq:
+        seen = f"{seq.null_count} rows without a number" if seq.null_count else f"numbers {ends['min']} to {ends['max']}"
+        raise UsageError(f"Arrow table for {name}: seq", seen=seen, needed=f"{from_seq} to {to_seq}, as the batch says")
 
 
 def _numbered(arrow: pa.Table, from_seq: int) -> pa.Table:
@@ -250,15 +331,7 @@ class FlushLoop:
 
     @property
     def status(self) -> FlushStatus:
-        status = self._status
-        return FlushStatus(
-            is_running=self._thread.is_alive(),
-            rows=status.rows,
-            last_success=status.last_success,
-            failures_in_a_row=status.failures_in_a_row,
-            last_fault=status.last_fault,
-            spool_faults=status.spool_faults,
-        )
+        return replace(self._status, is_running=self._thread.is_alive())
 
     def __enter__(self) -> Self:
         self.start()
@@ -269,27 +342,12 @@ class FlushLoop:
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval_s):
+            status = self._status
             try:
                 report = self._logs.flush()
-            except (WorkbenchError, duckdb.Error, sqlite3.Error, OSError) as fault:
-                self._note(fault)
+            except Exception as fault:  # noqa: BLE001 - a job loop: nothing may end it unseen
+                seen = str(fault) or type(fault).__name__
+                self._status = replace(status, failures_in_a_row=status.failures_in_a_row + 1, last_fault=seen)
             else:
-                self._status = FlushStatus(
-                    is_running=True,
-                    rows=self._status.rows + report.rows,
-                    last_success=self._clock(),
-                    failures_in_a_row=0,
-                    last_fault=self._status.last_fault,
-                    spool_faults=report.faults,
-                )
-
-    def _note(self, fault: Exception) -> None:
-        status = self._status
-        self._status = FlushStatus(
-            is_running=True,
-            rows=status.rows,
-            last_success=status.last_success,
-            failures_in_a_row=status.failures_in_a_row + 1,
-            last_fault=str(fault),
-            spool_faults=status.spool_faults,
-        )
+                rows = status.rows + report.rows
+                self._status = replace(status, rows=rows, last_success=self._clock(), failures_in_a_row=0, spool_faults=report.faults)

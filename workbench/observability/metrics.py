@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 import polars as pl
@@ -14,19 +13,30 @@ from workbench.errors import StoreError, UsageError
 from workbench.observability import evidence as records
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metric
-from workbench.observability.comparison import compare
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
 from workbench.observability.lake import Lake
-from workbench.observability.model import Evidence, Interval, MetricValue, RowSet, Window
-from workbench.observability.reader import EMPTY, Key, Reader, Rows
+from workbench.observability.measuring import (
+    LEVEL,
+    Sitting,
+    UnusableRows,
+    Where,
+    apps_of,
+    asked_again,
+    compared,
+    dated,
+    for_app,
+    for_bundles,
+    measured,
+    question_of,
+    reading,
+    sound,
+)
+from workbench.observability.model import Evidence, Interval, MetricValue, Window
+from workbench.observability.reader import EMPTY, Key, Reader
 from workbench.observability.readings import TOTAL, Reading, read
 from workbench.spec.app import AppSpec
-from workbench.stats.ratio import level_of_each
 
-LEVEL = 0.95
-"""Coverage of every interval."""
 SAME, DIFFERENT, UNAVAILABLE = "SAME", "DIFFERENT", "UNAVAILABLE"
-Where = Mapping[str, str | Sequence[str]]
 T = TypeVar("T")
 
 
@@ -61,11 +71,15 @@ class Metrics:
         """How many scores the bundle's requests have, by who gave them: rule, judge, human or user."""
         return self._look(snapshot, lambda reader: reader.score_sources(app, bundle))
 
+    def candidate_units(self, app: str, release_id: str) -> int:
+        """How many different units the candidate of a release has served, as the log shows until now."""
+        return self._look(None, lambda reader: reader.candidate_units(app, release_id))
+
     def query(
         self,
-        metrics: Sequence[str],
+        metrics: str | Sequence[str],
         *,
-        by: Sequence[str] = (),
+        by: str | Sequence[str] = (),
         window: str | Window | None = None,
         grain: str | None = None,
         where: Where | None = None,
@@ -76,8 +90,8 @@ class Metrics:
         """One row per group that has requests, sorted by the dimensions and time.
 
         Args:
-            metrics: names of the catalogue or of KPIs.
-            by: dimensions; a missing value is null.
+            metrics: names of the catalogue or of KPIs, or one such name.
+            by: dimensions, or one; a missing value is null.
             window: `7d` (ends now), a `Window`, or None for the whole log.
             grain: width of a time bucket: 1m, 5m, 15m, 1h, 1d or 1w.
             where: dimension to the value, or values, that it must have.
@@ -93,13 +107,15 @@ class Metrics:
             UnknownSubject: a metric, dimension or grain does not exist; names the nearest.
             UsageError: the window or a filter makes no sense.
         """
-        dims, bucket = parse_dimensions(by), parse_grain(grain)
-        filters, span = _for_app(parse_where(where), app), parse_window(window, now=self._clock())
+        dims, bucket = parse_dimensions((by,) if isinstance(by, str) else by), parse_grain(grain)
+        filters, span = for_app(parse_where(where), app), parse_window(window, now=self._clock())
+
+        names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
 
         def ask(reader: Reader) -> pl.DataFrame:
-            definitions = self._definitions(_apps(filters) or reader.apps())
-            chosen = tuple(definitions.metric(name) for name in dict.fromkeys(metrics))
-            question = _dated(
+            definitions = self._definitions(apps_of(filters) or reader.apps())
+            chosen = tuple(definitions.metric(name) for name in names)
+            question = dated(
                 Question(metrics=chosen, dims=dims, grain=bucket, filters=filters, window=span, definitions=definitions), reader
             )
             return _frame(question, dict(_readings(reader, question, LEVEL if detail else None)), detail=detail)
@@ -112,21 +128,41 @@ class Metrics:
         """One number with its interval, the stretch of time it was seen in, and the snapshot."""
 
         def ask(reader: Reader) -> MetricValue:
-            question = self._question(reader, metric, _for_app(parse_where(where), app), window)
+            question = self._question(reader, metric, for_app(parse_where(where), app), window)
             rows = reader.contributions(question, question.metrics, keep=True)
-            seen = reader.row_set(rows)
-            return _metric_value(question.metrics[0], _reading(reader, rows), Window(start=seen.first, until=seen.last), reader.snapshot)
+            seen, _ = reader.row_set(rows)
+            return _metric_value(question.metrics[0], reading(reader, rows), Window(start=seen.first, until=seen.last), reader.snapshot)
 
         return self._look(snapshot, ask)
 
     def measure(
-        self, metric: str, *, app: str, bundle: str, where: Where | None = None, window: Window | None = None, snapshot: int | None = None
+        self,
+        metric: str,
+        *,
+        app: str,
+        bundle: str,
+        where: Where | None = None,
+        window: Window | None = None,
+        min_n: int | None = None,
+        snapshot: int | None = None,
     ) -> Evidence:
-        """The sealed record of one metric on one bundle. Without data its estimate is None and its n 0."""
-        filters = _for_bundles(parse_where(where), app, bundle)
-        return self._look(
-            snapshot, lambda reader: self._measured(reader, self._question(reader, metric, filters, window), app=app, bundle=bundle)
-        )
+        """The sealed record of one metric on one bundle. Without data its estimate is None and its n 0.
+
+        Args:
+            metric: a name of the catalogue or of a KPI.
+            app: the application.
+            bundle: the bundle that answered.
+            where: dimension to the value, or values, that it must have.
+            window: a stretch of time, or None for the whole log.
+            min_n: of how many of its newest units the record says when they were observed; a gate judges its age by that.
+            snapshot: the lake's snapshot to read; None for the newest.
+        """
+        filters = for_bundles(parse_where(where), app, bundle)
+
+        def ask(reader: Reader) -> Evidence:
+            return measured(reader, self._question(reader, metric, filters, window, min_n), app=app, bundle=bundle, at=self._clock())
+
+        return self._look(snapshot, ask)
 
     def compare(
         self,
@@ -137,22 +173,39 @@ class Metrics:
         baseline: str,
         where: Where | None = None,
         window: Window | None = None,
+        min_n: int | None = None,
         snapshot: int | None = None,
     ) -> Evidence:
         """The sealed record of one metric on two bundles, paired where both have exactly the same units, one request each.
+
+        Arguments as in `measure`.
 
         Raises:
             UsageError: when the two are the same bundle.
         """
         if bundle == baseline:
             raise UsageError(f"bundle {bundle}", seen="it is compared with itself", needed="another bundle as baseline")
-        filters = _for_bundles(parse_where(where), app, bundle, baseline)
-        return self._look(
-            snapshot,
-            lambda reader: self._compared(
-                reader, self._question(reader, metric, filters, window), app=app, bundle=bundle, baseline=baseline
-            ),
-        )
+        filters = for_bundles(parse_where(where), app, bundle, baseline)
+
+        def ask(reader: Reader) -> Evidence:
+            question = self._question(reader, metric, filters, window, min_n)
+            return compared(reader, question, app=app, bundle=bundle, baseline=baseline, at=self._clock())
+
+        return self._look(snapshot, ask)
+
+    def sitting(
+        self, work: Callable[[Sitting], T], *, app: str, bundle: str, baseline: str | None = None, snapshot: int | None = None
+    ) -> T:
+        """What `work` returns, whose measurements on these bundles all read the same rows, once, at one snapshot.
+
+        `work` runs again when a file of the snapshot was cleaned away meanwhile, so it changes nothing but its own values.
+        """
+
+        def ask(reader: Reader) -> T:
+            definitions = self._definitions((app,))
+            return work(Sitting(reader, app=app, bundle=bundle, baseline=baseline, definitions=definitions, clock=self._clock))
+
+        return self._look(snapshot, ask)
 
     def verify(self, evidence: Evidence) -> str:
         """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE when its snapshot is gone.
@@ -162,7 +215,7 @@ class Metrics:
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
         try:
-            again = self._read(evidence.snapshot, lambda reader: self._asked_again(reader, evidence))
+            again = self._read(evidence.snapshot, lambda reader: asked_again(reader, evidence, at=self._clock()))
         except duckdb.Error as fault:
             if not _is_gone(fault):
                 raise
@@ -171,57 +224,9 @@ class Metrics:
             return DIFFERENT
         return SAME if again.evidence_id == evidence.evidence_id else DIFFERENT
 
-    def _asked_again(self, reader: Reader, evidence: Evidence) -> Evidence:
-        question = _stored_question(evidence)
-        if evidence.baseline is None:
-            return self._measured(reader, question, app=evidence.app, bundle=evidence.subject)
-        return self._compared(reader, question, app=evidence.app, bundle=evidence.subject, baseline=evidence.baseline)
-
-    def _measured(self, reader: Reader, question: Question, *, app: str, bundle: str) -> Evidence:
-        rows = reader.contributions(question, question.metrics, keep=True)
-        row_set = reader.row_set(rows)
-        seen = Window(start=row_set.first, until=row_set.last)
-        statistics = records.metric_statistics(question.metrics[0], _reading(reader, rows), seen)
-        return self._sealed(question, statistics, row_set, reader.snapshot, kind="metric", app=app, subject=bundle, baseline=None)
-
-    def _compared(self, reader: Reader, question: Question, *, app: str, bundle: str, baseline: str) -> Evidence:
-        metric, rows = question.metrics[0], reader.contributions(question, question.metrics, keep=True)
-        sums = {level: reader.sums(rows, ["row_bundle"], level=level) for level in _levels(metric)}
-
-        def at(name: str) -> Callable[[float], Reading]:
-            return lambda level: _sound(metric, read(metric, sums.get(level, sums[LEVEL]).get((name,), {}), 0, level=level), name)
-
-        spans = reader.spans(rows)
-
-        def side(name: str) -> dict[str, Any]:
-            return records.metric_statistics(metric, at(name)(LEVEL), spans.get(name, Window()))
-
-        statistics = {
-            "candidate": side(bundle),
-            "baseline": side(baseline),
-            **compare(metric, at(bundle), at(baseline), reader.units(rows, (bundle, baseline))),
-        }
-        subject = {"kind": "comparison", "app": app, "subject": bundle, "baseline": baseline}
-        return self._sealed(question, statistics, reader.row_set(rows), reader.snapshot, **subject)
-
-    def _sealed(self, question: Question, statistics: dict[str, Any], row_set: RowSet, snapshot: int, **subject: Any) -> Evidence:
-        return records.sealed(
-            Evidence(
-                evidence_id="",
-                **subject,
-                query=_query_json(question),
-                statistics=statistics,
-                row_set=row_set,
-                snapshot=snapshot,
-                collected_at=self._clock(),
-            )
-        )
-
-    def _question(self, reader: Reader, name: str, filters: Filters, window: Window | None) -> Question:
-        definitions = self._definitions(_apps(filters))
-        metric = definitions.metric(name)
+    def _question(self, reader: Reader, name: str, filters: Filters, window: Window | None, min_n: int | None = None) -> Question:
         span = parse_window(window, now=self._clock())
-        return _dated(Question(metrics=(metric,), filters=filters, window=span, definitions=definitions.narrowed(metric)), reader)
+        return dated(question_of(name, self._definitions(apps_of(filters)), filters=filters, window=span, min_n=min_n), reader)
 
     def _definitions(self, apps: Sequence[str]) -> Definitions:
         specs = [self._app_spec(app) for app in apps]
@@ -251,48 +256,17 @@ def _is_gone(fault: duckdb.Error) -> bool:
     return "No snapshot found" in str(fault)
 
 
-def _reading(reader: Reader, rows: Rows) -> Reading:
-    """The first metric over all the rows."""
-    return _sound(rows.metrics[0], read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL))
-
-
-class UnusableRows(UsageError):
-    """Stored rows say what cannot be, so the metric that reads them has no value."""
-
-
-def _sound(metric: Metric, reading: Reading, *group: object) -> Reading:
-    """The reading, when its rows are possible.
-
-    Raises:
-        UnusableRows: otherwise; names the metric and the counts.
-    """
-    if reading.fault is None:
-        return reading
-    where = " in " + ", ".join("(none)" if name is None else str(name) for name in group) if group else ""
-    raise UnusableRows(
-        f"metric {metric.name}{where}",
-        seen=reading.fault,
-        needed="rows in which each part is at most its whole, and each value a number",
-        next_step="log corrected revisions of these rows, or choose a window or filter without them",
-    )
-
-
-def _levels(metric: Metric) -> Sequence[float]:
-    """The coverages whose order statistics a comparison needs; other intervals follow from the sums at any coverage."""
-    return (LEVEL, level_of_each(LEVEL)) if metric.kind is Kind.QUANTILE else (LEVEL,)
-
-
 def _readings(reader: Reader, question: Question, level: float | None) -> Iterator[tuple[Key, dict[str, Reading]]]:
     """Each group that has requests, with the reading of each metric."""
     plain = [metric for metric in question.metrics if metric.kpi is None]
     plans = [plain, *([metric] for metric in question.metrics if metric.kpi is not None)]
-    rows = [reader.contributions(question, plan, keep=level is not None) for plan in plans]
+    rows = [reader.contributions(question, plan, keep=level is not None, place=place) for place, plan in enumerate(plans)]
     found = [reader.sums(part, question.keys, level=level) for part in rows]
     for key in found[0]:
         readings = {}
-        for plan, groups in zip(plans, found, strict=True):
-            for number, metric in enumerate(plan):
-                readings[metric.name] = _sound(metric, read(metric, groups.get(key, {}), number, level=level or LEVEL), *key)
+        for part, groups in zip(rows, found, strict=True):
+            for number, metric in enumerate(part.metrics):
+                readings[metric.name] = sound(metric, read(metric, groups.get(key, {}), number, level=level or LEVEL), *key)
         yield key, readings
 
 
@@ -333,54 +307,4 @@ def _metric_value(metric: Metric, reading: Reading, seen: Window, snapshot: int)
         interval=interval if has_interval else None,
         window=seen,
         snapshot=snapshot,
-    )
-
-
-def _apps(filters: Filters) -> tuple[str, ...]:
-    return dict(filters).get("app", ())
-
-
-def _for_app(filters: Filters, app: str | None) -> Filters:
-    if app is None:
-        return filters
-    asked = dict(filters)
-    if app not in asked.get("app", (app,)):
-        raise UsageError(f"app {app}", seen=f"the filter asks for app {', '.join(asked['app'])}", next_step="leave one of the two out")
-    return tuple(sorted({**asked, "app": (app,)}.items()))
-
-
-def _for_bundles(filters: Filters, app: str, *bundles: str) -> Filters:
-    if "bundle" in dict(filters):
-        raise UsageError("filter bundle", seen="the bundle is chosen by the measurement", next_step="leave it out of `where`")
-    return tuple(sorted({**dict(_for_app(filters, app)), "bundle": tuple(sorted(bundles))}.items()))
-
-
-def _dated(question: Question, reader: Reader) -> Question:
-    """The question with the time until which the log is known, where a success rule waits for events."""
-    if not question.waits_for_outcomes:
-        return question
-    events = [event for event, _ in question.definitions.rules.awaited]
-    newest, until = reader.newest(_apps(question.filters) or reader.apps(), events), question.window.until
-    return replace(question, as_of=min(newest, until) if newest and until else newest)
-
-
-def _query_json(question: Question) -> dict[str, Any]:
-    return {
-        "metric": question.metrics[0].name,
-        "where": {name: list(values) for name, values in question.filters},
-        "window": records.window_json(question.window),
-        "definitions": question.definitions.as_json(),
-        "as_of": records.iso(question.as_of),
-    }
-
-
-def _stored_question(evidence: Evidence) -> Question:
-    content = evidence.query
-    definitions = Definitions.from_json(content["definitions"])
-    return Question(
-        metrics=(definitions.metric(content["metric"]),),
-        filters=parse_where(content["where"]),
-        window=records.window_from_json(content["window"]),
-        definitions=definitions,
-        as_of=datetime.fromisoformat(content["as_of"]) if content["as_of"] else None,
     )

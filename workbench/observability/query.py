@@ -7,10 +7,11 @@ taken over sorted values, so that the same rows give the same digits in any orde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from workbench.observability.catalogue import Kind, Metric
@@ -34,16 +35,25 @@ def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str
         columns |= {f"y{number}": metric.y(facts), f"x{number}": metric.x(facts), f"k{number}": metric.k(facts)}
         if metric.eligible is not None and metric.measured is not None:
             columns |= {f"eligible{number}": metric.eligible(facts), f"measured{number}": metric.measured(facts).cast("float64")}
+        if metric.weight is not None and not metric.is_weighted:
+            columns[f"w{number}"] = metric.weight(facts)
     return facts.select(**columns)
 
 
-def exact_sum(column: ir.Value) -> ir.Value:
+def sampled(rows: ir.Table, metrics: Sequence[Metric]) -> ir.Table | None:
+    """One row: `sampled0` …, whether some observation of the metric comes from a sampled score; None where none could."""
+    numbers = [number for number in range(len(metrics)) if f"w{number}" in rows.columns]
+    found = {f"sampled{n}": (rows[f"w{n}"].max(where=rows[f"k{n}"] > 0) > 1).fill_null(False) for n in numbers}  # noqa: FBT003
+    return rows.aggregate(**found) if found else None
+
+
+def exact_sum(column: ir.Value, *, where: ir.Value | None = None) -> ir.Value:
     """The sum of the known values; whole numbers and decimals exactly, floats in sorted order. Null when none is known."""
     if column.type().is_floating():
-        return column.collect(order_by=column).sums()
+        return column.collect(where=where, order_by=column).sums()
     if column.type().is_integer():
-        return column.sum().cast("decimal(38, 0)")
-    return column.sum()
+        return column.sum(where=where).cast("decimal(38, 0)")
+    return column.sum(where=where)
 
 
 def _sums(table: ir.Table, number: int, metric: Metric) -> dict[str, ir.Value]:
@@ -138,46 +148,48 @@ def _sql(number: int | None) -> str:
     return "NULL" if number is None else str(int(number))
 
 
-def row_set_sql(rows: ir.Table) -> str:
-    """A query for (n, low half, high half, first, last) of the rows that carry the first metric's number.
+def row_set_sql(rows: ir.Table, ranks: Sequence[int] = ()) -> str:
+    """A query for (side, n, low half, high half, units, first, last, at1 …) of the rows that carry the first metric's number, by bundle.
 
-    The halves are sums of the halves of each row's MD5, so their order does not matter and a repeated row counts.
+    The halves are sums of the halves of each row's MD5, so their order does not matter and a repeated row counts. `at5` is when
+    the unit of rank 5 was last observed, newest first; the oldest unit's time where there are fewer. A unit counts once, however
+    often it was observed.
     """
     counted = rows.filter(rows.k0 > 0)
-    judged = counted.select("row_app", "row_bundle", "row_id", "row_revision", "y0", "x0", "k0", "row_ts_start")
-    parts = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(30))" for name in judged.columns[:-1])
-    inner = f"SELECT concat_ws(chr(31), {parts}) AS content, row_ts_start FROM ({to_sql(judged)}) AS judged"
+    judged = ("row_app", "row_bundle", "row_id", "row_revision", "y0", "x0", "k0")
+    parts = ", ".join(f"coalesce(CAST({name} AS VARCHAR), chr(30))" for name in judged)
+    content = f"SELECT row_bundle, cluster, row_ts_start, concat_ws(chr(31), {parts}) AS content FROM ({{}}) AS judged"
+    by_unit = (
+        "SELECT row_bundle AS side, cluster, count(*) AS n, sum(md5_number_lower(content)) AS low, sum(md5_number_upper(content)) AS high, "
+        f"epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us "
+        f"FROM ({content.format(to_sql(counted.select(*judged, 'cluster', 'row_ts_start')))}) AS digested GROUP BY row_bundle, cluster"
+    )
+    newest = "".join(f", list(last_us ORDER BY last_us DESC)[least({int(rank)}, count(*))] AS at{int(rank)}" for rank in ranks)
     return (
-        "SELECT count(*) AS n, coalesce(sum(md5_number_lower(content)), 0)::VARCHAR AS low_half, "
-        "coalesce(sum(md5_number_upper(content)), 0)::VARCHAR AS high_half, "
-        f"epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us FROM ({inner}) AS digested"
+        "SELECT side, sum(n)::BIGINT AS n, sum(low)::VARCHAR AS low_half, sum(high)::VARCHAR AS high_half, count(*) AS units, "
+        f"min(first_us) AS first_us, max(last_us) AS last_us{newest} FROM ({by_unit}) AS by_unit GROUP BY side"
     )
 
 
-def spans_sql(rows: ir.Table) -> str:
-    """A query for (side, first, last): of each bundle, when the rows that carry the first metric's number happened."""
-    counted = to_sql(rows.filter(rows.k0 > 0).select("row_bundle", "row_ts_start"))
-    ends = "epoch_us(min(row_ts_start)) AS first_us, epoch_us(max(row_ts_start)) AS last_us"
-    return f"SELECT row_bundle AS side, {ends} FROM ({counted}) AS counted GROUP BY row_bundle"
-
-
-def units(rows: ir.Table) -> ir.Table:
-    """One row per bundle and unit (else request): how many rows it has, whether a unit was known, and its sums."""
-    by = {"side": rows.row_bundle, "cluster": rows.cluster}
-    keyed = rows.mutate(**by)
-    return keyed.aggregate(
-        by=["side", "cluster"],
-        rows=keyed.count(),
-        has_unit=keyed.unit.notnull().any(),
-        y=exact_sum(keyed.y0),
-        x=exact_sum(keyed.x0),
-        k=exact_sum(keyed.k0),
-    )
+def units(rows: ir.Table, sides: Sequence[str]) -> ir.Table:
+    """One row per unit (else request): whether a unit was known, and for each bundle its rows and sums: `rows0 y0 x0 k0 rows1 …`."""
+    aggregates: dict[str, ir.Value] = {"has_unit": rows.unit.notnull().any()}
+    for number, side in enumerate(sides):
+        its = rows.row_bundle == side
+        aggregates[f"rows{number}"] = its.sum()
+        aggregates |= {f"{letter}{number}": exact_sum(rows[f"{letter}0"], where=its) for letter in "yxk"}
+    return rows.aggregate(by=["cluster"], **aggregates)
 
 
 def to_sql(expression: ir.Table) -> str:
     """The SQL of an expression over the unbound tables."""
-    return str(ibis.to_sql(expression, dialect=DIALECT))
+    return _compiled(expression.op())
+
+
+@lru_cache(maxsize=1024)
+def _compiled(node: ops.Node) -> str:
+    """Metrics of one kind ask the same of their rows, so that most expressions come again."""
+    return str(ibis.to_sql(node.to_expr(), dialect=DIALECT))
 
 
 def with_tables(sql: str, tables: Mapping[str, str]) -> str:

@@ -11,23 +11,24 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.asking import Question
-from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.asking import Question, kpi_of, needs_of
+from workbench.observability.catalogue import Kind, Metric, weighted
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
-from workbench.observability.facts import source_sql
-from workbench.observability.model import RowSet, Window
+from workbench.observability.facts import DERIVED, source_sql
+from workbench.observability.model import RowSet
 from workbench.observability.query import (
     cluster_sums,
     order_statistics,
     ranks_sql,
     row_set_sql,
-    spans_sql,
+    sampled,
     to_sql,
     totals,
     units,
     with_tables,
 )
+from workbench.observability.recency import Seen
 from workbench.stats.cluster import effective_size
 from workbench.stats.quantile import Ranks, clustered_ranks
 
@@ -52,6 +53,8 @@ class Reader:
     def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: int) -> None:
         self.snapshot = snapshot
         self._connection = connection
+        self._held: Question | None = None
+        self._facts: dict[str, ir.Table] = {}
         self._tables = source_sql(None if snapshot == EMPTY else snapshot)
         if snapshot == EMPTY:
             self._tables = {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in self._tables.items()}
@@ -62,21 +65,53 @@ class Reader:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool) -> Rows:
-        """What the question's rows add to the metrics.
+    def hold(self, question: Question) -> None:
+        """From now on read the facts of these rows from the lake once, whatever is asked of them."""
+        self._held = question
+        self._facts = {}
+
+    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool, place: int = 0) -> Rows:
+        """What the question's rows add to the metrics, which are weighted where their scores are sampled.
 
         Args:
             question: which rows.
             metrics: requests' metrics, or one KPI.
-            keep: whether to hold the rows in a temporary table, because more than one query will read them.
+            keep: whether to keep the rows in a temporary table, because more than one query will read them; facts that are held are one.
+            place: number of these rows among those that are asked together; it takes the place of the last that had it.
         """
-        expression = question.rows(metrics)
-        name, sql = f"rows{len(self._tables)}", with_tables(to_sql(expression), self._tables)
+        facts = self._facts_under(question, metrics)
+        expression = question.rows(metrics) if facts is None else question.rows_among(facts, metrics)
+        rows = Rows(table=self._named(expression, f"rows{place}", keep=keep and facts is None), metrics=tuple(metrics))
+        heavy = self._sampled(rows)
+        if not heavy:
+            return rows
+        chosen = [weighted(metric) if number in heavy else metric for number, metric in enumerate(metrics)]
+        return self.contributions(question, chosen, keep=keep, place=place)
+
+    def _sampled(self, rows: Rows) -> set[int]:
+        """Numbers of the metrics with observations from sampled scores whose weights are not in the rows yet."""
+        expression = sampled(rows.table, rows.metrics)
+        (found,) = self.rows(to_sql(expression)) if expression is not None else ({},)
+        return {number for number in range(len(rows.metrics)) if found.get(f"sampled{number}")}
+
+    def _facts_under(self, question: Question, metrics: Sequence[Metric]) -> ir.Table | None:
+        """The facts under the metrics, where they are among those that are held."""
+        held, kpi = self._held, kpi_of(metrics)
+        if held is None or not held.selection.covers(question.selection, needs_of(metrics)):
+            return None
+        name = kpi.name if kpi else ""
+        if name not in self._facts:
+            self._facts[name] = self._named(held.facts(kpi, DERIVED), f"facts{len(self._facts)}", keep=True)
+        return self._facts[name]
+
+    def _named(self, expression: ir.Table, name: str, *, keep: bool) -> ir.Table:
+        """The expression as a table of its own for later queries: unbound, and computed now when it is kept."""
+        sql = with_tables(to_sql(expression), self._tables)
         if keep:
-            self._connection.execute(f'CREATE TEMP TABLE "{name}" AS {sql}')
+            self._connection.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
             sql = f'SELECT * FROM temp."{name}"'
         self._tables[name] = sql
-        return Rows(table=ibis.table(expression.schema(), name=name), metrics=tuple(metrics))
+        return ibis.table(expression.schema(), name=name)
 
     def apps(self) -> tuple[str, ...]:
         """The applications in the log, by name."""
@@ -94,6 +129,12 @@ class Reader:
                   ON s.app = r.app AND s.request_id = r.request_id AND r.app = {_text(app)} AND r.bundle = {_text(bundle)}
                   WHERE s.source IS NOT NULL GROUP BY s.source ORDER BY s.source"""
         return {row["source"]: row["n"] for row in self.rows(sql)}
+
+    def candidate_units(self, app: str, release_id: str) -> int:
+        """How many different units the candidate of a release has served."""
+        sql = f"""SELECT count(DISTINCT unit_hash) AS n FROM "requests"
+                  WHERE app = {_text(app)} AND release_id = {_text(release_id)} AND arm = 'candidate'"""
+        return int(self.rows(sql)[0]["n"])
 
     def newest(self, apps: Sequence[str], events: Sequence[str]) -> datetime | None:
         """The newest time that the log shows: of a request of these apps, or of one of these business events."""
@@ -122,32 +163,28 @@ class Reader:
             if (group := found.get(_key(row, keys))) is not None:
                 group.update(row)
 
-    def row_set(self, rows: Rows) -> RowSet:
-        """The rows that carry the first metric's number."""
-        (row,) = self.rows(row_set_sql(rows.table))
-        return row_set(*row.values())
-
-    def spans(self, rows: Rows) -> dict[str, Window]:
-        """Bundle to the first and last time of the rows that carry the first metric's number, both inclusive."""
-        found = self.rows(spans_sql(rows.table))
-        return {row["side"]: Window(start=instant(row["first_us"]), until=instant(row["last_us"])) for row in found}
+    def row_set(self, rows: Rows, ranks: Sequence[int] = ()) -> tuple[RowSet, dict[str, Seen]]:
+        """The rows that carry the first metric's number; and bundle to when its own happened, with its newest units at these ranks."""
+        found = self.rows(row_set_sql(rows.table, ranks))
+        return row_set(found), {part["side"]: _seen(part, ranks) for part in found}
 
     def units(self, rows: Rows, sides: tuple[str, str]) -> list[UnitPair]:
         """What each unit contributed to the first metric of the two bundles, candidate first; in no particular order."""
-        found: dict[str, dict[str, Sums]] = {}
-        for row in self.rows(to_sql(units(rows.table))):
-            found.setdefault(row["cluster"], {})[row["side"]] = row
-        return [_pair(by_side, sides) for by_side in found.values()]
+        return [_pair(row) for row in self.rows(to_sql(units(rows.table, sides)))]
 
 
-def _pair(by_side: Mapping[str, Sums], sides: tuple[str, str]) -> UnitPair:
-    first, second = (by_side.get(side, {}) for side in sides)
+def _seen(part: Mapping[str, Any], ranks: Sequence[int]) -> Seen:
+    newest = {rank: at for rank in ranks if (at := instant(part[f"at{rank}"])) is not None}
+    return Seen(first=instant(part["first_us"]), last=instant(part["last_us"]), units=part["units"], newest=newest)
+
+
+def _pair(row: Mapping[str, Any]) -> UnitPair:
     return UnitPair(
-        has_unit=all(row["has_unit"] for row in by_side.values()),
-        rows=(int(first.get("rows", 0)), int(second.get("rows", 0))),
-        y=(float(first.get("y") or 0), float(second.get("y") or 0)),
-        x=(float(first.get("x") or 0), float(second.get("x") or 0)),
-        k=(int(first.get("k") or 0), int(second.get("k") or 0)),
+        has_unit=row["has_unit"],
+        rows=(int(row["rows0"]), int(row["rows1"])),
+        y=(float(row["y0"] or 0), float(row["y1"] or 0)),
+        x=(float(row["x0"] or 0), float(row["x1"] or 0)),
+        k=(int(row["k0"] or 0), int(row["k1"] or 0)),
     )
 
 

@@ -103,7 +103,13 @@ def _estimate(metric: Metric, own: Mapping[str, Any], level: float) -> Estimate:
     clusters = ClusterSums(n=n, groups=groups, y=y, x=x, squares=float(own["squares"] or 0), spread=float(own["spread"] or 0))
     if metric.kind is Kind.RATE:
         return clustered_rate(clusters, level=level)
-    return clustered_ratio(clusters, level=level, within=metric.within)
+    estimate = clustered_ratio(clusters, level=level, within=metric.within)
+    return _within(estimate, 0.0, 1.0) if metric.is_weighted and metric.unit == "share" else estimate
+
+
+def _within(estimate: Estimate, least: float, most: float) -> Estimate:
+    low, high = estimate.low, estimate.high
+    return replace(estimate, low=None if low is None else max(least, low), high=None if high is None else min(most, high))
 
 
 _METHODS = {

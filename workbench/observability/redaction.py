@@ -33,7 +33,7 @@ _SHORTEST_PII_NUMBER = 7
 _LONGEST_CACHED = 16_384
 _MOST_CACHED = 1024
 _LONGEST_KEY = 128
-_KEY_STARTS = ("sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
+_KEY_STARTS = ("wb_", "sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLACEHOLDER = re.compile(r"<(?:EMAIL|PHONE|CARD|IBAN|IP|SSN|SECRET|ENCODED):[0-9a-f]{8}>")
 
@@ -62,6 +62,10 @@ class Redactor:
         self._key = key
         self._clean: dict[str, None] = {}
         self._keys: dict[str, _Key] = {}
+
+    def __reduce__(self) -> tuple[type[Redactor], tuple[bytes]]:
+        """So that another process redacts alike; what it carries is as secret as the key."""
+        return Redactor, (self._key,)
 
     def text(self, text: str, unit: str | None) -> str:
         """The text with placeholders; the same object when there is nothing to take out."""
@@ -110,11 +114,11 @@ class Redactor:
     def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
         found = find(text, hint=hint, flags=flags)
         if flags & (LONG | PERCENT):
-            found += self._encoded(text, flags)
+            found = without_overlaps(found + self._encoded(text, flags))
         if not found:
             return text
         pieces, end = [], 0
-        for item in _not_yet_redacted(text, without_overlaps(found)):
+        for item in _not_yet_redacted(text, found):
             pieces += [text[end : item.start], self._placeholder(item.kind, unit, item.value)]
             end = item.end
         return "".join([*pieces, text[end:]]) if pieces else text

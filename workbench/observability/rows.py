@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -103,6 +104,8 @@ def _shown(value: object) -> str:
 def _needs(column: Column) -> str:
     if column.allowed:
         return f"one of {', '.join(column.allowed)}"
+    if column.pattern:
+        return f"text like {column.pattern}"
     if column.arrow_type == TIMESTAMP:
         return "a time with a zone"
     low = "" if column.minimum is None else f", at least {column.minimum:g}"
@@ -118,7 +121,10 @@ def _plain(value: object) -> object:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number that a DOUBLE holds: Arrow takes no whole number that it would have to round."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and math.isfinite(float(value))
+    return math.isfinite(value) if isinstance(value, float) else _is_whole(value, 54)
 
 
 def _is_whole(value: object, bits: int) -> bool:
@@ -162,6 +168,9 @@ def _holder(column: Column) -> Callable[[Any], bool]:
     if column.allowed:
         allowed = frozenset(column.allowed)
         return lambda value: is_of_type(value) and value in allowed
+    if column.pattern:
+        fits = re.compile(column.pattern).fullmatch
+        return lambda value: is_of_type(value) and fits(value) is not None
     if column.minimum is not None:
         low, high = column.minimum, math.inf if column.maximum is None else column.maximum
         return lambda value: is_of_type(value) and low <= value <= high
@@ -197,10 +206,11 @@ def _refuse_larger_part(rows: pa.Table, table: LogTable, part: str, whole: str) 
 
 
 def _refuse_outside(column: Column, values: pa.ChunkedArray, subject: str) -> None:
-    if column.allowed:
-        strange = set(pc.unique(values).to_pylist()) - {*column.allowed, None}
+    if column.allowed or column.pattern:
+        holds = _holder(column)
+        strange = [value for value in pc.unique(values).to_pylist() if value is not None and not holds(value)]
         if strange:
-            raise UsageError(subject, seen=f"{_shown(min(strange))}", needed=_needs(column))
+            raise UsageError(subject, seen=_shown(min(strange)), needed=_needs(column))
     if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), min_count=0).as_py():
         raise UsageError(subject, seen="a number that is not finite", needed="finite numbers, null for no value")
     if pa.types.is_list(values.type):

@@ -32,6 +32,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, subject: str) -> None:
             connection.execute(statement)
     if version is None:
         connection.execute("CALL lake.set_option('parquet_compression', 'zstd')")
+        connection.execute("CALL lake.set_option('parquet_compression_level', '1')")  # a tenth faster to write than 3, an eighth larger
     connection.execute(f"INSERT INTO lake.lake_meta (schema_version, changed_at) VALUES ({SCHEMA_VERSION}, now())")
 
 

@@ -7,7 +7,9 @@ prove that this was it, and nobody can try out guesses without the key.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,10 +18,25 @@ from workbench.errors import RecordRefused
 from workbench.observability.importers.source import Row
 from workbench.observability.redaction import REDACTION_VERSION, Redactor
 
-_IDS = ("request_id", "session_id", "trace_id")
-_CODES = ("workflow", "error_type", "finish_reason", "release_id", "model_requested", "model_served", "provider", "bundle")
-_SPAN_IDS = ("request_id", "trace_id", "tool_call_id")
-_SPAN_CODES = ("name", "tool_name", "error_type", "model", "provider")
+_IDS = {
+    "requests": ("request_id", "session_id", "trace_id"),
+    "spans": ("request_id", "trace_id", "tool_call_id"),
+    "scores": ("request_id", "score_id"),
+}
+_CODES = {
+    "requests": ("workflow", "error_type", "finish_reason", "release_id", "model_requested", "model_served", "provider", "bundle"),
+    "spans": ("name", "tool_name", "error_type", "model", "provider"),
+    "scores": ("name", "scorer_id"),
+}
+"""Identifiers that few rows differ in."""
+NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType({table: (*_IDS[table], *_CODES[table]) for table in _IDS})
+"""Columns with an id, a name or a code, by log table."""
+TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"requests": (), "spans": ("retrieval_query",), "scores": ("label", "explanation")})
+"""Columns with plain text."""
+BODIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"requests": ("input", "output"), "spans": ("tool_arguments", "tool_result", "attributes"), "scores": ()}
+)
+"""Columns with JSON text."""
 _CACHED_UNITS = 65_536
 _CACHED_CODES = 4096
 
@@ -36,6 +53,14 @@ def canonical_body(value: Any) -> bytes:
         raise RecordRefused("body", reason="too_deep", seen="nested too deeply to be stored", needed="at most 250 levels") from error
 
 
+def parsed(value: Any) -> Any:
+    """A tool's arguments or result as a JSON value: text that is JSON is read, other text stays text."""
+    if isinstance(value, str):
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(value)
+    return value
+
+
 class Sealer:
     """Seals rows for one workspace.
 
@@ -45,10 +70,15 @@ class Sealer:
     """
 
     def __init__(self, redactor: Redactor, unit_key: bytes) -> None:
-        self._redactor = redactor
+        self.redactor = redactor
+        self._unit_key = unit_key
         self._mac = hmac.new(unit_key, digestmod="sha256")
         self._hashes: dict[str, str] = {}
         self._judged: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type[Sealer], tuple[Redactor, bytes]]:
+        """So that another process seals alike; what it carries is as secret as the workspace's keys."""
+        return Sealer, (self.redactor, self._unit_key)
 
     def unit_hash(self, unit: str) -> str:
         """HMAC-SHA256 of the unit, first 32 hex digits: the same in all releases of a workspace."""
@@ -56,14 +86,14 @@ class Sealer:
         if known is None:
             if len(self._hashes) >= _CACHED_UNITS:
                 self._hashes.clear()
-            known = self._hashes[unit] = self._hmac(unit.encode("utf-8", "surrogatepass"))[:32]
+            known = self._hashes[unit] = self.proof(unit.encode("utf-8", "surrogatepass"))[:32]
         return known
 
     def request(self, row: Row) -> int:
         """Seal a request in place; returns the characters of text it keeps."""
         unit = row.pop("unit", None)
-        self._identifiers(row, _IDS)
-        self._codes(row, _CODES)
+        self._identifiers(row, _IDS["requests"])
+        self._codes(row, _CODES["requests"])
         if unit is not None:
             row["unit_hash"] = self.unit_hash(unit)
         row["redaction_version"] = REDACTION_VERSION
@@ -71,28 +101,26 @@ class Sealer:
 
     def span(self, row: Row, unit: str | None) -> int:
         """Seal a span in place; returns the characters of text it keeps."""
-        self._identifiers(row, _SPAN_IDS)
-        self._codes(row, _SPAN_CODES)
+        self._identifiers(row, _IDS["spans"])
+        self._codes(row, _CODES["spans"])
         size = 0
-        for name in ("tool_arguments", "tool_result", "attributes"):
+        for name in BODIES["spans"]:
             value = row.get(name)
             if value is not None:
-                row[name] = text = self._json_text(value, unit)
+                value = parsed(value)
+                row[name] = text = self.redactor.json_text(value, unit, raw=canonical_body(value))
                 size += len(text)
-        if row.get("retrieval_query") is not None:
-            row["retrieval_query"] = self._redactor.text(row["retrieval_query"], unit)
+        self._texts(row, TEXTS["spans"], unit)
         return size
 
     def score(self, row: Row, unit: str | None) -> None:
         """Seal a score in place."""
-        self._identifiers(row, ("request_id", "score_id"))
-        self._codes(row, ("name", "scorer_id"))
-        for name in ("label", "explanation"):
-            if row.get(name) is not None:
-                row[name] = self._redactor.text(row[name], unit)
+        self._identifiers(row, _IDS["scores"])
+        self._codes(row, _CODES["scores"])
+        self._texts(row, TEXTS["scores"], unit)
 
     def _identifiers(self, row: Row, names: tuple[str, ...]) -> None:
-        plain = self._redactor.identifier
+        plain = self.redactor.identifier
         for name in names:
             value = row.get(name)
             if value is not None:
@@ -107,7 +135,7 @@ class Sealer:
                 if value not in judged:
                     if len(judged) >= _CACHED_CODES:
                         judged.clear()
-                    judged[value] = self._redactor.identifier(value)
+                    judged[value] = self.redactor.identifier(value)
                 row[name] = judged[value]
 
     def _body(self, row: Row, name: str, unit: str | None) -> int:
@@ -115,18 +143,17 @@ class Sealer:
         if value is None:
             return 0
         raw = canonical_body(value)
-        row[f"{name}_hmac"] = self._hmac(raw)
-        row[name] = text = self._redactor.json_text(value, unit, raw=raw)
+        row[f"{name}_hmac"] = self.proof(raw)
+        row[name] = text = self.redactor.json_text(value, unit, raw=raw)
         return len(text)
 
-    def _json_text(self, value: Any, unit: str | None) -> str:
-        """A tool's arguments or result as redacted JSON text. Text that is JSON already stays JSON; other text becomes a JSON string."""
-        if isinstance(value, str):
-            with suppress(orjson.JSONDecodeError):
-                value = orjson.loads(value)
-        return self._redactor.json_text(value, unit, raw=canonical_body(value))
+    def _texts(self, row: Row, names: tuple[str, ...], unit: str | None) -> None:
+        for name in names:
+            if row.get(name) is not None:
+                row[name] = self.redactor.text(row[name], unit)
 
-    def _hmac(self, raw: bytes) -> str:
+    def proof(self, raw: bytes) -> str:
+        """HMAC-SHA256 of these bytes under the workspace's key, hex."""
         mac = self._mac.copy()
         mac.update(raw)
         return mac.hexdigest()

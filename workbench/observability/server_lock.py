@@ -7,14 +7,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from workbench.errors import StoreBusy, StoreError
+from workbench.ledger.forking import abandon
 from workbench.observability.engine import without_password
-from workbench.observability.forking import abandon
 
 if TYPE_CHECKING:
     import psycopg
 
 _KEY = 0x6C616B65_77726974
 """One advisory lock per catalogue database."""
+_KEEPALIVE = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000"
+"""So that the server drops the lock of a host that vanished after half a minute; by itself it waits a quarter of an hour to two hours."""
 
 
 class ServerLock:
@@ -47,6 +49,9 @@ class ServerLock:
         except psycopg.Error as fault:
             self.close()
             raise _unreachable(fault, what) from fault
+        except BaseException:
+            self.close()  # interrupted, perhaps with the lock in hand
+            raise
 
     def check(self, what: str) -> None:
         """Make sure that the session which holds the lock still lives: called just before a COMMIT.
@@ -90,6 +95,7 @@ class ServerLock:
                 self._target, autocommit=True, application_name=f"workbench writer {os.getpid()}", connect_timeout=10
             )
             self._pid = os.getpid()
+            self._connection.execute(_KEEPALIVE)
         return self._connection
 
     def _holder(self) -> str:
@@ -97,7 +103,10 @@ class ServerLock:
             "SELECT a.application_name, coalesce(host(a.client_addr), 'this host') FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
             f"WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {_KEY >> 32} AND l.objid = {_KEY & 0xFFFFFFFF}"
         )
-        row = self._session().execute(query).fetchone()
+        try:
+            row = self._session().execute(query).fetchone()
+        except _driver().Error:
+            row = None
         return f"{row[0]} on {row[1]}" if row else "another session"
 
 

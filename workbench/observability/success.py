@@ -93,7 +93,7 @@ def success(
         as_of: until when the log is known; an outcome's window that is not over by then leaves the request undecided,
             so that early events do not count before the missing ones can.
     """
-    failed = (t.status.isin(FAILED) | t.is_fallback.fill_null(False)).fill_null(False)  # noqa: FBT003
+    failed = _failed(t)
     newest = score(DEFAULT_SCORE)
     default = ibis.cases((newest.notnull(), newest >= DEFAULT_BAR), (failed, ibis.literal(value=False)), else_=ibis.null("boolean"))
 
@@ -109,6 +109,34 @@ def success(
                 over = (ends <= moment(as_of)) if as_of else ibis.literal(value=False)
                 value = ibis.ifelse(over, came(event, span), ibis.null("boolean"))
         return ibis.ifelse(failed, ibis.literal(value=False), value)
+
+    return _by_rule(t, rules, decided, default)
+
+
+def success_weight(t: ir.Table, rules: SuccessRules, *, score: Callable[[str], ir.Value], weight: Callable[[str], ir.Value]) -> ir.Value:
+    """How many requests the success of each row of `t` stands for: as many as the score that decided it, else 1.
+
+    Args:
+        t: requests.
+        rules: the declared rules.
+        score: name to the newest value of that score on the row.
+        weight: name to how many requests that score stands for; never null.
+    """
+    failed, one = _failed(t), ibis.literal(1.0)
+
+    def decided(declared: DeclaredRule) -> ir.Value:
+        return ibis.ifelse(failed, one, weight(declared.rule.score)) if isinstance(declared.rule, ScoreRule) else one
+
+    return _by_rule(t, rules, decided, ibis.ifelse(score(DEFAULT_SCORE).notnull(), weight(DEFAULT_SCORE), one))
+
+
+def _failed(t: ir.Table) -> ir.Value:
+    """Whether a row is a technical failure."""
+    return (t.status.isin(FAILED) | t.is_fallback.fill_null(False)).fill_null(False)  # noqa: FBT003
+
+
+def _by_rule(t: ir.Table, rules: SuccessRules, decided: Callable[[DeclaredRule], ir.Value], default: ir.Value) -> ir.Value:
+    """What the rule of each row's workflow says; the default where it has none."""
 
     def add(otherwise: ir.Value, declared: DeclaredRule) -> ir.Value:
         applies = (t.app == declared.app) & (t.workflow == declared.workflow)

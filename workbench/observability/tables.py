@@ -54,12 +54,13 @@ SCORE_SOURCES = ("rule", "judge", "human", "user")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column. Values outside `allowed` or the range are refused at the door, so that no reader has to doubt them."""
+    """One column. Values outside `allowed`, `pattern` or the range are refused at the door, so that no reader has to doubt them."""
 
     name: str
     duckdb_type: str
     required: bool = False
     allowed: tuple[str, ...] = ()
+    pattern: str = ""
     minimum: float | None = None
     maximum: float | None = None
 
@@ -111,6 +112,8 @@ def _milliseconds(names: str) -> tuple[Column, ...]:
 
 _TOKENS = _count("input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens")
 _COST = _columns("DECIMAL(18,9)", "cost_usd", minimum=0, maximum=_MOST_USD)
+_APP = _text("app", required=True, pattern="[a-z][a-z0-9_-]{0,62}")
+"""As `spec.base.Name`: it becomes the name of a folder, and a row whose folder cannot be made would block its spool."""
 _PLACE = (*_text("spool_id"), *_columns("BIGINT", "seq batch_id"))
 _DAY = _columns("DATE", "day")
 
@@ -120,7 +123,7 @@ REQUESTS = LogTable(
         *_text("request_id", required=True),
         *_columns("INTEGER", "revision", minimum=0),
         *_columns("BOOLEAN", "is_final"),
-        *_text("app", required=True),
+        *_APP,
         *_text("workflow"),
         *_time("ts_start", required=True),
         *_time("ts_end"),
@@ -156,7 +159,7 @@ SPANS = LogTable(
         *_text("trace_id"),
         *_text("span_id", required=True),
         *_text("parent_span_id request_id"),
-        *_text("app", required=True),
+        *_APP,
         *_text("bundle"),
         *_text("kind", allowed=SPAN_KINDS),
         *_text("name"),
@@ -184,7 +187,9 @@ SPANS = LogTable(
 SCORES = LogTable(
     name="scores",
     columns=(
-        *_text("score_id request_id app name", required=True),
+        *_text("score_id request_id", required=True),
+        *_APP,
+        *_text("name", required=True),
         *_columns("DOUBLE", "value"),
         *_text("label scorer_id"),
         *_text("source", allowed=SCORE_SOURCES),
@@ -203,7 +208,9 @@ SCORES = LogTable(
 OUTCOMES = LogTable(
     name="outcomes",
     columns=(
-        *_text("outcome_id app kpi", required=True),
+        *_text("outcome_id", required=True),
+        *_APP,
+        *_text("kpi", required=True),
         *_columns("DOUBLE", "value"),
         *_text("currency request_id session_id unit_hash"),
         *_time("ts", required=True),

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from workbench.errors import WorkbenchError
 from workbench.observability.model import Evidence
 from workbench.readiness.model import GateResult, Verdict
-from workbench.readiness.readings import BrokenEvidence, Reading, measured_shares, newest_of_older, observations, read, sides_of
+from workbench.readiness.readings import BrokenEvidence, Reading, measured_shares, observations, read, recency, sides_of
 from workbench.readiness.wording import counted, metric_words, number
 from workbench.spec.base import format_duration, parse_duration
 from workbench.spec.gates import AgainstBaseline, Family, GateSpec, GatesSpec
@@ -72,7 +72,7 @@ def assess(
     Args:
         gate: the bar.
         evidence: the record of its metric; None when nothing could be measured.
-        now: the present, UTC; against it the newest row ages.
+        now: the present, UTC; against it the newest rows age.
         has_baseline: whether a baseline bundle is known; only a gate against a baseline asks.
         is_first: whether the app never had traffic on another bundle.
         owner: the person who answers for the gate.
@@ -150,14 +150,14 @@ def _judge(gate: GateSpec, reading: Reading, evidence: Evidence, blank: GateResu
             sentence=f"{reading.seen}; the limit is {reading.required}, which no share can miss: nothing is proven by it.",
             next_step="set a limit in gates.yaml that a bad bundle would miss",
         )
-    age = now - newest_of_older(gate, evidence)
-    if age > gate.max_age:
+    recent = recency(gate, evidence)
+    if now - recent.reaches_to > gate.max_age:
         return replace(
             blank,
             verdict=Verdict.STALE,
             reason="too_old",
-            sentence=f"{reading.seen}, but the newest observation{_of_which_side(gate)} is {_age(age)} old; "
-            f"{format_duration(gate.max_age)} is the most.",
+            sentence=f"{reading.seen}, but {recent.words(now - gate.max_age)} from the last {format_duration(gate.max_age)}; "
+            f"{gate.min_n:,} are needed.",
             next_step="measure again on recent traffic",
         )
     if reading.n_effective < gate.min_n:
@@ -195,7 +195,8 @@ def _unless_one_sided(gate: GateSpec, reading: Reading, evidence: Evidence, blan
             reason="mostly_unmeasured",
             sentence=f"{reading.seen}; the limit is {reading.required}, but only {_measured_words(gate, evidence, share)} could be "
             f"measured, and more than {number(MEASURED_FLOOR, 'share')} must be.",
-            next_step="find out why the others were not measured: rows without the value, or requests that nobody judged",
+            next_step="find out why the others were not measured: rows without the value, requests that nobody judged, or a sampled judge "
+            "whose scores do not say their sample_probability",
         )
     return replace(blank, verdict=Verdict.PASS, reason="clears_limit", sentence=f"{reading.seen}; the limit is {reading.required}.")
 
@@ -352,11 +353,3 @@ def _title(gate: GateSpec) -> str:
 def _what(gate: GateSpec) -> str:
     words = metric_words(gate.metric, gate.where)
     return words[:1].upper() + words[1:]
-
-
-def _of_which_side(gate: GateSpec) -> str:
-    return " of the older side" if gate.against_baseline is not None else ""
-
-
-def _age(age: timedelta) -> str:
-    return f"{age.days:,} d" if age.days > 1 else f"{age.total_seconds() / 3600:.0f} h"

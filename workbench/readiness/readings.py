@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from workbench.observability.model import Direction, Evidence
+from workbench.observability.recency import ranks
 from workbench.readiness.wording import CHANGE_OF, apart, counted, metric_words, number
 from workbench.readiness.wording import interval as interval_words
 from workbench.spec.gates import AgainstBaseline, GateSpec
@@ -104,15 +105,47 @@ def sides_of(gate: GateSpec, evidence: Evidence) -> tuple[Mapping[str, Any], ...
     return tuple(_section(evidence.statistics, name) for name in SIDES)
 
 
-def newest_of_older(gate: GateSpec, evidence: Evidence) -> datetime:
-    """When the newest row happened, of the side whose newest row is older: fresh traffic on one side does not renew the other.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recency:
+    """How far back the newest observations of one side reach. Each unit counts once, as nobody alone can renew a measurement."""
+
+    reaches_to: datetime
+    """When the gate's `min_n`-th newest unit was last observed; the oldest one where there are fewer."""
+    times: Mapping[int, datetime]
+    """The same for some ranks from 1 to `min_n`."""
+    units: int
+    whose: str
+    """`its`, or whose they are where two bundles are compared."""
+    of: str
+    """What is counted: `observation`, `unit`, or `request` where units are not known."""
+
+    def words(self, since: datetime) -> str:
+        """`only 1 of its 400 observations is`: how many are not older than `since`, or fewer than how many."""
+        recent = max((rank for rank, at in self.times.items() if at >= since), default=0)
+        first_old = min(self.units, *(rank for rank, at in self.times.items() if at < since))
+        among = f"of {self.whose} {counted(self.units, self.of)}"
+        if first_old > recent + 1:
+            return f"fewer than {first_old:,} {among} are"
+        return f"only {recent:,} {among} {'is' if recent == 1 else 'are'}" if recent else f"none {among} is"
+
+
+def recency(gate: GateSpec, evidence: Evidence) -> Recency:
+    """How recent the measurement is, of the side that is older: fresh traffic on one side does not renew the other.
 
     Raises:
         BrokenEvidence: the record does not say.
     """
-    times = [_time(side["last"]) for side in sides_of(gate, evidence) if gate.against_baseline is not None and "last" in side]
-    times.append(_time(evidence.row_set.last))
-    return min(times)
+    whose = ("its",) if gate.against_baseline is None else ("the candidate's", "the baseline's")
+    sides = zip(sides_of(gate, evidence), whose, strict=True)
+    return min((_recency(gate, side, name) for side, name in sides), key=lambda found: found.reaches_to)
+
+
+def _recency(gate: GateSpec, side: Mapping[str, Any], whose: str) -> Recency:
+    newest = _section(side, "newest")
+    units, times = _count(newest, "units"), _section(newest, "times")
+    by_rank = {rank: _time(times.get(str(rank))) for rank in ranks(gate.min_n)}
+    of = "observation" if units == _count(side, "n") else "request" if side.get("n_clusters") is None else "unit"
+    return Recency(reaches_to=by_rank[gate.min_n], times=by_rank, units=units, whose=whose, of=of)
 
 
 def measured_shares(gate: GateSpec, evidence: Evidence) -> tuple[float, ...]:
@@ -159,31 +192,17 @@ class _Size:
 
 
 def _absolute(gate: GateSpec, statistics: Mapping[str, Any], size: _Size) -> Reading:
-    estimate, low, high = _numbers(statistics)
-    unit, method = str(statistics.get("unit") or ""), str(statistics.get("method") or "")
+    estimate, low = _real(statistics, "estimate"), _end(statistics, "low")
     side: Side = "at_least" if gate.at_least is not None else "at_most"
     bar = gate.at_least if gate.at_least is not None else gate.at_most
     if bar is None:
         raise BrokenEvidence("no_bar", f"gate {gate.id} has no bar")
-    if method.startswith("total") and side == "at_least":
+    if str(statistics.get("method")).startswith("total") and side == "at_least":
         low = estimate  # a total is exact, and fewer rows only lower it; against a ceiling it proves nothing
-    what = metric_words(gate.metric, gate.where)
-    value, limit = apart(estimate, bar, unit)
-    return Reading(
-        estimate=estimate,
-        low=low,
-        high=high,
-        bar=bar,
-        side=side,
-        unit=unit,
-        n=size.n,
-        n_effective=size.n_effective,
-        n_clusters=size.n_clusters,
-        method=method,
-        what=what,
-        seen=f"{what} is {value} ({_interval(low, high, unit)}, {size.words})",
-        required=f"{side.replace('_', ' ')} {limit}",
-    )
+    unit, what = str(statistics.get("unit") or ""), metric_words(gate.metric, gate.where)
+    required = f"{side.replace('_', ' ')} {apart(estimate, bar, unit)[1]}"
+    section = {**statistics, "low": low}
+    return _reading(section, size, bar=bar, side=side, unit=unit, what=what, lead=f"{what} is", basis=size.words, required=required)
 
 
 def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[str, Any], size: _Size) -> Reading:
@@ -207,9 +226,14 @@ def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[st
         bar = 1 / ratio if is_higher else ratio
         side = "at_least" if is_higher else "at_most"
         required = f"{side.replace('_', ' ')} {number(bar, 'ratio')} the baseline"
+    pairs = section.get("n_pairs")
+    basis = size.words if pairs is None else counted(pairs, "pair")
+    return _reading(section, size, bar=bar, side=side, unit=unit, what=what, lead=f"{both}:", basis=basis, required=required)
+
+
+def _reading(section: Mapping[str, Any], size: _Size, *, bar: float, side: Side, unit: str, lead: str, basis: str, **words: str) -> Reading:
+    """The number of a section beside its bar; `lead` and `basis` are what the sentence says before and after it."""
     estimate, low, high = _numbers(section)
-    value = apart(estimate, bar, unit)[0]
-    pairs = statistics.get("difference", {}).get("n_pairs") if tolerance.margin is not None else None
     return Reading(
         estimate=estimate,
         low=low,
@@ -221,9 +245,8 @@ def _relative(gate: GateSpec, tolerance: AgainstBaseline, statistics: Mapping[st
         n_effective=size.n_effective,
         n_clusters=size.n_clusters,
         method=str(section.get("method") or ""),
-        what=what,
-        seen=f"{both}: {value} ({_interval(low, high, unit)}, {counted(pairs, 'pair') if pairs is not None else size.words})",
-        required=required,
+        seen=f"{lead} {apart(estimate, bar, unit)[0]} ({_interval(low, high, unit)}, {basis})",
+        **words,
     )
 
 
@@ -274,7 +297,7 @@ def _time(value: object) -> datetime:
     except ValueError:
         instant = value
     if not isinstance(instant, datetime) or instant.tzinfo is None:
-        raise BrokenEvidence("broken_evidence", "the record does not say when its newest row happened")
+        raise BrokenEvidence("broken_evidence", "the record does not say when its observations happened")
     return instant
 
 

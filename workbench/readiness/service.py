@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workbench.errors import InsufficientData, IntegrityError, UnknownSubject, UsageError
+from workbench.errors import IntegrityError, UnknownSubject, UsageError
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, Head, entries_of, read_head
 from workbench.ledger.authority import Author, Authority
 from workbench.ledger.canonical import digest
@@ -18,20 +18,20 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.tables import evidence as evidence_table
 from workbench.ledger.tables import reviews as reviews_table
 from workbench.observability.evidence import evidence_id as sealed_id
+from workbench.observability.measuring import Sitting
 from workbench.observability.metrics import Metrics
 from workbench.observability.model import Evidence, RowSet
 from workbench.ownership.service import Ownership
 from workbench.readiness.antipatterns import findings
-from workbench.readiness.declared import COVER_DAYS, Declarations, declared_gates, outcome_kpis, quality_gates
-from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
-from workbench.readiness.model import GateResult, Review
+from workbench.readiness.declared import COVER_DAYS, Declarations
+from workbench.readiness.model import Review
+from workbench.readiness.questions import Answers, Questions, answers_of, latency_gates
 from workbench.readiness.readings import SIDES
 from workbench.readiness.records import CONTENT_DIGEST, from_stored, measured_bundles, review_digest, stored_content
 from workbench.readiness.summary import comparison_sentence, review_sentence
 from workbench.readiness.verdicts import decide
-from workbench.spec.app import AppSpec, Kpi
-from workbench.spec.base import parse_duration
-from workbench.spec.gates import Family, GateSpec, GatesSpec
+from workbench.spec.app import AppSpec
+from workbench.spec.gates import GatesSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -40,8 +40,6 @@ from workbench.versions.service import Versions
 
 T = TypeVar("T")
 KINDS = ("app", "people", "gates", "plan", "rota")
-SUCCESS, LATENCY = "success_rate", "latency_p95"
-"""What the comparison sentence speaks of, whatever the gates ask."""
 
 
 class Readiness:
@@ -89,11 +87,18 @@ class Readiness:
         against = self._baseline(app, candidate, baseline, others)
         now = self._clock()
         declared, digests = self._declared(app, candidate, now)
-        asked = _Questions(self._metrics, app=app, bundle=candidate.bundle_id, baseline=against, snapshot=self._metrics.snapshot())
-        results = _results(declared, asked, now=now, is_first=against is None and not others)
-        sources = self._metrics.score_sources(app, candidate.bundle_id, asked.snapshot) if asked.snapshot is not None else {}
-        decision = decide(results)
-        compared = (asked.compare_or_none(SUCCESS), asked.compare_or_none(LATENCY))
+        snapshot = self._metrics.snapshot()
+
+        def ask(sitting: Sitting | None) -> Answers:
+            is_first = against is None and not others
+            return answers_of(declared, Questions(sitting, has_baseline=against is not None), now=now, is_first=is_first)
+
+        answers = (
+            ask(None)
+            if snapshot is None
+            else self._metrics.sitting(ask, app=app, bundle=candidate.bundle_id, baseline=against, snapshot=snapshot)
+        )
+        results, decision = answers.results, decide(answers.results)
         review = Review(
             review_id="",
             app=app,
@@ -103,18 +108,18 @@ class Readiness:
             verdict=decision.verdict,
             deciding=decision.deciding,
             sentence=review_sentence(decision, results),
-            comparison=comparison_sentence(*compared, results, latency_gates=_latency_gates(declared)),
+            comparison=comparison_sentence(answers.success, answers.latency, results, latency_gates=latency_gates(declared)),
             gates=results,
-            findings=findings(declared, results, score_sources=sources),
+            findings=findings(declared, results, score_sources=answers.score_sources),
             unpinned=candidate.unpinned,
             not_enforced=not_enforced(declared.spec, candidate),
             spec_digests=digests,
-            snapshot=asked.snapshot,
+            snapshot=snapshot,
             reviewed_at=now,
             reviewed_by=author.person,
         )
         review = replace(review, review_id=review_digest(review))
-        return self._store(review, asked.taken, author)
+        return self._store(review, answers.taken, author)
 
     def reviews(self, app: str) -> tuple[Review, ...]:
         """All reviews of an app, oldest first."""
@@ -247,55 +252,6 @@ class Readiness:
         return replace(review, audit_head=str(Head(seq=entry.seq, digest=entry.digest)))
 
 
-class _Questions:
-    """The measurements of one review, all at one snapshot; each is asked once. `taken` holds every record that was read."""
-
-    def __init__(self, metrics: Metrics, *, app: str, bundle: str, baseline: str | None, snapshot: int | None) -> None:
-        self._metrics = metrics
-        self._app, self._bundle, self.baseline = app, bundle, baseline
-        self.snapshot = snapshot
-        self._seen: dict[tuple[str, str, tuple[tuple[str, str], ...]], Evidence] = {}
-
-    @property
-    def taken(self) -> tuple[Evidence, ...]:
-        return tuple(self._seen.values())
-
-    def of(self, gate: GateSpec) -> Evidence | None:
-        """The evidence that a gate asks for; None when nothing was ever logged or there is no baseline."""
-        return self.compare(gate.metric, gate.where) if gate.against_baseline is not None else self._measure(gate.metric, gate.where)
-
-    def compare(self, metric: str, where: Mapping[str, str] | None = None) -> Evidence | None:
-        baseline, where = self.baseline, where or {}
-        if self.snapshot is None or baseline is None:
-            return None
-        return self._once(
-            ("comparison", metric, tuple(sorted(where.items()))),
-            lambda: self._metrics.compare(
-                metric, app=self._app, bundle=self._bundle, baseline=baseline, where=where, snapshot=self.snapshot
-            ),
-        )
-
-    def compare_or_none(self, metric: str) -> Evidence | None:
-        """As `compare`; None also where rows of one bundle cannot be read as this metric, which the gates on it say."""
-        try:
-            return self.compare(metric)
-        except (UsageError, InsufficientData):
-            return None
-
-    def _measure(self, metric: str, where: Mapping[str, str]) -> Evidence | None:
-        if self.snapshot is None:
-            return None
-        return self._once(
-            ("metric", metric, tuple(sorted(where.items()))),
-            lambda: self._metrics.measure(metric, app=self._app, bundle=self._bundle, where=where, snapshot=self.snapshot),
-        )
-
-    def _once(self, key: tuple[str, str, tuple[tuple[str, str], ...]], ask: Callable[[], Evidence]) -> Evidence:
-        if key not in self._seen:
-            self._seen[key] = ask()
-        return self._seen[key]
-
-
 def not_enforced(spec: AppSpec | None, bundle: Bundle) -> tuple[str, ...]:
     """Sentences on the parts of a bundle that the workbench records but does not enforce, by the declared way of serving."""
     serving = spec.serving if spec else None
@@ -307,48 +263,6 @@ def not_enforced(spec: AppSpec | None, bundle: Bundle) -> tuple[str, ...]:
             if part in bundle.parts:
                 parts.setdefault(part, "run by the client, behind the gateway")
     return tuple(f"{part}: {why}" for part, why in sorted(parts.items()))
-
-
-def _results(declared: Declarations, asked: _Questions, *, now: datetime, is_first: bool) -> tuple[GateResult, ...]:
-    owner = declared.spec.owner if declared.spec else None
-    gates = (declared.gates or DEFAULT_GATES).gates
-    judge = assess if declared.gates else assess_default
-
-    def result(gate: GateSpec) -> GateResult:
-        try:
-            evidence = asked.of(gate)
-        except (UsageError, InsufficientData) as error:
-            return unmeasurable(gate, error, owner=owner)
-        return judge(gate, evidence, now=now, has_baseline=asked.baseline is not None, is_first=is_first, owner=owner)
-
-    measured = [result(gate) for gate in gates]
-    quality = {gate.id for gate in quality_gates(gates, declared.spec)}
-    shown = [
-        replace(result(_kpi_gate(kpi)), gate_id=f"kpi.{kpi.name}", owner=kpi.owner)
-        for kpi in outcome_kpis(declared.spec)
-        if kpi.target is not None
-    ]
-    return (*measured, coverage(measured, quality=quality, owner=owner), *shown, *declared_gates(declared, now=now))
-
-
-def _latency_gates(declared: Declarations) -> frozenset[str]:
-    gates = (declared.gates or DEFAULT_GATES).gates
-    return frozenset(gate.id for gate in gates if gate.metric.startswith("latency_"))
-
-
-def _kpi_gate(kpi: Kpi) -> GateSpec:
-    """The target of a KPI as a bar that is shown and does not block: before the release it can rarely be reached."""
-    bar = {"at_least" if kpi.direction == "higher_is_better" else "at_most": kpi.target}
-    return GateSpec(
-        id="kpi",
-        title=f"KPI {kpi.name.replace('_', ' ')} against its target",
-        family=Family.BUSINESS,
-        metric=kpi.name,
-        min_n=30,
-        max_age=parse_duration("30d"),
-        is_blocking=False,
-        **bar,  # type: ignore[arg-type]
-    )
 
 
 def _as(kind: type[T], spec: object) -> T | None:

@@ -134,7 +134,11 @@ def tokens(response: Mapping[str, Any]) -> Row:
 
 def input_of(request: Mapping[str, Any]) -> Any:
     """What the model was given."""
-    return next((request[key] for key in ("messages", "input", "prompt") if request.get(key) is not None), None)
+    for key in ("messages", "input", "prompt"):
+        value = request.get(key)
+        if value is not None:
+            return value
+    return None
 
 
 def output_of(response: Mapping[str, Any]) -> Any:
@@ -142,7 +146,7 @@ def output_of(response: Mapping[str, Any]) -> Any:
     choices = response.get("choices")
     if isinstance(choices, list):
         found = [choice.get("message", choice.get("text")) for choice in choices if isinstance(choice, dict)]
-        return found if any(item is not None for item in found) else None
+        return found if found.count(None) < len(found) else None
     return response.get("output")
 
 

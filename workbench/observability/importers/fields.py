@@ -35,12 +35,12 @@ def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str 
 def text(record: Mapping[str, Any], key: str) -> str | None:
     """A name or id; whole numbers are taken as written, empty is missing."""
     value = record.get(key)
-    if value is None:
-        return None
     if isinstance(value, str):
         if len(value) > _LONGEST_NAME:
             refuse("too_long", key, f"{len(value)} characters", f"at most {_LONGEST_NAME}")
         return value or None
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return refuse("wrong_type", key, type_name(value), "text")

@@ -6,7 +6,7 @@ import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
@@ -17,6 +17,8 @@ LONGEST_LINE = 10 * 1024 * 1024
 
 HEAD = 64 * 1024
 """Bytes at the start of a file that are looked at before it is read."""
+_BLOCK = 4 * 1024 * 1024
+_BLOCK_LINES = 4000
 _MAGIC = {
     b"\x1f\x8b": "gzip-compressed",
     b"PK\x03\x04": "a zip archive",
@@ -106,8 +108,19 @@ def hint_at(head: bytes, *, wanted: str) -> str:
     return f"it looks like {format_}: workbench import {format_} …" if format_ and format_ != wanted else "look at the file's first lines"
 
 
-def lines_of(file: BinaryIO) -> Iterator[tuple[int, int, bytes | None]]:
-    """(line number from 1, bytes read so far, the line without its end); the line is None when it is too long to read."""
+class Line(NamedTuple):
+    """A line of a file."""
+
+    number: int
+    """From 1."""
+    done: int
+    """Bytes read so far."""
+    text: bytes | None
+    """With its end; None when it is too long to read."""
+
+
+def lines_of(file: BinaryIO) -> Iterator[Line]:
+    """The lines of a file, without a byte order mark."""
     number = done = 0
     while chunk := file.readline(LONGEST_LINE + 2):
         number += 1
@@ -117,9 +130,23 @@ def lines_of(file: BinaryIO) -> Iterator[tuple[int, int, bytes | None]]:
                 done += len(rest)
                 if rest[-1:] == b"\n":
                     break
-            yield number, done, None
+            yield Line(number, done, None)
         else:
-            yield number, done, chunk.removeprefix(b"\xef\xbb\xbf") if number == 1 else chunk
+            yield Line(number, done, chunk.removeprefix(b"\xef\xbb\xbf") if number == 1 else chunk)
+
+
+def blocks_of(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    """The lines in pieces of some megabytes."""
+    block: list[Line] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line.text or b"")
+        if size >= _BLOCK or len(block) >= _BLOCK_LINES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _is_object(line: bytes) -> bool:

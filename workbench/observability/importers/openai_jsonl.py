@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ import orjson
 
 from workbench.errors import RecordRefused, UsageError
 from workbench.observability.importers import completions, fields, files
-from workbench.observability.importers.source import Imported, ImportOptions, Refused, Row, Rows, Source
+from workbench.observability.importers.source import Block, Imported, ImportOptions, Refused, Row, Rows, Source
 
 _START = ("timestamp", "ts_start", "start_time", "created")
 _END = ("ts_end", "end_time")
@@ -77,8 +77,15 @@ class OpenAiJsonl:
         _check_lines(head, path)
         settings = {"app": options.app, "zone": options.zone.key if options.zone else None}
         total = path.stat().st_size
-        records = partial(_records, path, options)
-        return Source(path=path, digest=files.sha256_of(path), settings=settings, total=total, records=records, app=options.app)
+        return Source(
+            path=path,
+            digest=files.sha256_of(path),
+            settings=settings,
+            total=total,
+            records=partial(_records, path, options),
+            blocks=partial(_blocks, path, options),
+            app=options.app,
+        )
 
 
 def _check_lines(head: bytes, path: Path) -> None:
@@ -116,12 +123,22 @@ def _is_object(line: bytes) -> bool:
 
 def _records(path: Path, options: ImportOptions) -> Iterator[Imported | Refused]:
     with path.open("rb") as file:
-        for number, done, line in files.lines_of(file):
-            try:
-                record = _object_of(line)
-                yield Imported(number, done, hash(line), rows(record, line or b"", app=options.app, zone=options.zone))
-            except RecordRefused as refusal:
-                yield Refused(number, done, refusal.reason, str(refusal))
+        yield from _read(files.lines_of(file), options.app, options.zone)
+
+
+def _blocks(path: Path, options: ImportOptions) -> Iterator[Block]:
+    with path.open("rb") as file:
+        for lines in files.blocks_of(files.lines_of(file)):
+            yield partial(_read, lines, options.app, options.zone)
+
+
+def _read(lines: Iterable[files.Line], app: str | None, zone: ZoneInfo | None) -> Iterator[Imported | Refused]:
+    for number, done, line in lines:
+        try:
+            record = _object_of(line)
+            yield Imported(number, done, hash(line), rows(record, line or b"", app=app, zone=zone))
+        except RecordRefused as refusal:
+            yield Refused(number, done, refusal.reason, str(refusal))
 
 
 def _object_of(line: bytes | None) -> dict[str, Any]:
@@ -160,7 +177,7 @@ def rows(record: Mapping[str, Any], line: bytes, *, app: str | None, zone: ZoneI
     request = _request(record, exchange, meta, app)
     request_id = _first(record, "request_id", "id", "custom_id") or _first(exchange.response, "id")
     request["request_id"] = request_id = request_id or "line-" + hashlib.sha256(line.strip()).hexdigest()[:32]
-    request |= {"ts_start": start, "ts_end": end, "latency_ms": latency_ms}
+    request["ts_start"], request["ts_end"], request["latency_ms"] = start, end, latency_ms
     calls = completions.tool_calls(exchange.response)
     n_calls = fields.count(record, "n_tool_calls")
     request["n_tool_calls"] = n_calls if n_calls is not None else len(calls) if exchange.response else None
@@ -171,15 +188,23 @@ def rows(record: Mapping[str, Any], line: bytes, *, app: str | None, zone: ZoneI
 
 def _first(record: Mapping[str, Any], *keys: str) -> str | None:
     for key in keys:
-        if record.get(key) is not None:
+        if key in record:
             value = fields.text(record, key)
             if value is not None:
                 return value
     return None
 
 
+def _present(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of the keys that has a value."""
+    for key in keys:
+        if record.get(key) is not None:
+            return key
+    return None
+
+
 def _times(record: Mapping[str, Any], response: Mapping[str, Any], zone: ZoneInfo | None) -> tuple[datetime, datetime | None, float | None]:
-    start_key = next((key for key in _START if record.get(key) is not None), None)
+    start_key = _present(record, _START)
     value = record[start_key] if start_key else response.get("created")
     if value is None:
         fields.refuse("missing_field", "timestamp", "no start time", "`timestamp` (ISO 8601 with a zone) or `created` (unix seconds)")
@@ -187,7 +212,7 @@ def _times(record: Mapping[str, Any], response: Mapping[str, Any], zone: ZoneInf
     latency_ms = fields.milliseconds(record, "latency_ms")
     if latency_ms is None:
         latency_ms = fields.milliseconds(record, "duration_ms")
-    end_key = next((key for key in _END if record.get(key) is not None), None)
+    end_key = _present(record, _END)
     if end_key is None:
         return start, None if latency_ms is None else _later(start, latency_ms), latency_ms
     end = fields.moment(record[end_key], end_key, zone)
@@ -232,12 +257,13 @@ def _request(record: Mapping[str, Any], exchange: completions.Exchange, meta: Ma
     }
     if meta:
         _fill_from_metadata(row, record, meta)
-    for key in record.keys() & _OPTIONAL.keys():
-        column, read = _OPTIONAL[key]
-        value = read(record, key)
-        if value is not None:
-            row[column] = value
-    return row | completions.tokens(response)
+    for key, (column, read) in _OPTIONAL.items():
+        if key in record:
+            value = read(record, key)
+            if value is not None:
+                row[column] = value
+    row.update(completions.tokens(response))
+    return row
 
 
 def _fill_from_metadata(row: Row, record: Mapping[str, Any], meta: Mapping[str, Any]) -> None:

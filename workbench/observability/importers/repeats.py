@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
@@ -11,9 +12,8 @@ _Pairs = NDArray[np.int64]
 
 
 class Repeat(Enum):
-    """What a record is to the records before it."""
+    """What a record is whose id the file had before."""
 
-    NEW = "new"
     SAME = "same"
     CONFLICT = "conflict"
     """The id stood on another record."""
@@ -26,20 +26,30 @@ class Repeats:
         self._recent: dict[int, int] = {}
         self._older: list[tuple[_Pairs, _Pairs]] = []
 
-    def judge(self, request_id: str, content: int) -> Repeat:
-        """What the record is; the id is remembered.
+    def judge(self, request_ids: Sequence[str], contents: Sequence[int]) -> dict[int, Repeat]:
+        """Which of the records, by their place here, repeat an earlier one; the ids of the others are remembered.
 
         Args:
-            content: hash of the record, the same for the same record within a run.
+            contents: hash of each record, the same for the same record within a run.
         """
-        key = hash(request_id)
-        known = self._recent.get(key)
-        if known is None and self._older:
-            known = self._in_older(key)
-        if known is None:
-            self._recent[key] = content
-            return Repeat.NEW
-        return Repeat.SAME if known == content else Repeat.CONFLICT
+        keys = [hash(request_id) for request_id in request_ids]
+        known = self._known(keys)
+        if not known and len(set(keys)) == len(keys):
+            self._recent.update(zip(keys, contents, strict=True))
+            return {}
+        repeats = {}
+        for place, (key, content) in enumerate(zip(keys, contents, strict=True)):
+            if key in known:
+                repeats[place] = Repeat.SAME if known[key] == content else Repeat.CONFLICT
+            else:
+                known[key] = self._recent[key] = content
+        return repeats
+
+    def had(self, request_ids: Sequence[str]) -> list[bool]:
+        """Whether the file had each of the ids; nothing is remembered."""
+        keys = [hash(request_id) for request_id in request_ids]
+        known = self._known(keys)
+        return [key in known for key in keys]
 
     def compact(self) -> None:
         """Pack what was remembered since the last call. Sorted runs of similar size are merged, so few are searched."""
@@ -54,9 +64,13 @@ class Repeats:
         order = np.argsort(keys, kind="stable")
         self._older.append((keys[order], contents[order]))
 
-    def _in_older(self, key: int) -> int | None:
-        for keys, contents in self._older:
-            index = int(np.searchsorted(keys, key))
-            if index < len(keys) and keys[index] == key:
-                return int(contents[index])
-        return None
+    def _known(self, keys: Sequence[int]) -> dict[int, int]:
+        """Those of the keys that are remembered, with their content."""
+        recent = self._recent
+        found = {key: recent[key] for key in recent.keys() & keys}
+        wanted = np.fromiter(keys, np.int64, len(keys))
+        for packed, contents in self._older:
+            places = np.searchsorted(packed, wanted).clip(max=len(packed) - 1)
+            hits = places[packed[places] == wanted]
+            found.update(zip(packed[hits].tolist(), contents[hits].tolist(), strict=True))
+        return found

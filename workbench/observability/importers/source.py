@@ -59,6 +59,10 @@ class Refused(NamedTuple):
     """As of `Imported`."""
 
 
+Block = Callable[[], Iterator[Imported | Refused]]
+"""The records of a piece of a file. It can be sent to another process."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalBundle:
     """The bundle that a file's traffic ran under, as far as the file tells, with the texts it names."""
@@ -79,6 +83,8 @@ class Source:
     total: int
     """Size of the work, in the unit of `done`: bytes or records."""
     records: Callable[[], Iterator[Imported | Refused]]
+    blocks: Callable[[], Iterator[Block]] | None = None
+    """The same records in pieces; None for a file that cannot be divided before it is read."""
     app: str | None = None
     """The app of records that name none."""
     bundle: ExternalBundle | None = None
