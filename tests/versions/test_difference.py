@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.versions.folders import SPEC, write_yaml
-from workbench.versions.canonical import canonical_json
+from workbench.errors import UnknownSubject
+from workbench.versions.canonical import canonical_json, digest
 from workbench.versions.difference import _settings as _lines_of
-from workbench.versions.difference import diff, file_diff
+from workbench.versions.difference import checked_parts, diff, file_diff
+from workbench.versions.manifest import CODE_PLACE, FileReference
+from workbench.versions.moves import moved
 from workbench.versions.reading import read_bundle
 
 
@@ -23,6 +26,7 @@ def changed(app_dir, bundle_dir):
         change(spec)
         write_yaml(bundle_dir / "bundle.yaml", spec)
         for name, content in files.get("files", {}).items():
+            (app_dir / name).parent.mkdir(parents=True, exist_ok=True)
             (app_dir / name).write_bytes(content)
         after = read_bundle(bundle_dir)
         return diff(before.bundle, before.files, after.bundle, after.files)
@@ -99,12 +103,68 @@ def test_parts_that_come_and_go_say_so(changed):
     found = changed(lambda s: [s.pop("controls"), s["environment"].update(lock="policy.yaml")])
     assert [(part.name, part.kind) for part in found.parts] == [("controls", "removed"), ("environment", "changed")]
     assert found.parts[1].settings == ("lock: ../../environment.lock → policy.yaml",)
-    assert [(file.path, file.kind) for file in found.parts[1].files] == [("../../environment.lock", "removed"), ("policy.yaml", "added")]
+    (lock,) = found.parts[1].files
+    assert (lock.old_path, lock.path, lock.kind) == ("../../environment.lock", "policy.yaml", "changed")
 
 
 def test_a_new_code_file_is_shown_whole(changed):
     (file,) = changed(files={"assistant/new.py": b"x = 1\n"}).parts[0].files
     assert (file.kind, file.diff) == ("added", "--- /dev/null\n+++ b/../../assistant/new.py\n@@ -0,0 +1 @@\n+x = 1")
+
+
+def test_a_source_in_another_file_is_one_changed_file_with_its_text(changed):
+    found = changed(
+        lambda s: (
+            s["retrieval"]["sources"].insert(0, {"name": "news", "file": "../../news.jsonl"})
+            or s["retrieval"]["sources"][1].update(file="../../articles_2025.jsonl")
+        ),
+        files={"articles_2025.jsonl": b'{"id": 2}\n', "news.jsonl": b"{}\n"},
+    )
+    source, news = found.parts[0].files
+    assert (source.kind, source.old_path, source.path) == ("changed", "../../articles.jsonl", "../../articles_2025.jsonl")
+    assert source.diff == ('--- a/../../articles.jsonl\n+++ b/../../articles_2025.jsonl\n@@ -1 +1 @@\n-{"id": 1}\n+{"id": 2}')
+    assert (news.kind, news.old_path, news.path) == ("added", None, "../../news.jsonl")
+
+
+def test_a_prompt_under_another_name_in_the_same_file_is_that_file(changed):
+    found = changed(lambda s: s["prompts"].update(main=s["prompts"].pop("system")), files={"bundles/v1/prompts/system.md": b"Be exact.\n"})
+    assert [(file.kind, file.old_path, file.path) for file in found.parts[0].files] == [("changed", None, "prompts/system.md")]
+
+
+def test_code_in_another_folder_is_the_same_files(changed):
+    moved = {
+        f"helper/{name}": content
+        for name, content in (("__init__.py", b""), ("agent.py", b"x = 1\n"), ("tools/orders.py", b"ORDERS = {}\n"))
+    }
+    (part,) = changed(lambda s: s["orchestration"].update(code=["../../helper"]), files=moved).parts
+    assert [(file.kind, file.old_path, file.path) for file in part.files] == [
+        ("moved", "../../assistant/__init__.py", "../../helper/__init__.py"),
+        ("changed", "../../assistant/agent.py", "../../helper/agent.py"),
+        ("moved", "../../assistant/tools/orders.py", "../../helper/tools/orders.py"),
+    ]
+    assert [file.diff for file in part.files if file.kind == "moved"] == ["", ""]
+
+
+@given(st.data())
+def test_every_file_stands_in_one_change_at_most_and_equal_pairs_in_none(data):
+    paths = st.sampled_from(["a/x.py", "b/x.py", "a/y.py", "b/y.py", "c/a/x.py", "z.py"])
+    sides = [data.draw(st.dictionaries(paths, st.sampled_from([b"1", b"2", b""]))) for _ in range(2)]
+    before, after = (
+        {path: FileReference(part="orchestration", place=CODE_PLACE, path=path, sha256=digest(content)) for path, content in side.items()}
+        for side in sides
+    )
+    pairs = moved(before, after)
+    assert len(set(pairs.values())) == len(pairs)
+    assert pairs.keys() <= after.keys() - before.keys()
+    assert set(pairs.values()) <= before.keys() - after.keys()
+    lone = (before.keys() - after.keys() - set(pairs.values()), after.keys() - before.keys() - pairs.keys())
+    assert not {sides[0][path] for path in lone[0]} & {sides[1][path] for path in lone[1]}, "the same content is never removed and added"
+
+
+def test_an_unknown_part_is_refused_with_the_nearest():
+    assert checked_parts(["policy", "model"]) == ("model", "policy")
+    with pytest.raises(UnknownSubject, match=r'part "promts".*did you mean "prompts"'):
+        checked_parts(["promts"])
 
 
 def test_labels_and_enforcement_are_told(changed):

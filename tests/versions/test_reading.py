@@ -75,8 +75,15 @@ def test_caches_of_the_interpreter_do_not_count(app_dir, bundle_dir):
     before = read_bundle(bundle_dir).bundle
     (app_dir / "assistant/__pycache__").mkdir()
     (app_dir / "assistant/__pycache__/agent.cpython-311.pyc").write_bytes(b"x")
-    (app_dir / "assistant/agent.pyc").write_bytes(b"x")
     assert read_bundle(bundle_dir).bundle == before
+
+
+@pytest.mark.parametrize("code", ["../../assistant", "../../assistant/tools/extra.pyc"])
+def test_compiled_code_outside_the_cache_is_refused_because_python_would_run_it(app_dir, bundle_dir, code):
+    (app_dir / "assistant/tools/extra.pyc").write_bytes(b"x")
+    write_yaml(bundle_dir / "bundle.yaml", _with(("orchestration", "code"), [code]))
+    with pytest.raises(SpecError, match=r"bundle\.yaml: orchestration\.code\[0\]: .*tools/extra\.pyc is compiled code.*needed: its source"):
+        read_bundle(bundle_dir)
 
 
 def test_a_renamed_a_new_and_a_removed_code_file_each_make_another_bundle(app_dir, bundle_dir):

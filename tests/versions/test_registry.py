@@ -102,6 +102,19 @@ def test_a_name_that_two_bundles_share_is_ambiguous(versions, bundle_dir):
         versions.get("v1")
 
 
+def test_a_registration_names_the_bundles_that_had_the_name_before(versions, bundle_dir):
+    first = versions.register(bundle_dir)
+    assert first.namesakes == ()
+    write_yaml(bundle_dir / "bundle.yaml", {**SPEC, "controls": {"retries": 7}})
+    second = versions.register(bundle_dir)
+    assert second.namesakes == (first.bundle.bundle_id,)
+    assert versions.register(bundle_dir).namesakes == (first.bundle.bundle_id,), "said as long as it is so"
+    write_yaml(bundle_dir / "bundle.yaml", {**SPEC, "name": "v2"})
+    assert versions.register(bundle_dir).namesakes == ()
+    write_yaml(bundle_dir / "bundle.yaml", {**SPEC, "controls": {"retries": 8}})
+    assert versions.register(bundle_dir).namesakes == (first.bundle.bundle_id, second.bundle.bundle_id)
+
+
 def test_two_contents_with_the_same_short_id_are_refused(versions, ledger, bundle_dir):
     known = versions.register(bundle_dir).bundle
     with ledger.write() as act:

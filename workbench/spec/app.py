@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from workbench.spec.base import Day, Duration, Name, Number, Spec, Text, format_duration, twice
 
+Entry = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", examples=["shop.support:open_tools"])]
+"""A callable in a module."""
+
 
 class StatusRule(Spec):
     """A request succeeded when it ended `ok` without a fallback."""
@@ -120,6 +123,8 @@ class AppSpec(Spec):
     """Intended use, in one sentence that a stakeholder understands."""
     risk_tier: Literal["low", "medium", "high"]
     serving: Literal["hosted", "proxied", "external"] = "hosted"
+    tools: Entry | None = None
+    """`module:callable` of the installed code that opens the assistant's tools for one call; only for `serving: hosted`."""
     owner: Name | None = None
     """The accountable person, from people.yaml."""
     workflows: tuple[Workflow, ...] = ()
@@ -141,6 +146,12 @@ class AppSpec(Spec):
             repeated = twice(names)
             if repeated:
                 raise ValueError(f"{label}: {', '.join(repeated)} is declared more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_run_here(self) -> Self:
+        if self.tools is not None and self.serving != "hosted":
+            raise ValueError(f"tools: with `serving: {self.serving}` your own code runs the tools; leave the line out")
         return self
 
     @model_validator(mode="after")

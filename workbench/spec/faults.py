@@ -181,6 +181,7 @@ _SENTENCES: dict[str, Callable[[_Finding], str]] = {
 _PATTERNS = {
     r"^[a-z][a-z0-9_-]{0,62}$": "a name of lower-case letters, digits, _ and -, beginning with a letter, at most 63 long",
     r"^sha256:[0-9a-f]{64}$": "sha256: and 64 hexadecimal digits",
+    r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$": "a module and a callable in it, as in shop.support:open_tools",
 }
 
 

@@ -56,7 +56,7 @@ class GateSpec(Spec):
     min_n: Annotated[int, Field(ge=1)] = 100
     """Fewest observations on which the gate may decide."""
     max_age: Duration = Field(default=parse_duration("14d"), json_schema_extra={"default": "14d"})
-    """How old the newest observation may be."""
+    """How old the newest `min_n` observations may be, each unit counted once; one fresh request renews nothing."""
     is_blocking: bool = True
     """Whether a failure stops the release, or is only shown."""
     why: str = ""

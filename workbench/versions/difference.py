@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from workbench.errors import UnknownSubject
 from workbench.spec.bundle import PartName
+from workbench.spec.faults import suggestion
 from workbench.versions.canonical import canonical_json, digest
 from workbench.versions.manifest import PARTS, file_references, without_files
 from workbench.versions.model import Bundle, BundleDiff, FileChange, PartChange
+from workbench.versions.moves import moved
 
 MAX_TEXT_BYTES = 200_000
 """Larger files are told by size and digest."""
@@ -34,6 +37,18 @@ def diff(old: Bundle, old_files: Mapping[str, bytes], new: Bundle, new_files: Ma
     changes = (_part_change(name, old, old_files, new, new_files) for name in PARTS)
     about = _settings({"app": old.app, "name": old.name}, {"app": new.app, "name": new.name})
     return BundleDiff(old=old, new=new, parts=tuple(change for change in changes if change), labels=about)
+
+
+def checked_parts(names: Collection[str]) -> tuple[PartName, ...]:
+    """The parts of these names, in the order of a bundle.
+
+    Raises:
+        UnknownSubject: a bundle has no part of that name.
+    """
+    for name in names:
+        if name not in PARTS:
+            raise UnknownSubject(f'part "{name}"', seen=f"a bundle has no such part{suggestion(name, PARTS)}", needed=", ".join(PARTS))
+    return tuple(part for part in PARTS if part in names)
 
 
 def _part_change(
@@ -99,31 +114,36 @@ def _reads_as_other(text: str) -> bool:
 def _file_changes(
     part: PartName, old: Bundle, old_files: Mapping[str, bytes], new: Bundle, new_files: Mapping[str, bytes]
 ) -> Iterator[FileChange]:
-    before = {reference.path: reference.sha256 for reference in file_references(old.parts) if reference.part == part}
-    after = {reference.path: reference.sha256 for reference in file_references(new.parts) if reference.part == part}
-    for path in sorted(before.keys() | after.keys()):
-        if before.get(path) == after.get(path):
-            continue
-        kind = "changed" if path in before and path in after else "added" if path in after else "removed"
-        old_content = old_files[path] if path in before else None
+    before, after = ({each.path: each for each in file_references(bundle.parts) if each.part == part} for bundle in (old, new))
+    came_from = {path: path for path in before.keys() & after.keys()} | moved(before, after)
+    for path in sorted({*after, *(before.keys() - set(came_from.values()))}):
+        old_path = came_from.get(path) if path in after else path
+        old_content = None if old_path is None else old_files[old_path]
         new_content = new_files[path] if path in after else None
-        yield FileChange(path=path, kind=kind, diff=file_diff(path, old_content, new_content))
+        if old_content != new_content or old_path != path:
+            yield _file_change(path, old_content, new_content, old_path=old_path if old_path != path else None)
 
 
-def file_diff(path: str, old: bytes | None, new: bytes | None) -> str:
+def _file_change(path: str, old: bytes | None, new: bytes | None, *, old_path: str | None) -> FileChange:
+    kind = "added" if old is None else "removed" if new is None else "moved" if old == new else "changed"
+    return FileChange(path=path, kind=kind, diff=file_diff(path, old, new, old_path=old_path), old_path=old_path)
+
+
+def file_diff(path: str, old: bytes | None, new: bytes | None, *, old_path: str | None = None) -> str:
     """A unified diff with three lines of context, or a sentence with sizes and digests for binary and large content.
 
     Args:
         path: as it is named in the bundle.
         old: content before; None when the file is new.
         new: content after; None when the file is gone.
+        old_path: how it was named before, where that differs.
     """
     if old == new:
         return ""
     old_lines, new_lines = _lines(old), _lines(new)
     if old_lines is None or new_lines is None:
         return f"{_measured(old)} → {_measured(new)}; shown by digest because it is binary or large"
-    names = ("/dev/null" if old is None else f"a/{path}", "/dev/null" if new is None else f"b/{path}")
+    names = ("/dev/null" if old is None else f"a/{old_path or path}", "/dev/null" if new is None else f"b/{path}")
     return "\n".join(_visible(line) for line in difflib.unified_diff(old_lines, new_lines, *names, n=3, lineterm="\n"))
 
 

@@ -17,6 +17,8 @@ from workbench.versions.pinning import unpinned
 FORMAT = 1
 """Grows when the same spec would be hashed otherwise."""
 PARTS: tuple[PartName, ...] = get_args(PartName)
+CODE_PLACE = "orchestration.code"
+"""The place of every code file."""
 
 Lookup = Callable[[str, str], Mapping[str, bytes]]
 """(path as declared, place in the spec) to the files meant: path relative to the bundle folder, and content."""
@@ -28,7 +30,7 @@ class FileReference:
 
     part: PartName
     place: str
-    """Where the spec names it, for example `retrieval.index`."""
+    """Where the spec names it, for example `prompts.system` or `retrieval.sources[articles].file`; all code files share one place."""
     path: str
     """POSIX, relative to the bundle folder."""
     sha256: str
@@ -112,11 +114,16 @@ def without_files(part: Part) -> dict[str, Any]:
 
 
 def _references(part: Part) -> Iterator[FileReference]:
-    found = [(place, holder[key]) for place, holder, key in _slots(part.name, dict(part.content))]
+    found = [(_by_name(place, holder), holder[key]) for place, holder, key in _slots(part.name, dict(part.content))]
     if part.name == "orchestration":
-        found += [("orchestration.code", item) for item in part.content.get("code", ())]
+        found += [(CODE_PLACE, item) for item in part.content.get("code", ())]
     for place, item in found:
         yield FileReference(part=part.name, place=place, path=item["file"], sha256=item["sha256"])
+
+
+def _by_name(place: str, holder: Mapping[str, Any]) -> str:
+    """The place with a source's name instead of its number, which changes when another source is put before it."""
+    return f"retrieval.sources[{holder['name']}].file" if place.startswith("retrieval.sources") else place
 
 
 def _replace_files(content: dict[str, Any], named: Callable[[str, str], list[dict[str, str]]]) -> None:

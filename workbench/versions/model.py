@@ -50,16 +50,22 @@ class RegisteredBundle:
     registered_by: str
     is_new: bool = False
     """True when this call registered it, false when it was known."""
+    namesakes: tuple[str, ...] = ()
+    """After a registration: ids of the app's other bundles of this name, oldest first. With any, the name alone means none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChange:
-    """One file that differs between two bundles. `diff` is unified text, or a sentence for binary content."""
+    """One file that differs between two bundles."""
 
     path: str
+    """In the new bundle; of a removed file, in the old one."""
     kind: str
-    """`added`, `removed` or `changed`."""
+    """`added`, `removed`, `changed`, or `moved` when only its path differs."""
     diff: str
+    """Unified text, or a sentence for binary content; empty when it was only moved."""
+    old_path: str | None = None
+    """Where it was in the old bundle, when that is another path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

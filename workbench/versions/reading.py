@@ -17,7 +17,8 @@ MAX_FILE_BYTES = 32 * 1024 * 1024
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024
 """Most that the files of one bundle hold together."""
 SPEC_FILE = "bundle.yaml"
-_LEFT_OUT = ("__pycache__",)
+_CACHE = "__pycache__"
+"""Where the interpreter keeps compiled code, which it uses only beside its source; whoever runs a bundle compiles the source."""
 _TOO_LARGE = {
     "retrieval": "name its `digest` or an immutable `snapshot` instead",
     "orchestration": "build it and name the `artifact` digest instead",
@@ -112,7 +113,7 @@ class FolderFiles:
         except OSError as error:
             raise self._refusal(place, f"{folder}: {error.strerror}", "a folder that this user may read") from error
         for entry in entries:
-            if entry.name in _LEFT_OUT or entry.suffix == ".pyc":
+            if entry.name == _CACHE:
                 continue
             self._check_inside(entry, place)
             if entry.is_dir():
@@ -128,7 +129,14 @@ class FolderFiles:
             raise self._refusal(place, f"the file name {name!r} is not UTF-8", "a file name in UTF-8", "rename the file") from error
         return name
 
+    def _check_readable(self, path: Path, place: str) -> None:
+        """Return when the file is no compiled code: Python would run it, and a difference of two bundles could not show it."""
+        if place.startswith("orchestration.code") and path.suffix == ".pyc":
+            shown = os.path.relpath(path, self._base)
+            raise self._refusal(place, f"{shown} is compiled code", "its source", "delete it, and add the .py file that it was made from")
+
     def _content(self, path: Path, place: str) -> bytes:
+        self._check_readable(path, place)
         shown = os.path.relpath(path, self._base)
         try:
             mode = path.stat().st_mode

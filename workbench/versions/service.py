@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from workbench.errors import ConflictError, IntegrityError, SpecError, UnknownSubject
 from workbench.ledger import registry
 from workbench.ledger.authority import Author, Authority
 from workbench.ledger.store import Ledger, WriteTransaction
+from workbench.ledger.tables import bundles
 from workbench.spec.base import Spec
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.loading import load_app_folder
@@ -45,6 +47,9 @@ class Versions:
             NotPermitted: when the actor may not register bundles or declare what changed.
             ConflictError: when somebody else declared something for the app in the meantime.
             IntegrityError: when another bundle has the same short id.
+
+        Returns:
+            The bundle, and the others of its name: a name is a label, and with several bundles under it only an id says which one.
         """
         folder = Path(path)
         read = read_bundle(folder)
@@ -159,7 +164,8 @@ class Versions:
             return known
         with self._ledger.write() as act:
             self._store_declared(act, specs, seen, author)
-            return _known(act.connection, bundle) or self._insert(act, read, author)
+            known = _known(act.connection, bundle)
+            return known or replace(self._insert(act, read, author), namesakes=_namesakes(act.connection, bundle))
 
     def _insert(self, act: WriteTransaction, read: ReadBundle, author: Author) -> RegisteredBundle:
         bundle = read.bundle
@@ -256,7 +262,13 @@ def _known(connection: Connection, bundle: Bundle) -> RegisteredBundle | None:
             needed="one content for one id",
             next_step="change a word in the new bundle's name and register it again; then run `workbench audit verify`",
         )
-    return _registered(row) if row else None
+    return replace(_registered(row), namesakes=_namesakes(connection, bundle)) if row else None
+
+
+def _namesakes(connection: Connection, bundle: Bundle) -> tuple[str, ...]:
+    """Ids of the app's other bundles of that name, oldest first."""
+    named = select(bundles.c.bundle_id).where(bundles.c.app == bundle.app, bundles.c.name == bundle.name).order_by(bundles.c.seq)
+    return tuple(bundle_id for bundle_id in connection.scalars(named) if bundle_id != bundle.bundle_id)
 
 
 def _registered(row: registry.StoredBundle, *, is_new: bool = False) -> RegisteredBundle:
