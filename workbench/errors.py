@@ -7,6 +7,8 @@
     │   └── ConflictError       somebody else changed the subject first, or it exists already
     ├── SpecError               a file that a person wrote is wrong
     ├── RecordRefused           one record of an import cannot be stored
+    ├── RequestRefused          the controls did not serve a model call, and say so to whoever sent it
+    ├── ReleaseRefused          the rules do not let a release take this step now
     ├── InsufficientData        a statistic was asked of too few observations
     └── StoreError              a store is broken, full, locked, read-only or of another version
         ├── NewerWorkspace      the store was written by a newer workbench
@@ -67,6 +69,56 @@ class RecordRefused(WorkbenchError):
     def __init__(self, subject: str, *, reason: str, seen: str, needed: str = "", next_step: str = "") -> None:
         super().__init__(subject, seen=seen, needed=needed, next_step=next_step)
         self.reason = reason
+
+
+class RequestRefused(WorkbenchError):
+    """The controls did not serve a model call. Its text may be shown to whoever sent the call.
+
+    Args:
+        subject: as of every error.
+        code: short and stable, for example `deadline_passed`; callers tell refusals apart by it.
+        http_status: what an HTTP edge answers.
+        seen: as of every error.
+        needed: as of every error.
+        next_step: as of every error.
+        retry_after_s: when trying again may help; None where it does not.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        *,
+        code: str,
+        http_status: int,
+        seen: str,
+        needed: str = "",
+        next_step: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(subject, seen=seen, needed=needed, next_step=next_step)
+        self.code = code
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class ReleaseRefused(WorkbenchError):
+    """The rules do not let a release take this step now: too early, in a freeze, without a valid approval …
+
+    Args:
+        subject: as of every error.
+        reason: short and stable, for example `not_yet`; edges tell refusals apart by it.
+        seen: as of every error.
+        needed: as of every error.
+        next_step: as of every error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, subject: str, *, reason: str, seen: str, needed: str = "", next_step: str = "") -> None:
+        super().__init__(subject, seen=seen, needed=needed, next_step=next_step)
+        self.reason = reason
+        if reason == "not_yet":
+            self.exit_code = 3
 
 
 class InsufficientData(WorkbenchError):

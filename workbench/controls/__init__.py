@@ -1,0 +1,1 @@
+"""What stands around a model call? Route, deadline, audit, redaction, and the bundle that serves."""

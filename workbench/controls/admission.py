@@ -1,0 +1,124 @@
+"""A call as it comes in, checked: what cannot be served or stored is refused before anything begins."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+
+from workbench.controls.deadline import DEFAULT_S
+from workbench.controls.model import Call, Message
+from workbench.controls.refusals import bad_request
+
+LONGEST_NAME = 256
+"""Characters of a unit, a session, a workflow or a request id."""
+MOST_METADATA, LONGEST_METADATA = 64, 2048
+"""Entries, and characters of a value."""
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class About(TypedDict, total=False):
+    """What a caller may say about a call, besides the app and the messages; `Controls.handle` says what each is."""
+
+    unit: str | None
+    session: str | None
+    workflow: str | None
+    metadata: Mapping[str, str] | None
+    deadline_s: float | None
+    request_id: str | None
+    source: str
+
+
+def call_of(
+    app: str,
+    messages: Sequence[Message],
+    *,
+    unit: str | None,
+    session: str | None,
+    workflow: str | None,
+    metadata: Mapping[str, str] | None,
+    deadline_s: float | None,
+    request_id: str | None,
+    source: str,
+    received_at: datetime,
+) -> Call:
+    """The call, when it is one.
+
+    Raises:
+        RequestRefused: `bad_request`, with the place that is wrong; nothing of the content is quoted.
+    """
+    if not _is_text(app):
+        raise bad_request("the app is no name", needed="text")
+    return Call(
+        request_id=_name("request_id", request_id) or _new_id(),
+        app=app,
+        messages=_messages(messages),
+        unit=_name("unit", unit),
+        session_id=_name("session", session),
+        workflow=_name("workflow", workflow),
+        metadata=_metadata(metadata or {}),
+        received_at=received_at,
+        deadline_s=_deadline(deadline_s),
+        source=source,
+    )
+
+
+def _messages(messages: Any) -> tuple[Message, ...]:
+    if not isinstance(messages, list | tuple):
+        raise bad_request("messages is no list", needed="a list of messages")
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise bad_request(f"messages[{place}] is no message", needed=f"an object with a role: {', '.join(_ROLES)}")
+        if message["role"] == "user" and not isinstance(message.get("content"), str):
+            raise bad_request(f"messages[{place}].content is no text", needed="a user's message with text")
+    if not messages or messages[-1]["role"] != "user":
+        raise bad_request(
+            "the last message is not the user's" if messages else "messages is empty", needed="a message of the user at the end"
+        )
+    return tuple(messages)
+
+
+def _name(what: str, value: Any) -> str | None:
+    """The name; None for an empty one."""
+    if value is None or value == "":
+        return None
+    if not _is_text(value) or len(value) > LONGEST_NAME:
+        raise bad_request(f"{what} is no name", needed=f"text of at most {LONGEST_NAME} characters")
+    return str(value)
+
+
+def _metadata(metadata: Any) -> Mapping[str, str]:
+    if not isinstance(metadata, Mapping) or len(metadata) > MOST_METADATA:
+        raise bad_request("metadata is no object of that size", needed=f"at most {MOST_METADATA} entries")
+    for key, value in metadata.items():
+        if not _is_text(key) or not _is_text(value) or len(key) > LONGEST_NAME or len(value) > LONGEST_METADATA:
+            raise bad_request(
+                "metadata has an entry that is no short text", needed=f"text, values of at most {LONGEST_METADATA} characters"
+            )
+    return dict(metadata)
+
+
+def _deadline(deadline_s: Any) -> float:
+    if deadline_s is None:
+        return DEFAULT_S
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or math.isnan(deadline_s):
+        raise bad_request("the deadline is no number", needed="seconds from now")
+    return float(deadline_s)
+
+
+def _new_id() -> str:
+    """An id that no other request has; it need not be secret, and asking the kernel for randomness takes longer than all the rest here."""
+    return f"req_{random.getrandbits(96):024x}"
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that can be stored: no halves of surrogate pairs."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

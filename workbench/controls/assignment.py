@@ -1,0 +1,60 @@
+"""Which bundle serves a unit. Pure: the same salt and unit give the same bucket in every process and on every machine."""
+
+from __future__ import annotations
+
+import hmac
+
+from workbench.controls.model import Assignment, Reason, Route
+
+BUCKETS = 10_000
+
+
+def bucket(salt: str, unit: str) -> int:
+    """The unit's place among 10,000: the first 8 bytes of HMAC-SHA256(salt, unit), big-endian, modulo 10,000."""
+    digest = hmac.digest(salt.encode("utf-8", "surrogatepass"), unit.encode("utf-8", "surrogatepass"), "sha256")
+    return int.from_bytes(digest[:8], "big") % BUCKETS
+
+
+def is_candidates(route: Route, unit: str) -> bool:
+    """Whether the unit is in the candidate's share. Raising the share only ever adds units."""
+    return bucket(route.salt, unit) < round(route.share * BUCKETS)
+
+
+def assign(route: Route, unit: str | None, *, withheld: Reason | None = None) -> Assignment:
+    """The bundle that serves this unit under this route.
+
+    Args:
+        route: as last read.
+        unit: whom the call is for; None or empty when nobody is named.
+        withheld: why the candidate may not serve anybody now; None when it may.
+    """
+    if route.candidate is None:
+        return _stable(route, Reason.NO_CANDIDATE)
+    if withheld is not None:
+        return _stable(route, withheld, share=0.0)
+    if not unit:
+        return _stable(route, Reason.NO_UNIT)
+    if not is_candidates(route, unit):
+        return _stable(route, Reason.BUCKET)
+    return Assignment(
+        app=route.app,
+        bundle_id=route.candidate,
+        arm="candidate",
+        share=route.share,
+        route_version=route.route_version,
+        release_id=route.release_id,
+        reason=Reason.BUCKET,
+    )
+
+
+def _stable(route: Route, reason: Reason, *, share: float | None = None) -> Assignment:
+    has_stable = route.stable is not None
+    return Assignment(
+        app=route.app,
+        bundle_id=route.stable,
+        arm="stable" if has_stable else "none",
+        share=route.share if share is None else share,
+        route_version=route.route_version,
+        release_id=route.release_id,
+        reason=reason if has_stable else Reason.NO_STABLE,
+    )

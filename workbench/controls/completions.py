@@ -1,0 +1,89 @@
+"""What a chat completion says, read with care: it comes from somewhere else. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.controls.providers import ProviderError
+
+_MOST_TOKENS, _MOST_USD, _LONGEST_MS = 10**9, 10**6, 10**8
+"""Of one call; what is beyond is no measurement."""
+
+
+def checked_completion(response: Any) -> Mapping[str, Any]:
+    """The response, when it has the shape of a chat completion: one choice with a message, and names that are text.
+
+    Raises:
+        ProviderError: it has not.
+    """
+    if isinstance(response, Mapping) and isinstance(response.get("model"), str | None):
+        choices = response.get("choices")
+        if isinstance(choices, list) and choices and _is_choice(choices[0]):
+            return response
+    raise ProviderError("the response is no chat completion", code="provider_garbage")
+
+
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, Mapping) or not isinstance(choice.get("finish_reason"), str | None):
+        return False
+    message = choice.get("message")
+    return isinstance(message, Mapping) and _is_said(message)
+
+
+def _is_said(message: Mapping[str, Any]) -> bool:
+    """Whether the message says something or calls tools in the known form."""
+    calls = message.get("tool_calls")
+    if not calls:
+        return isinstance(message.get("content"), str)
+    return isinstance(calls, list) and all(_is_tool_call(call) for call in calls)
+
+
+def _is_tool_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        return False
+    return all(isinstance(text, str) for text in (call.get("id"), function.get("name"), function.get("arguments")))
+
+
+def model_details(response: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chat completion says about itself; what it does not say, or says wrongly, is left out."""
+    usage = response.get("usage")
+    prompt, completion = _below(usage, "prompt_tokens_details"), _below(usage, "completion_tokens_details")
+    details = {
+        "model": response.get("model"),
+        "finish_reason": response["choices"][0].get("finish_reason"),
+        "input_tokens": _count(usage, "prompt_tokens"),
+        "output_tokens": _count(usage, "completion_tokens"),
+        "cache_read_tokens": _count(prompt, "cached_tokens"),
+        "reasoning_tokens": _count(completion, "reasoning_tokens"),
+        "cost_usd": _cost_usd(usage),
+    }
+    return {name: value for name, value in details.items() if value is not None}
+
+
+def prompt_s(response: Mapping[str, Any]) -> float | None:
+    """Seconds until the model's first token, where the server says it (`timings.prompt_ms`, as local ones do)."""
+    prompt_ms = _number(response.get("timings"), "prompt_ms", most=_LONGEST_MS)
+    return None if prompt_ms is None else prompt_ms / 1000
+
+
+def _below(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _number(value: Any, name: str, *, most: float) -> float | None:
+    """The number of that name; None where it is no number, negative, or too large to be true."""
+    found = _below(value, name)
+    return found if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= most else None
+
+
+def _count(usage: Any, name: str) -> int | None:
+    found = _number(usage, name, most=_MOST_TOKENS)
+    return int(found) if found is not None and float(found).is_integer() else None
+
+
+def _cost_usd(usage: Any) -> float | None:
+    """What the call cost, where the provider says it (`usage.cost`, as several OpenAI-compatible ones do)."""
+    cost_usd = _number(usage, "cost", most=_MOST_USD)
+    return None if cost_usd is None else round(float(cost_usd), 9)

@@ -1,0 +1,134 @@
+"""The nouns of serving: the route, what it decides for one call, the call, its answer, and how the controls are doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+Arm = Literal["stable", "candidate", "none"]
+Message = Mapping[str, Any]
+"""One message of a talk in OpenAI's form: `role`, `content`, …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which bundle serves which share of an app's units."""
+
+    app: str
+    stable: str | None
+    """Bundle id; None before the first promotion."""
+    candidate: str | None
+    """Bundle id; None outside a canary."""
+    share: float
+    """Of units that the candidate serves, 0 to 1."""
+    salt: str
+    """Of the release; decides which units those are."""
+    release_id: str | None
+    without_stable: str
+    """`fallback` or `off`: what a unit gets where there is no stable bundle."""
+    route_version: int
+    changed_at: datetime
+
+
+class Reason(StrEnum):
+    """Why a call was assigned as it was."""
+
+    BUCKET = "bucket"
+    """The unit's bucket decided."""
+    NO_UNIT = "no_unit"
+    """Nobody was named, so stable serves, outside the comparison."""
+    NO_CANDIDATE = "no_candidate"
+    """There is no canary."""
+    STALE_ROUTE = "stale_route"
+    """The ledger was out of reach for too long: stable only."""
+    NOT_LOADED = "candidate_not_loaded"
+    """The candidate cannot be run here (yet): its units stay on stable."""
+    NO_STABLE = "no_stable"
+    """There is no stable bundle, and the candidate is not for this call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The bundle of one call, pinned from its start to its end."""
+
+    app: str
+    bundle_id: str | None
+    """None where the route has no bundle for the call."""
+    arm: Arm
+    share: float
+    """The candidate's share when this was decided; 0 where the candidate was withheld."""
+    route_version: int
+    release_id: str | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request for an answer, as it came in: nothing of it is redacted."""
+
+    request_id: str
+    app: str
+    messages: tuple[Message, ...]
+    """Oldest first."""
+    unit: str | None
+    """Whom the call is for; decides the arm, and is stored as its hash only."""
+    session_id: str | None
+    workflow: str | None
+    metadata: Mapping[str, str]
+    received_at: datetime
+    deadline_s: float
+    """Seconds from the start that the caller waits; not above 0 when it is past already."""
+    source: str
+    """The edge that the call came by, for example `gateway`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the caller gets: the raw text, while storage holds a redacted copy."""
+
+    request_id: str
+    content: str
+    finish_reason: str | None
+    status: str
+    """`ok`, `handed_off`, `blocked`, `truncated`, `timeout` or `error`; with the last two `content` is a fallback text."""
+    bundle_id: str | None
+    """None when no bundle served: the app's declared fallback."""
+    bundle_name: str | None
+    arm: Arm
+    release_id: str | None
+    attempts: int
+    """The most that one question to the model took; 0 when the model was not asked."""
+    is_fallback: bool
+    model_served: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    latency_ms: float
+    blocked_rules: tuple[str, ...]
+    handoff_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlsStatus:
+    """How the controls of this process are doing."""
+
+    is_ready: bool
+    reasons: tuple[str, ...]
+    """Why they are not ready, one sentence each; empty when they are."""
+    routes: tuple[Route, ...]
+    """By app."""
+    route_age_s: float | None
+    """Since the ledger last told the routes; None before the first time."""
+    bundles: tuple[str, ...]
+    """Ids of the bundles that are loaded."""
+    in_flight: int
+    served: Mapping[str, int]
+    """Answers that left, by arm."""
+    no_unit: int
+    """Of them, those for nobody in particular: served by stable, outside the comparison."""
+    refused: Mapping[str, int]
+    """Calls that were refused, by code."""
+    alarms: tuple[str, ...]
+    """What somebody has to look at, one sentence each."""

@@ -1,0 +1,158 @@
+"""The order of one call: START is committed, the model is asked within the deadline, END is committed, the answer leaves.
+
+Whatever ends a call early leaves an END as well: a caller who goes away, a bundle that breaks, an answer that cannot be stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from workbench.controls.clock import Clock
+from workbench.controls.deadline import Deadline
+from workbench.controls.hosting import Step, Turn, error_type
+from workbench.controls.journal import Journal
+from workbench.controls.model import Answer, Assignment, Call
+from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
+from workbench.controls.refusals import bad_request, deadline_passed, failed
+from workbench.controls.serving import Serving
+from workbench.errors import RecordRefused, RequestRefused
+
+_LOG = logging.getLogger(__name__)
+
+
+class Attempt:
+    """One admitted call on its way to its answer.
+
+    Args:
+        journal: commits the records.
+        recorder: makes them.
+        call: what is asked.
+        assignment: which bundle answers; pinned to the end.
+        serving: that bundle, or what stands for it.
+        clock: of this call.
+        arrived_s: when the call came, on that clock.
+
+    Raises:
+        RequestRefused: `bad_request`, the messages are nothing that can be stored.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        recorder: Recorder,
+        call: Call,
+        assignment: Assignment,
+        serving: Serving,
+        *,
+        clock: Clock,
+        arrived_s: float,
+    ) -> None:
+        self._journal = journal
+        self._recorder = recorder
+        self._call = call
+        self._assignment = assignment
+        self._serving = serving
+        self._clock = clock
+        self._arrived_s = arrived_s
+        self._zero = call.received_at - timedelta(seconds=arrived_s)
+        self._steps: list[Step] = []
+        try:
+            self._start = recorder.start(call, assignment, provider=serving.provider, model=serving.model)
+        except RecordRefused as fault:
+            raise bad_request(f"the messages cannot be stored: {fault.seen}", needed=fault.needed) from fault
+
+    async def answer(self, deadline: Deadline) -> Answer:
+        """The answer, no byte of which exists before START is committed, and which leaves after END is.
+
+        Raises:
+            RequestRefused: `audit_unavailable`, a record could not be committed; `deadline_passed`, that took all the time there was;
+                `internal_error`, no fallback covers what failed.
+        """
+        turn = await self._served(deadline)
+        latency_s = self._clock.now() - self._arrived_s
+        try:
+            columns = turn_columns(turn)
+            await self._journal.commit(self._end(turn, columns, latency_s, content=turn.content))
+        except RequestRefused:
+            raise
+        except Exception as fault:  # the steps and the answer are what somebody else's code made of them
+            self._leave("error", "unrecordable")
+            raise failed("unrecordable") from fault
+        return self._answer(turn, columns, latency_s)
+
+    async def _served(self, deadline: Deadline) -> Turn:
+        """What came of the call, after its START; where nothing came of it, an END says so."""
+        try:
+            await self._journal.commit({"requests": [self._start]})
+            limit_s = self._left_s(deadline)
+            return await self._serving.answer(self._call, clock=self._clock, limit_s=limit_s, steps=self._steps)
+        except asyncio.CancelledError:
+            self._leave("cancelled", "client_left")
+            raise
+        except RequestRefused as refusal:
+            self._leave(status_of(refusal), refusal.code)
+            raise
+        except Exception as fault:
+            code = error_type(fault)
+            _LOG.error("call %s of %s failed: %s", self._start["request_id"], self._call.app, code)
+            self._leave("error", code)
+            raise failed(code) from fault
+
+    def _left_s(self, deadline: Deadline) -> float:
+        """Seconds that the model may take.
+
+        Raises:
+            RequestRefused: committing START took what there was.
+        """
+        left_s = deadline.left_s(self._clock.now())
+        if not left_s:
+            raise deadline_passed(self._call.deadline_s)
+        return left_s
+
+    def _leave(self, status: str, code: str) -> None:
+        """Record that the call ended without an answer: with the steps so far, or without them where they cannot be stored."""
+        now_s = self._clock.now()
+        for steps in (tuple(self._steps), ()):
+            turn = Turn(
+                content="",
+                status=status,
+                finish_reason=None,
+                is_fallback=False,
+                error_type=code,
+                blocked_rules=(),
+                case_number=None,
+                start_s=self._arrived_s,
+                latency_s=now_s - self._arrived_s,
+                ttft_s=None,
+                steps=steps,
+            )
+            try:
+                return self._journal.leave(self._end(turn, turn_columns(turn), turn.latency_s, content=None))
+            except Exception as fault:  # noqa: BLE001 - as in `answer`
+                _LOG.warning("the steps of call %s cannot be stored: %s", self._start["request_id"], error_type(fault))
+        return None
+
+    def _end(self, turn: Turn, columns: Row, latency_s: float, *, content: str | None) -> Rows:
+        return self._recorder.end(self._start, self._call, turn, columns, content=content, latency_s=latency_s, zero=self._zero)
+
+    def _answer(self, turn: Turn, columns: Row, latency_s: float) -> Answer:
+        return Answer(
+            request_id=self._call.request_id,
+            content=turn.content,
+            finish_reason=turn.finish_reason,
+            status=turn.status,
+            bundle_id=self._assignment.bundle_id,
+            bundle_name=self._serving.bundle_name,
+            arm=self._assignment.arm,
+            release_id=self._assignment.release_id,
+            attempts=columns["attempts"],
+            is_fallback=turn.is_fallback,
+            model_served=columns["model_served"],
+            input_tokens=columns["input_tokens"],
+            output_tokens=columns["output_tokens"],
+            latency_ms=milliseconds(latency_s),
+            blocked_rules=turn.blocked_rules,
+            handoff_id=turn.case_number,
+        )

@@ -1,0 +1,93 @@
+"""Who answers for a model's name: a provider in this process, or one behind an OpenAI-compatible address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from workbench.controls.addresses import Address, address_of, variable
+from workbench.controls.clock import Clock
+from workbench.errors import UsageError
+
+GROUP = "workbench.providers"
+"""Entry points that bring a provider into the process: name to callable(clock) that gives a Provider."""
+
+
+class ProviderError(Exception):
+    """The provider did not answer. Its text and code hold neither the key nor anything of a body.
+
+    Args:
+        message: for the log.
+        code: short and stable, for example `upstream_down`; it becomes the `error_type`.
+        may_pass: whether another attempt at the same provider may help.
+        retry_after_s: how long the provider asks to be left alone.
+    """
+
+    def __init__(self, message: str, *, code: str = "provider_error", may_pass: bool = True, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.may_pass = may_pass
+        self.retry_after_s = retry_after_s
+
+
+class Provider(Protocol):
+    """A model provider that speaks OpenAI's chat completions."""
+
+    async def complete(self, request: Mapping[str, Any], *, attempt: int = 1) -> Mapping[str, Any]:
+        """The chat completion. `attempt` counts from 1. May raise ProviderError."""
+
+
+ProviderFactory = Callable[[Clock], Provider]
+"""Makes the provider of one turn, whose waiting passes on the turn's clock."""
+
+
+def installed_provider(name: str) -> ProviderFactory | None:
+    """The provider of that name that an installed package brings; None when there is none."""
+    found = next(iter(entry_points(group=GROUP, name=name)), None)
+    factory: ProviderFactory | None = found.load() if found else None
+    return factory
+
+
+class Providers:
+    """Finds the provider that a bundle names. An address in the environment wins over what is installed.
+
+    Args:
+        environ: `WORKBENCH_PROVIDER_<NAME>_URL`, `…_KEY` and `…_KEY_FILE` are read from it.
+        installed: finds a provider of this process.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, installed: Callable[[str], ProviderFactory | None] = installed_provider) -> None:
+        self._environ = environ
+        self._installed = installed
+        self._known: dict[str, ProviderFactory] = {}
+
+    def named(self, name: str) -> ProviderFactory:
+        """The provider's factory; the same one for the same name.
+
+        Raises:
+            UsageError: nobody knows where it is, or what the environment says about it is wrong.
+        """
+        if name not in self._known:
+            self._known[name] = self._found(name)
+        return self._known[name]
+
+    def _found(self, name: str) -> ProviderFactory:
+        address = address_of(name, self._environ)
+        factory = _over_http(address) if address else self._installed(name)
+        if factory is None:
+            raise UsageError(
+                f"provider {name}",
+                seen="it is neither installed nor has it an address",
+                needed=f"the environment variable {variable(name, 'URL')}",
+                next_step=f"set it to the provider's base URL, for example https://api.example.com/v1, and {variable(name, 'KEY_FILE')}",
+            )
+        return factory
+
+
+def _over_http(address: Address) -> ProviderFactory:
+    """The provider at an address; all turns share its connections."""
+    from workbench.controls.upstream import Upstream  # noqa: PLC0415 - the HTTP client is imported where one is used
+
+    upstream = Upstream(address)
+    return lambda _clock: upstream

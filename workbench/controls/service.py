@@ -1,0 +1,350 @@
+"""The controls: every model call of an app goes through here, whoever sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple, Self, Unpack
+
+from workbench.controls.admission import About, call_of
+from workbench.controls.assignment import assign
+from workbench.controls.blocking import LoopThread
+from workbench.controls.clock import RealClock, TurnClock
+from workbench.controls.deadline import Deadline
+from workbench.controls.journal import Journal, Log
+from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Message, Reason, Route
+from workbench.controls.pipeline import Attempt
+from workbench.controls.providers import Providers
+from workbench.controls.recording import Recorder
+from workbench.controls.refusals import (
+    cannot_be_loaded,
+    deadline_passed,
+    never_released,
+    not_ready,
+    overloaded,
+    served_elsewhere,
+    switched_off,
+    unknown_app,
+)
+from workbench.controls.routing import INTERVAL_S, KEEP_S, Reading, RouteTable
+from workbench.controls.serving import HOSTED, Canned, Serving, open_hosted, serving_mode
+from workbench.controls.shelf import Shelf
+from workbench.controls.tally import Tally
+from workbench.errors import RequestRefused
+from workbench.ledger.registry import apps
+from workbench.ledger.routes import StoredRoute, stored_routes
+from workbench.ledger.store import Ledger
+from workbench.observability.sealing import Sealer
+from workbench.spec.app import AppSpec
+from workbench.versions.service import Versions
+
+MOST_IN_FLIGHT = 1000
+"""Calls that are answered at once."""
+
+
+class _Alarm(NamedTuple):
+    """What somebody has to look at, and whether it takes this process out of service."""
+
+    sentence: str
+    is_hindrance: bool
+
+
+class Controls:
+    """What stands around a model call? Threads and event loops share it.
+
+    Args:
+        ledger: where the routes are.
+        versions: where the bundles are.
+        log: where the records go.
+        sealer: takes personal data out of them.
+        providers: finds the models.
+        app_spec: the declaration of an app, or None for an app that nobody declared.
+        clock: the date and time of the records, aware.
+        turn_clock: makes the clock that a call's waits, latency and deadline are on.
+        most_in_flight: calls that are answered at once; more are refused.
+        interval_s: between two readings of the routes.
+        keep_s: how long the routes count while the ledger is out of reach.
+        monotonic: the machine's time in seconds, for the age of what was read.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        versions: Versions,
+        log: Log,
+        *,
+        sealer: Sealer,
+        providers: Providers,
+        app_spec: Callable[[str], AppSpec | None],
+        clock: Callable[[], datetime],
+        turn_clock: TurnClock = RealClock,
+        most_in_flight: int = MOST_IN_FLIGHT,
+        interval_s: float = INTERVAL_S,
+        keep_s: float = KEEP_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._versions = versions
+        self._providers = providers
+        self._app_spec = app_spec
+        self._clock = clock
+        self._turn_clock = turn_clock
+        self._most_in_flight = most_in_flight
+        self._journal = Journal(log, monotonic=monotonic)
+        self._recorder = Recorder(sealer)
+        self._shelf = Shelf(self._load, monotonic=monotonic)
+        self._routes = RouteTable(self._read, on_reading=self._keep, interval_s=interval_s, keep_s=keep_s, monotonic=monotonic)
+        self._tally = Tally()
+        self._changing = threading.Lock()
+        self._is_started = False
+        self._ending: str | None = None
+        self._loop: LoopThread | None = None
+
+    def start(self) -> None:
+        """Read the routes, load their bundles, and keep both up to date on threads. The first call does it, too.
+
+        Raises:
+            StoreError: the ledger is out of reach.
+            IntegrityError: stored content of a routed bundle is not what was registered.
+        """
+        with self._changing:
+            if self._is_started:
+                return
+            self._routes.poll()
+            self._shelf.check()
+            self._routes.start()
+            self._is_started = True
+
+    async def handle(
+        self,
+        app: str,
+        messages: Sequence[Message],
+        *,
+        unit: str | None = None,
+        session: str | None = None,
+        workflow: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
+        request_id: str | None = None,
+        source: str = "library",
+    ) -> Answer:
+        """The answer to the last message, from the bundle that the app's route gives the unit.
+
+        Args:
+            app: whose assistant is asked.
+            messages: the talk so far in OpenAI's form, oldest first; the last is the user's.
+            unit: whom it is for; without one the stable bundle answers, outside the comparison.
+            session: the talk that it belongs to.
+            workflow: what the user came to do, as app.yaml names it.
+            metadata: for the assistant's tools and the log.
+            deadline_s: seconds from now that the caller waits; not above 0 when that moment is past.
+            request_id: names the request in the log; made where none is given.
+            source: the edge that the call came by.
+
+        Raises:
+            RequestRefused: nothing was answered; its code says why.
+            StoreError: the first call found the ledger out of reach.
+        """
+        if not self._is_started:
+            await asyncio.to_thread(self.start)
+        received_at = self._clock()
+        try:
+            call = call_of(
+                app,
+                messages,
+                unit=unit,
+                session=session,
+                workflow=workflow,
+                metadata=metadata,
+                deadline_s=deadline_s,
+                request_id=request_id,
+                source=source,
+                received_at=received_at,
+            )
+            return await self._counted(call)
+        except RequestRefused as refusal:
+            self._tally.refuse(refusal.code)
+            raise
+
+    def handle_blocking(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> Answer:
+        """`handle` for callers without an event loop; takes the same arguments."""
+        with self._changing:
+            if self._loop is None:
+                self._loop = LoopThread()
+        return self._loop.run(self.handle(app, messages, **about))
+
+    def assign(self, app: str, unit: str | None) -> Assignment:
+        """What the app's route gives this unit now.
+
+        Raises:
+            RequestRefused: `unknown_app`, or `nothing_to_serve` where it was never released.
+        """
+        route, spec = self._route(app)
+        is_runnable = serving_mode(spec) != HOSTED or self._shelf.ready(route.candidate) is not None
+        return assign(route, unit, withheld=self._withheld(is_runnable=is_runnable))
+
+    def status(self) -> ControlsStatus:
+        """How the controls of this process are doing."""
+        counts = self._tally.counts()
+        reading = self._routes.reading
+        alarms = tuple(self._alarms())
+        states = (None if self._is_started else "the controls have not been started", self._ending)
+        reasons = (*filter(None, states), *(alarm.sentence for alarm in alarms if alarm.is_hindrance))
+        return ControlsStatus(
+            is_ready=not reasons,
+            reasons=reasons,
+            routes=tuple(reading.routes[app] for app in sorted(reading.routes)),
+            route_age_s=self._routes.age_s,
+            bundles=self._shelf.loaded,
+            in_flight=counts.in_flight,
+            served=counts.served,
+            no_unit=counts.no_unit,
+            refused=counts.refused,
+            alarms=tuple(alarm.sentence for alarm in alarms),
+        )
+
+    async def drain(self, timeout_s: float) -> int:
+        """Refuse new calls and wait for those in flight; returns how many are left after the time."""
+        self._ending = "it is about to end"
+        return await asyncio.to_thread(self._tally.wait_until_idle, timeout_s)
+
+    def close(self) -> None:
+        """End the threads; calls of `handle_blocking` that are in flight are cancelled."""
+        self._ending = "it has ended"
+        self._routes.stop()
+        with self._changing:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
+        self._shelf.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _counted(self, call: Call) -> Answer:
+        """The answer to a call. What refuses the call of a known app is recorded as well."""
+        known = self._routes.reading.apps
+        if call.app not in known:
+            raise unknown_app(call.app, known)
+        with self._recording_refusals(call):
+            if self._ending is not None:
+                raise not_ready(self._ending)
+            self._journal.check()
+            if not self._tally.enter(self._most_in_flight):
+                raise overloaded(self._most_in_flight)
+        try:
+            answer = await self._answered(call)
+        finally:
+            self._tally.leave()
+        self._tally.serve(answer.arm, has_unit=call.unit is not None)
+        return answer
+
+    async def _answered(self, call: Call) -> Answer:
+        clock = self._turn_clock()
+        arrived_s = clock.now()
+        deadline = Deadline.after(call.deadline_s, now_s=arrived_s)
+        with self._recording_refusals(call):
+            within_s = deadline.left_s(arrived_s)
+            if not within_s:
+                raise deadline_passed(call.deadline_s)
+            assignment, serving = await self._planned(call, within_s=within_s)
+            attempt = Attempt(self._journal, self._recorder, call, assignment, serving, clock=clock, arrived_s=arrived_s)
+        return await attempt.answer(deadline)
+
+    @contextmanager
+    def _recording_refusals(self, call: Call) -> Iterator[None]:
+        """Record what refuses the call before it has begun."""
+        try:
+            yield
+        except RequestRefused as refusal:
+            self._journal.leave(self._recorder.refused(call, refusal, at=self._clock()))
+            raise
+
+    async def _planned(self, call: Call, *, within_s: float) -> tuple[Assignment, Serving]:
+        """Which bundle answers, and what runs it; a stable bundle that is still being loaded is waited for."""
+        route, spec = self._route(call.app)
+        if serving_mode(spec) != HOSTED:
+            raise served_elsewhere(call.app, serving_mode(spec))
+        candidate = self._shelf.ready(route.candidate)
+        assignment = assign(route, call.unit, withheld=self._withheld(is_runnable=candidate is not None))
+        if assignment.bundle_id is None:
+            return assignment, _without_bundle(route, spec)
+        is_candidate = assignment.arm == "candidate"
+        serving = candidate if is_candidate else await self._shelf.get(assignment.bundle_id, within_s=within_s)
+        if serving is None:
+            raise cannot_be_loaded(call.app, assignment.bundle_id)
+        return assignment, serving
+
+    def _withheld(self, *, is_runnable: bool) -> Reason | None:
+        """Why no candidate may serve now; None when one may."""
+        if self._routes.is_stale:
+            return Reason.STALE_ROUTE
+        return None if is_runnable else Reason.NOT_LOADED
+
+    def _route(self, app: str) -> tuple[Route, AppSpec | None]:
+        """The app's route, and what the app declared when the route last changed."""
+        reading = self._routes.reading
+        route = reading.routes.get(app)
+        if route is not None:
+            return route, reading.specs[app]
+        raise never_released(app) if app in reading.apps else unknown_app(app, reading.apps)
+
+    def _alarms(self) -> Iterator[_Alarm]:
+        """What all gateways meet at once and stable serves through is no hindrance: a ledger away for a moment, a broken candidate."""
+        if self._is_started and self._routes.alarm:
+            yield _Alarm(self._routes.alarm, is_hindrance=self._routes.is_stale)
+        if self._journal.fault:
+            yield _Alarm(f"the audit: {self._journal.fault}", is_hindrance=True)
+        faults = self._shelf.faults
+        for app, route in sorted(self._routes.reading.routes.items()):
+            for arm, bundle_id in (("stable", route.stable), ("candidate", route.candidate)):
+                fault = faults.get(bundle_id or "")
+                if fault:
+                    yield _Alarm(f"{app}: the {arm} bundle cannot be served: {fault}", is_hindrance=arm == "stable")
+
+    def _read(self) -> Reading:
+        """What the ledger says now; a declaration is read again when the app's route changes."""
+        with self._ledger.read() as connection:
+            routes = {stored.app: _route_of(stored) for stored in stored_routes(connection)}
+            known = frozenset(apps(connection))
+        before = self._routes.reading
+        specs = {app: before.specs[app] if before.routes.get(app) == route else self._app_spec(app) for app, route in routes.items()}
+        return Reading(routes=routes, specs=specs, apps=known)
+
+    def _keep(self, reading: Reading) -> None:
+        hosted = [route for app, route in reading.routes.items() if serving_mode(reading.specs[app]) == HOSTED]
+        self._shelf.keep({bundle_id for route in hosted for bundle_id in (route.stable, route.candidate) if bundle_id})
+
+    def _load(self, bundle_id: str) -> Serving:
+        bundle = self._versions.get(bundle_id)
+        return open_hosted(bundle, self._versions.files(bundle_id), self._app_spec(bundle.app), self._providers)
+
+
+def _without_bundle(route: Route, spec: AppSpec | None) -> Serving:
+    """What a call gets for which there is no bundle: the app's declared fallback text, where the route says so."""
+    fallback = spec.fallback if spec else None
+    if route.without_stable == "fallback" and fallback is not None and fallback.text:
+        return Canned(fallback.text)
+    raise switched_off(route)
+
+
+def _route_of(stored: StoredRoute) -> Route:
+    return Route(
+        app=stored.app,
+        stable=stored.stable,
+        candidate=stored.candidate,
+        share=stored.share,
+        salt=stored.salt,
+        release_id=stored.release_id,
+        without_stable=stored.without_stable,
+        route_version=stored.version,
+        changed_at=stored.changed_at,
+    )
