@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.ownership.model import Actor, Assurance, Identity
-from workbench.ownership.people import LookedUpAuthor, name_across, name_in, person_in
+from workbench.ownership.people import LookedUpAuthor, name_across, name_in, names_of, person_in
 from workbench.spec.people import PeopleSpec
 
 
@@ -91,3 +91,9 @@ def test_a_looked_up_author_follows_a_changed_people_file() -> None:
     assert (author.person, author.via, author.assurance) == ("anna", "cli", "local")
     declared["shop"] = people(primary={"os": ["anna"]})
     assert author.person == "primary"
+
+
+def test_every_name_under_which_the_record_may_hold_a_person():
+    people = PeopleSpec.model_validate({"people": {"primary": {"os": ["me"], "slack": ["U1"]}, "other": {"os": ["you"]}}})
+    assert names_of("primary", people) == {"primary", "me", "os:me", "slack:U1"}
+    assert names_of("stranger", people) == names_of("stranger", None) == {"stranger"}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from workbench.errors import NotPermitted, UnknownSubject
+from workbench.errors import NotPermitted, UnknownSubject, UsageError
 from workbench.ledger.authority import Authority
 from workbench.ownership.model import Actor, Assurance, Identity
 from workbench.ownership.people import LookedUpAuthor
@@ -212,3 +212,37 @@ def test_an_assurance_that_does_not_exist_is_refused(ownership: Ownership) -> No
 
     with pytest.raises(NotPermitted, match='its assurance is "absolute"'):
         ownership.require(Stranger(), "view", None)
+
+
+def test_one_human_has_one_name_in_an_app_whichever_edge_they_come_by(ownership: Ownership, declared: Declared) -> None:
+    declared.people("shop", primary={"os": ["me"], "slack": ["U1"]})
+    declared.people("bank", lead={"os": ["me"]})
+    me = ownership.actor_of_os_login("me", via="cli")
+    by_slack = ownership.actor_of_slack_id("U1")
+    assert (ownership.person_in("shop", me), ownership.person_in("shop", by_slack), ownership.person_in("bank", me)) == (
+        "primary",
+        "primary",
+        "lead",
+    )
+    assert ownership.person_in("none", me) == me.person
+    looked_up = LookedUpAuthor(via="cli", find=lambda: me)
+    assert ownership.person_in("shop", looked_up) == "primary"
+
+
+def test_who_holds_a_role_for_an_act(ownership: Ownership, declared: Declared) -> None:
+    declared.people(
+        "shop", a={"roles": {"shop": ["approver"]}}, b={"roles": {"*": ["approver", "viewer"]}}, c={"roles": {"bank": ["approver"]}}
+    )
+    assert ownership.holders("release.approve", "shop") == ("a", "b")
+    assert ownership.holders("release.approve", "none") == ()
+
+
+def test_without_a_ledger_nobody_stands_in(ownership: Ownership, declared: Declared) -> None:
+    declared.app("shop")
+    declared.people("shop", primary={"contact": "pager", "roles": {"shop": ["operator"]}})
+    declared.rota("shop", "primary")
+    assert ownership.stand_ins("shop") == ()
+    with pytest.raises(UsageError, match="no ledger is open"):
+        ownership.override("shop", "primary", until=NOW + timedelta(hours=1), reason="x", actor=local("primary"))
+    assert ownership.zone("shop").key == "Europe/Berlin"
+    assert ownership.zone("none").key == "UTC"

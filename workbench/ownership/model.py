@@ -72,3 +72,17 @@ class Shift:
     @property
     def hours(self) -> float:
         return (self.until - self.start).total_seconds() / 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """Somebody who takes a tier for one stretch of time, beyond what rota.yaml says. Half-open, UTC."""
+
+    app: str
+    person: str
+    tier: int
+    start: datetime
+    until: datetime
+    reason: str
+    declared_by: str
+    declared_at: datetime

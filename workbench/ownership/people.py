@@ -24,6 +24,14 @@ def name_in(people: PeopleSpec, identity: Identity) -> str:
     return person_in(people, identity) or _own_name(identity, is_taken=identity.value in people.people)
 
 
+def names_of(person: str, people: PeopleSpec | None) -> frozenset[str]:
+    """Every name under which the record may hold this person of an app: their own, and their logins and ids as an undeclared one acts."""
+    known = people.people.get(person) if people else None
+    if known is None:
+        return frozenset({person})
+    return frozenset({person, *known.os, *(f"os:{login}" for login in known.os), *(f"slack:{slack_id}" for slack_id in known.slack)})
+
+
 def name_across(declared: Mapping[str, PeopleSpec], identity: Identity) -> str:
     """How somebody is called in the record of the workspace.
 

@@ -22,13 +22,24 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "declare.people": frozenset({Role.ADMIN}),
     "review": _WORKING,
     "release.start": _OPERATING,
+    "release.adopt": frozenset({Role.APPROVER, Role.ADMIN}),
     "release.approve": frozenset({Role.APPROVER}),
+    "release.reject": frozenset({Role.APPROVER}),
     "release.promote": frozenset({Role.OPERATOR, Role.APPROVER}),
     "release.hold": _WORKING,
+    "release.resume": frozenset({Role.OPERATOR, Role.APPROVER}),
+    "release.abort": frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
+    "release.lock": _OPERATING,
+    "release.unlock": _OPERATING,
+    "release.freeze": _WORKING,
+    "release.unfreeze": _OPERATING,
     "rollback": _WORKING,
+    "rollback.to": _WORKING,
     "waiver.approve": frozenset({Role.RISK_OWNER, Role.ADMIN}),
     "owner.override": _OPERATING,
     "incident.open": _WORKING,
+    "key.create": frozenset({Role.ADMIN}),
+    "key.revoke": frozenset({Role.ADMIN}),
     "erase": frozenset({Role.ADMIN}),
 }
 """Which roles may do which act; one of them is enough. An administrator hands out roles, and does not approve releases by that."""
@@ -39,7 +50,7 @@ BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", 
 ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
 """What whoever is on call may do without a role: making things safe must not wait for one."""
 
-DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith("release.")} | {"rollback", "waiver.approve", "declare.people"})
+DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve", "declare.people"})
 """Acts that need more than a login of this machine where the risk tier is high."""
 
 READING_ACTS = frozenset({"view", "audit.verify"})

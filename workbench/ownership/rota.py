@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from workbench.ownership.model import Gap, Shift
 from workbench.ownership.wall_clock import instant_of
 from workbench.spec.people import PeopleSpec
-from workbench.spec.rota import Absence, Hours, Layer, RotaSpec
+from workbench.spec.rota import Absence, Hours, Layer, Override, RotaSpec
 
 NOBODY = "nobody scheduled"
 ON_CALL_REACH = timedelta(days=15)
@@ -72,6 +72,19 @@ def on_call(rota: RotaSpec, at: datetime, people: PeopleSpec | None = None) -> t
 def tiers(rota: RotaSpec) -> tuple[int, ...]:
     """The tiers at which somebody must be on call: those of layers and overrides, and always the first."""
     return tuple(sorted({1, *(layer.tier for layer in rota.layers), *(override.tier for override in rota.overrides)}))
+
+
+def with_overrides(rota: RotaSpec, overrides: Iterable[Override]) -> RotaSpec:
+    """The rota with more stand-ins, each counting before all that overlap it and stand earlier."""
+    return rota.model_copy(update={"overrides": (*rota.overrides, *overrides)})
+
+
+def obstacle(rota: RotaSpec, people: PeopleSpec | None, person: str, start: datetime, until: datetime) -> str | None:
+    """Why this person would not count somewhere between two aware moments, whatever the rota says of them; None when they would."""
+    away = _absences(person, rota.absences, ZoneInfo(rota.zone))
+    if any(first < until and start < last for first, last in away):
+        return f"{person} is away"
+    return _why_not(person, start, {}, people)
 
 
 def required_hours(rota: RotaSpec, start: datetime, until: datetime) -> tuple[tuple[datetime, datetime], ...]:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from workbench.errors import NotPermitted, UnknownSubject
+from workbench.errors import NotPermitted, UnknownSubject, UsageError
 from workbench.ledger.authority import Author
+from workbench.ledger.canonical import JSON
+from workbench.ledger.overrides import StoredOverride, add_override, overrides_of
+from workbench.ledger.store import Ledger
+from workbench.ledger.types import utc_text
 from workbench.ownership import cover, rota
 from workbench.ownership.cover import Cover
 from workbench.ownership.declaring import act_of, is_locked_out
-from workbench.ownership.model import Actor, Assurance, Gap, Identity, Shift
+from workbench.ownership.model import Actor, Assurance, Gap, Identity, Shift, StandIn
 from workbench.ownership.people import LookedUpAuthor, name_across, name_in, person_in
-from workbench.ownership.permissions import ON_CALL_ACTS, READING_ACTS, Permission, may
+from workbench.ownership.permissions import ACTS, ON_CALL_ACTS, READING_ACTS, Permission, may, roles_of
+from workbench.ownership.standing_in import check_stand_in
 from workbench.spec.app import AppSpec
 from workbench.spec.base import Spec
 from workbench.spec.faults import suggestion
 from workbench.spec.people import PeopleSpec
-from workbench.spec.rota import RotaSpec
+from workbench.spec.rota import Override, RotaSpec
 
 _NEXT_STEP = {
     "unknown_act": "",
@@ -40,6 +46,7 @@ class Ownership:
         declarations: app and kind (`app`, `people`, `rota`) to the declared spec, None where none is declared.
         apps: the names of all apps that are declared or have bundles.
         clock: the time, aware.
+        ledger: where stand-ins are declared beyond rota.yaml; without one there are none.
         is_demo: whether people may choose who they are; only in the workspace of the demo and in the console.
     """
 
@@ -49,11 +56,13 @@ class Ownership:
         *,
         apps: Callable[[], Iterable[str]],
         clock: Callable[[], datetime],
+        ledger: Ledger | None = None,
         is_demo: bool = False,
     ) -> None:
         self._declarations = declarations
         self._apps = apps
         self._clock = clock
+        self._ledger = ledger
         self._is_demo = is_demo
 
     def actor_of_os_login(self, login: str, *, via: str) -> Actor:
@@ -81,7 +90,8 @@ class Ownership:
         permission = self.may(author, act, app)
         if not permission.allowed:
             subject = f"{act} for {app}" if app else act
-            raise NotPermitted(subject, seen=permission.sentence, next_step=_NEXT_STEP[permission.reason])
+            seen = permission.sentence.removeprefix(f"{subject} ")
+            raise NotPermitted(subject, seen=seen, next_step=_NEXT_STEP[permission.reason])
 
     def require_declaration(self, author: Author, app: str, kind: str, old: Spec | None, new: Spec | None) -> None:
         """Return when the author may change what the app declares, and could change it back.
@@ -111,6 +121,20 @@ class Ownership:
         is_one_enough = act in READING_ACTS
         return next((answer for answer in answers if answer.allowed is is_one_enough), answers[0])
 
+    def actor(self, author: Author) -> Actor:
+        """Whoever acts, looked up once: for an act that reads and writes in one transaction."""
+        return _actor(author)
+
+    def person_in(self, app: str, author: Author) -> str:
+        """How the app's own people.yaml names whoever acts; one human has one name there, whichever edge they come by."""
+        actor, people = _actor(author), self.people(app)
+        return actor.person if actor.identity is None or people is None else name_in(people, actor.identity)
+
+    def holders(self, act: str, app: str) -> tuple[str, ...]:
+        """The people of the app who have a role for the act, by name."""
+        people = self.people(app)
+        return tuple(name for name in sorted(people.people) if roles_of(name, act, app, people) & ACTS[act]) if people else ()
+
     def people(self, app: str) -> PeopleSpec | None:
         """The people of the app, by its own people.yaml; None without one."""
         spec = self._declarations(app, "people")
@@ -132,8 +156,9 @@ class Ownership:
 
     def on_call(self, app: str, at: datetime | None = None) -> tuple[Shift, ...]:
         """Who is on call for the app at this moment (by default now) and can be reached, by tier; empty without a rota."""
-        declared = self._rota(app)
-        return rota.on_call(declared, at or self._clock(), self._known(app)) if declared else ()
+        moment = at or self._clock()
+        declared = self._rota(app, since=moment - rota.ON_CALL_REACH)
+        return rota.on_call(declared, moment, self._known(app)) if declared else ()
 
     def gaps(self, app: str, *, start: datetime, until: datetime) -> tuple[Gap, ...]:
         """Where somebody must be on call and nobody is; without a rota nobody ever is.
@@ -143,15 +168,70 @@ class Ownership:
             start: first moment, aware.
             until: end, not included, aware.
         """
-        declared = self._rota(app)
+        declared = self._rota(app, since=start)
         if declared is None:
             return (Gap(start=start, until=until, tier=1, reason="no rota is declared"),) if start < until else ()
         return rota.gaps(declared, self.people(app), start, until)
 
     def cover(self, app: str, *, start: datetime, until: datetime) -> Cover | None:
         """The figures of the cover between two aware moments; None without a rota."""
-        declared = self._rota(app)
+        declared = self._rota(app, since=start)
         return cover.summary(declared, self.people(app), start, until) if declared else None
+
+    def zone(self, app: str) -> ZoneInfo:
+        """The time zone of the app's rota; UTC without a rota."""
+        declared = self._declared_rota(app)
+        return ZoneInfo(declared.zone if declared else "UTC")
+
+    def stand_ins(self, app: str) -> tuple[StandIn, ...]:
+        """Who stands in for somebody on the rota, now or later, in the order of their declaration; those of rota.yaml left out."""
+        return tuple(_stand_in(row) for row in self._overrides(app, since=self._clock()))
+
+    def override(
+        self, app: str, person: str, *, start: datetime | None = None, until: datetime, tier: int = 1, reason: str, actor: Author
+    ) -> StandIn:
+        """Puts somebody on call at one tier for one stretch of time. It counts from now on, and before whatever it overlaps.
+
+        Args:
+            app: the app.
+            person: who stands in; one of its people.yaml who can be reached and is not away.
+            start: first moment, aware; by default now, and never earlier: who was on call is not changed afterwards.
+            until: end, not included, aware; in the future, and at most `LONGEST_STAND_IN` later.
+            tier: which tier they take; one that the rota has.
+            reason: why.
+            actor: who declares it.
+
+        Raises:
+            NotPermitted: the actor has not the role.
+            UnknownSubject: the person, the tier or the rota is not there.
+            UsageError: the stretch makes no sense, the person would not count in it, or there is no reason.
+        """
+        self.require(actor, "owner.override", app)
+        now = self._clock().astimezone(UTC)
+        wanted = StandIn(
+            app=app,
+            person=person,
+            tier=tier,
+            start=max((start or now).astimezone(UTC), now),
+            until=until.astimezone(UTC),
+            reason=" ".join(reason.split()),
+            declared_by=self.person_in(app, actor),
+            declared_at=now,
+        )
+        check_stand_in(wanted, self._declared_rota(app), self.people(app))
+        if self._ledger is None:
+            raise UsageError(f"stand-in on {app}", seen="no ledger is open", needed="a workspace")
+        with self._ledger.write() as act:
+            detail: dict[str, JSON] = {
+                "person": person,
+                "tier": tier,
+                "start": utc_text(wanted.start),
+                "until": utc_text(wanted.until),
+                "reason": wanted.reason,
+            }
+            entry = act.audit(actor, "owner.override", app=app, subject=f"{app}/rota", detail=detail)
+            add_override(act, StoredOverride(seq=entry.seq, **asdict(wanted)))
+        return wanted
 
     def _answer(
         self, actor: Actor, act: str, app: str | None, *, declared_by: str | None = None, people: PeopleSpec | None = None
@@ -185,9 +265,29 @@ class Ownership:
         spec = self._declarations(app, "app") if app is not None else None
         return spec if isinstance(spec, AppSpec) else None
 
-    def _rota(self, app: str) -> RotaSpec | None:
+    def _rota(self, app: str, *, since: datetime) -> RotaSpec | None:
+        """The rota with every stand-in that ends after a moment."""
+        declared = self._declared_rota(app)
+        if declared is None:
+            return None
+        overrides = [
+            Override(person=row.person, tier=row.tier, start=row.start, until=row.until) for row in self._overrides(app, since=since)
+        ]
+        return rota.with_overrides(declared, overrides)
+
+    def _declared_rota(self, app: str) -> RotaSpec | None:
         spec = self._declarations(app, "rota")
         return spec if isinstance(spec, RotaSpec) else None
+
+    def _overrides(self, app: str, *, since: datetime) -> tuple[StoredOverride, ...]:
+        if self._ledger is None:
+            return ()
+        with self._ledger.read() as connection:
+            return overrides_of(connection, app, since=since)
+
+
+def _stand_in(row: StoredOverride) -> StandIn:
+    return StandIn(**{field.name: getattr(row, field.name) for field in fields(StandIn)})
 
 
 def _actor(author: Author) -> Actor:

@@ -1,0 +1,45 @@
+"""A company that releases, on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import new_database, running_postgres
+from tests.release.house import Clock, House
+from workbench.ledger.store import Ledger
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory) -> Iterator[str]:
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def house(tmp_path, clock) -> Iterator[House]:
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite", clock=clock)
+    yield House(ledger, tmp_path / "shop", clock)
+    ledger.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> str:
+    """The address of a ledger that does not exist yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite"
+    return new_database(request.getfixturevalue("postgres_server"))
+
+
+@pytest.fixture
+def shared_house(url, tmp_path, clock) -> Iterator[House]:
+    """The company on a ledger that other processes can open too."""
+    ledger = Ledger.open(url, clock=clock)
+    yield House(ledger, tmp_path / "shop", clock)
+    ledger.close()

@@ -1,0 +1,84 @@
+"""Rows of the ledger as the nouns of release. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.ledger.releases import Foundation, StoredApproval, StoredLock, StoredRelease
+from workbench.release.approvals import Ground
+from workbench.release.model import Approval, Binding, Kind, Lock, LockKind, Release, State
+from workbench.spec.plan import PlanSpec
+from workbench.versions.declarations import spec_of
+
+
+def release_of(row: StoredRelease, names: Mapping[str, str]) -> Release:
+    """The release of a row.
+
+    Args:
+        row: as stored.
+        names: bundle id to name, for the bundles that it mentions.
+
+    Raises:
+        StoreError: this version cannot read its plan.
+    """
+    return Release(
+        release_id=row.release_id,
+        app=row.app,
+        kind=Kind(row.kind),
+        state=State(row.state),
+        step=row.step,
+        bundle_id=row.bundle_id,
+        previous_stable=row.previous_stable,
+        plan=plan_of(row.app, row.plan),
+        plan_digest=row.plan_digest,
+        review_id=row.review_id,
+        reason=row.reason,
+        requested_by=row.requested_by,
+        requested_at=row.requested_at,
+        step_since=row.step_since,
+        note=row.note,
+        ended_at=row.ended_at,
+        version=row.version,
+        names=names,
+    )
+
+
+def plan_of(app: str, content: Mapping[str, Any]) -> PlanSpec | None:
+    """The plan as stored; None where none was declared.
+
+    Raises:
+        StoreError: this version cannot read it.
+    """
+    spec = spec_of(app, "plan", content or None)
+    return spec if isinstance(spec, PlanSpec) else None
+
+
+def ground_of(row: StoredRelease, under: Foundation) -> Ground:
+    """What an approval of the release would be for, and whether that still holds."""
+    since = under.ready.seq if under.ready else 0
+    review = under.review
+    return Ground(
+        binds=Binding(bundle=under.bundle.digest if under.bundle else "", review=row.review_id or "", plan=row.plan_digest),
+        newest_review=str(review.detail["review_id"]) if review else None,
+        verdict=str(review.detail["verdict"]) if review else None,
+        reviewed_at=review.time if review else None,
+        changed=tuple(declared.kind for declared in under.declarations if declared.seq > since),
+    )
+
+
+def approval_of(row: StoredApproval) -> Approval:
+    """The decision of a row."""
+    return Approval(
+        release_id=row.release_id,
+        person=row.person,
+        is_approved=row.decision == "approve",
+        binds=Binding(bundle=row.binds["bundle"], review=row.binds["review"], plan=row.binds["plan"]),
+        decided_at=row.decided_at,
+        expires_at=row.expires_at,
+    )
+
+
+def lock_from(row: StoredLock) -> Lock:
+    """The lock of a row."""
+    return Lock(app=row.app, kind=LockKind(row.kind), holder=row.holder, reason=row.reason, since=row.since)

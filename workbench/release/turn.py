@@ -1,0 +1,403 @@
+"""One act in its transaction: the release, the route and the audit entry change together. `service.py` decides what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from workbench.errors import ConflictError, IntegrityError, NotPermitted, ReleaseRefused, UsageError
+from workbench.ledger.audit import AuditEntry
+from workbench.ledger.authority import Author
+from workbench.ledger.canonical import JSON
+from workbench.ledger.registry import content_of, newest_declarations
+from workbench.ledger.releases import (
+    StoredApproval,
+    StoredLock,
+    StoredRelease,
+    add_approval,
+    add_release,
+    change_release,
+    locks_of,
+    open_release,
+    put_lock,
+    releases_of,
+    remove_lock,
+)
+from workbench.ledger.routes import StoredRoute, add_route, change_route, stored_route
+from workbench.ledger.store import WriteTransaction
+from workbench.release.freezes import objection_to_lock
+from workbench.release.model import ENDED, SERVING, Binding, Kind, Lock, LockKind, Objection, State
+from workbench.release.records import lock_from
+from workbench.release.states import FROM, Act, Position, Serving, after, serving
+from workbench.release.targets import FALLBACK, OFF, PLANNED_LAST_GOOD, Target
+from workbench.versions.declarations import NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What an act left: the release as it is now, and the act's entry."""
+
+    row: StoredRelease
+    entry: AuditEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doer:
+    """Who acts on which app, looked up once for the whole act."""
+
+    author: Author
+    person: str
+    """How the app's own people.yaml names them."""
+    known_as: frozenset[str]
+    """Every name under which the record may hold them."""
+    app: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Who acts when, and the transaction that they act in."""
+
+    act: WriteTransaction
+    doer: Doer
+    now: datetime
+    token: Callable[[int], str]
+    """Random hex digits of so many bytes."""
+
+    @property
+    def app(self) -> str:
+        return self.doer.app
+
+    @property
+    def person(self) -> str:
+        return self.doer.person
+
+    def unfinished(self, bundle_id: str) -> StoredRelease | None:
+        """The draft of the same bundle by the same person, whose review was never finished; None where there is none."""
+        known = open_release(self.act.connection, self.app)
+        is_it = known is not None and (known.state, known.bundle_id, known.requested_by) == (State.DRAFT, bundle_id, self.person)
+        return known if is_it else None
+
+    def draft(self, bundle_id: str, *, reason: str) -> Done:
+        """A new release of the bundle, waiting for its review.
+
+        Raises:
+            ConflictError: another one is open.
+            ReleaseRefused: the bundle serves already.
+        """
+        self._require_none_open()
+        route = stored_route(self.act.connection, self.app)
+        if route is not None and route.stable == bundle_id:
+            seen = f"{bundle_id} is in service"
+            raise refusal(f"release of {self.app}", Objection(reason="serves_already", seen=seen, needed="another bundle"))
+        rows = newest_declarations(self.act.connection, app=self.app, kind="plan")
+        plan, plan_digest = (rows[0].content or {}, rows[0].digest) if rows else ({}, NOTHING)
+        row = self._new(Kind.RELEASE, State.DRAFT, bundle_id, reason=reason, plan=plan, plan_digest=plan_digest, salt=self.token(16))
+        add_release(self.act, row)
+        return Done(row=row, entry=self._audit("release.start", row, before=None, route=route, detail={"reason": reason}))
+
+    def adopt(self, bundle_id: str, *, reason: str) -> Done:
+        """The bundle as the app's first stable one.
+
+        Raises:
+            ConflictError: the workbench knows already who serves the app, or a release is open.
+        """
+        route = stored_route(self.act.connection, self.app)
+        if route is not None:
+            raise ConflictError(
+                f"app {self.app}", seen=f"{route.stable or 'no bundle'} serves it since an earlier release", next_step="start a release"
+            )
+        self._require_none_open()
+        row = self._new(Kind.ADOPT, State.PROMOTED, bundle_id, reason=reason)
+        add_release(self.act, row)
+        return Done(row=row, entry=self._audit("release.adopt", row, before=None, route=self._serve(row), detail={"reason": reason}))
+
+    def apply(
+        self, act: Act, seen: StoredRelease, *, note: str = "", values: Mapping[str, Any] | None = None, detail: Mapping[str, JSON]
+    ) -> Done:
+        """The release where the act leads, with its route.
+
+        Raises:
+            ReleaseRefused: it is in a state from which the act does not lead anywhere.
+            ConflictError: somebody else changed it since it was seen.
+        """
+        insist(seen, objection_to_state(act, seen))
+        position = after(act, position_of(seen), n_steps=len(_shares(seen)))
+        changes = {
+            **(values or {}),
+            "state": str(position.state),
+            "step": position.step,
+            "step_since": seen.step_since if position.step == seen.step else self.now,
+            "note": note,
+            "ended_at": self.now if position.state in ENDED else None,
+        }
+        change_release(self.act, seen, changes)
+        row = replace(seen, **changes, version=seen.version + 1)
+        changes_route = _serving(row) != _serving(seen)
+        route = self._serve(row) if changes_route else stored_route(self.act.connection, self.app)
+        return Done(row=row, entry=self._audit(act, row, before=seen, route=route, detail=detail))
+
+    def roll_back(self, target: Target, *, reason: str) -> tuple[Done, ...]:
+        """The open release ended, and what the target names in service; the last one is what the rollback is about."""
+        done = []
+        note = f"rolled back by {self.person}: {reason}"
+        seen = open_release(self.act.connection, self.app)
+        if seen is not None:
+            act = Act.ROLLBACK if seen.state in SERVING else Act.ABORT
+            words = note if act is Act.ROLLBACK else f"aborted, because the app was {note}"
+            done.append(self.apply(act, seen, note=words, detail={"reason": reason}))
+        if target.is_swap:
+            row = self._new(Kind.ROLLBACK, State.PROMOTED, target.bundle_id, reason=reason)
+            add_release(self.act, row)
+            route = self._serve(row, without_bundle=target.without_bundle)
+            done.append(Done(row=row, entry=self._audit(Act.ROLLBACK, row, before=None, route=route, detail={"reason": reason})))
+        return tuple(done)
+
+    def decide(self, done: Done, *, is_approved: bool, binds: Binding, expires_at: datetime) -> None:
+        """Keeps the decision beside the act that made it."""
+        add_approval(
+            self.act,
+            StoredApproval(
+                seq=done.entry.seq,
+                release_id=done.row.release_id,
+                person=self.person,
+                decision="approve" if is_approved else "reject",
+                binds=binds.as_json(),
+                decided_at=self.now,
+                expires_at=expires_at,
+            ),
+        )
+
+    def put_lock(self, kind: LockKind, *, reason: str, steal: bool) -> Lock:
+        """The lock in the hand of whoever acts; the one that is there when they hold it already for the same reason.
+
+        Raises:
+            ReleaseRefused: somebody else holds it, and it is not taken over.
+        """
+        there = self._lock(kind)
+        if there is not None and (there.holder, there.reason) == (self.person, reason):
+            return there
+        if there is not None and not steal:
+            insist(f"{kind} of {self.app}", objection_to_lock(self.person, [there]))
+        row = StoredLock(app=self.app, kind=str(kind), holder=self.person, reason=reason, since=self.now)
+        put_lock(self.act, row)
+        detail: dict[str, JSON] = {"reason": reason, "holder": self.person, "taken_from": there.holder if there else None}
+        self.act.audit(self.doer.author, f"release.{kind}", app=self.app, subject=self.app, detail=detail)
+        return lock_from(row)
+
+    def take_lock_away(self, kind: LockKind, *, reason: str, steal: bool) -> None:
+        """The lock gone.
+
+        Raises:
+            ReleaseRefused: there is none, or somebody else holds it and it is not to be taken from them.
+            UsageError: it is somebody else's, and no reason is given.
+        """
+        there, subject = self._lock(kind), f"{kind} of {self.app}"
+        if there is None:
+            raise refusal(subject, Objection(reason="not_locked", seen="there is none"))
+        if not steal:
+            insist(subject, objection_to_lock(self.person, [there]))
+        if there.holder != self.person and not reason:
+            raise UsageError(subject, seen=f"it is {there.holder}'s, and no reason is given", needed="why, in a few words")
+        remove_lock(self.act, self.app, kind)
+        detail: dict[str, JSON] = {"reason": reason, "taken_from": there.holder}
+        self.act.audit(self.doer.author, f"release.un{kind}", app=self.app, subject=self.app, detail=detail)
+
+    def _lock(self, kind: LockKind) -> Lock | None:
+        return next((lock_from(row) for row in locks_of(self.act.connection, self.app) if row.kind == kind), None)
+
+    def require_route_as_left(self, seen: StoredRelease) -> None:
+        """Return when the route says what the release left there.
+
+        Raises:
+            IntegrityError: otherwise; nothing but releases changes routes.
+        """
+        route = stored_route(self.act.connection, self.app)
+        if _shape(route) != _serving(seen):
+            raise IntegrityError(
+                f"route of {self.app}",
+                seen=f"it says {_shape(route)}",
+                needed=f"{_serving(seen)}, as release {seen.release_id} left it",
+                next_step="roll back, and find out who wrote to the ledger: `workbench audit verify`",
+            )
+
+    def _new(
+        self,
+        kind: Kind,
+        state: State,
+        bundle_id: str | None,
+        *,
+        reason: str,
+        plan: Mapping[str, Any] | None = None,
+        plan_digest: str = NOTHING,
+        salt: str = "",
+    ) -> StoredRelease:
+        route = stored_route(self.act.connection, self.app)
+        history = releases_of(self.act.connection, self.app)
+        return StoredRelease(
+            release_id=f"{self.app}.{history[-1].number + 1 if history else 1}",
+            app=self.app,
+            kind=str(kind),
+            state=str(state),
+            step=None,
+            bundle_id=bundle_id,
+            previous_stable=route.stable if route else None,
+            plan=plan or {},
+            plan_digest=plan_digest,
+            review_id=None,
+            salt=salt,
+            reason=reason,
+            requested_by=self.person,
+            requested_at=self.now,
+            step_since=None,
+            note="",
+            ended_at=self.now if state in ENDED else None,
+            version=1,
+        )
+
+    def _require_none_open(self) -> None:
+        known = open_release(self.act.connection, self.app)
+        if known is not None:
+            raise ConflictError(
+                f"release of {self.app}",
+                seen=f"{known.release_id} of {known.bundle_id} is {known.state}; {known.requested_by} asked for it",
+                needed="one release of an app at a time",
+                next_step=f"finish it or abort it: {known.release_id}",
+            )
+
+    def _serve(self, row: StoredRelease, *, without_bundle: str | None = None) -> StoredRoute:
+        """The route, changed to what the release wants."""
+        route, wanted = stored_route(self.act.connection, self.app), _serving(row)
+        values: dict[str, Any] = {
+            "stable": wanted.stable,
+            "candidate": wanted.candidate,
+            "share": wanted.share,
+            "release_id": wanted.release_id,
+            "salt": row.salt if wanted.candidate or route is None else route.salt,
+            "without_stable": without_bundle or self._without_bundle(),
+        }
+        if route is None:
+            route = StoredRoute(app=self.app, version=1, changed_at=self.now, **values)
+            add_route(self.act, route)
+            return route
+        change_route(self.act, route, at=self.now, values=values)
+        return replace(route, **values, version=route.version + 1, changed_at=self.now)
+
+    def _without_bundle(self) -> str:
+        """What units get that no bundle serves: the declared fallback, unless there is none or the plan switches off."""
+        kind = (content_of(self.act.connection, self.app, "app").get("fallback") or {}).get("kind", OFF)
+        return OFF if kind == OFF or planned_target(content_of(self.act.connection, self.app, "plan")) == OFF else FALLBACK
+
+    def _audit(
+        self, act: str, row: StoredRelease, *, before: StoredRelease | None, route: StoredRoute | None, detail: Mapping[str, JSON]
+    ) -> AuditEntry:
+        known: dict[str, JSON] = {
+            "bundle": row.bundle_id,
+            "from": before.state if before else None,
+            "to": row.state,
+            "step": row.step,
+            "version": row.version,
+            "stable": route.stable if route else None,
+            "share": route.share if route else 0,
+            "route_version": route.version if route else None,
+        }
+        author = self.doer.author
+        named = {} if self.person == author.person else {"person": self.person}
+        return self.act.audit(author, act, app=self.app, subject=row.release_id, detail={**known, **named, **detail})
+
+
+def position_of(row: StoredRelease) -> Position:
+    """Where the release stands."""
+    return Position(state=State(row.state), step=row.step)
+
+
+def planned_target(plan: Mapping[str, Any]) -> str:
+    """What a rollback restores by a plan as stored: `last_good`, `fallback` or `off`."""
+    return str((plan.get("rollback") or {}).get("target", PLANNED_LAST_GOOD))
+
+
+def insist(subject: StoredRelease | str, objection: Objection | None) -> None:
+    """Return when there is no objection.
+
+    Raises:
+        ReleaseRefused: otherwise.
+    """
+    if objection is not None:
+        raise refusal(subject, objection)
+
+
+def insist_person(subject: StoredRelease | str, objection: Objection | None) -> None:
+    """Return when there is no objection to the person.
+
+    Raises:
+        NotPermitted: otherwise.
+    """
+    if objection is not None:
+        raise NotPermitted(_subject(subject), seen=objection.seen, needed=objection.needed, next_step=objection.next_step)
+
+
+def refusal(subject: StoredRelease | str, objection: Objection) -> ReleaseRefused:
+    """The objection as an error."""
+    return ReleaseRefused(
+        _subject(subject), reason=objection.reason, seen=objection.seen, needed=objection.needed, next_step=objection.next_step
+    )
+
+
+def objection_to_state(act: Act, seen: StoredRelease) -> Objection | None:
+    """Why the act does not lead anywhere from where the release stands; None when it does."""
+    if seen.state in FROM[act]:
+        return None
+    why = f" ({seen.note})" if seen.note else ""
+    states = " or ".join(state for state in State if state in FROM[act])
+    return Objection(reason="wrong_state", seen=f"it is {seen.state}{why}", needed=f"{states} for {act}")
+
+
+def expect(seen: StoredRelease, version: int | None) -> None:
+    """Return when the release is at the version that an act was decided on; None is any.
+
+    Raises:
+        ConflictError: otherwise.
+    """
+    if version is not None and seen.version != version:
+        raise ConflictError(
+            _subject(seen),
+            seen=f"it is {seen.state} at version {seen.version}",
+            needed=f"version {version}, which this act was decided on",
+            next_step="somebody changed it first: look at it again, then decide again",
+        )
+
+
+def expect_route(route: StoredRoute | None, app: str, version: int | None) -> None:
+    """Return when the route is at the version that a rollback was decided on; None is any.
+
+    Raises:
+        ConflictError: otherwise.
+    """
+    if version is not None and (route.version if route else None) != version:
+        raise ConflictError(
+            f"route of {app}",
+            seen=f"it is at version {route.version}" if route else "there is none",
+            needed=f"version {version}, which this act was decided on",
+            next_step="somebody changed it first: look at it again, then decide again",
+        )
+
+
+def _subject(subject: StoredRelease | str) -> str:
+    return subject if isinstance(subject, str) else f"release {subject.release_id}"
+
+
+def _shares(row: StoredRelease) -> tuple[float, ...]:
+    return tuple(step["share"] for step in row.plan.get("steps", ()))
+
+
+def _serving(row: StoredRelease) -> Serving:
+    return serving(
+        position_of(row), bundle_id=row.bundle_id, previous_stable=row.previous_stable, shares=_shares(row), release_id=row.release_id
+    )
+
+
+def _shape(route: StoredRoute | None) -> Serving:
+    if route is None:
+        return Serving(stable=None)
+    return Serving(stable=route.stable, candidate=route.candidate, share=route.share, release_id=route.release_id)

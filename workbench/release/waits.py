@@ -1,0 +1,34 @@
+"""What a step of the plan still waits for before the next one. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from workbench.release.model import Release
+from workbench.spec.base import format_duration
+from workbench.spec.plan import Step
+
+
+def waits_of(release: Release, *, now: datetime, units: int | None) -> tuple[str, ...]:
+    """What the release's present step still waits for; empty outside a canary. As `unmet`."""
+    step, since = release.present_step, release.step_since
+    return unmet(step, since=since, now=now, units=units) if step is not None and since is not None else ()
+
+
+def unmet(step: Step, *, since: datetime, now: datetime, units: int | None) -> tuple[str, ...]:
+    """One sentence for each thing that is missing; empty when the step has been long enough and has seen enough.
+
+    Args:
+        step: the present step.
+        since: its start.
+        now: the present.
+        units: different units that the candidate has served in this release; None where nobody can tell, which is not enough.
+    """
+    found = []
+    end = since + step.at_least
+    if now < end:
+        found.append(f"the step lasts at least {format_duration(step.at_least)}, until {end:%Y-%m-%d %H:%M} UTC")
+    if step.min_units and (units is None or units < step.min_units):
+        seen = "how many the candidate has served is unknown" if units is None else f"the candidate has served {units:,}"
+        found.append(f"the step takes {step.min_units:,} different units; {seen}")
+    return tuple(found)
