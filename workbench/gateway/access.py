@@ -1,0 +1,58 @@
+"""One line of JSON per request for whoever runs the gateway: what was asked and how it ended, never a body, a unit or a key."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from workbench.ownership.keys import ApiKey
+
+LOGGER = logging.getLogger("workbench.gateway")
+CLIENT_LEFT = 499
+"""Logged as the status where nobody was there to read one."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Access:
+    """What is known of a request by its end."""
+
+    request_id: str
+    method: str
+    route: str = "other"
+    """The path as we know it; what a caller made up is not repeated."""
+    key: ApiKey | None = None
+    bundle: str | None = None
+    arm: str | None = None
+    code: str | None = None
+    """Of the problem, where there was one."""
+
+
+def write(access: Access, *, status: int, at: datetime, duration_ms: float) -> None:
+    """Write the line, where anybody listens."""
+    if not LOGGER.isEnabledFor(logging.INFO):
+        return
+    key = access.key
+    line = {
+        "time": at,
+        "request_id": access.request_id,
+        "method": access.method,
+        "route": access.route,
+        "status": status,
+        "duration_ms": round(duration_ms, 3),
+        "key": key.key_id if key else None,
+        "app": key.app if key else None,
+        "bundle": access.bundle,
+        "arm": access.arm,
+        "code": access.code,
+    }
+    LOGGER.info(orjson.dumps(line).decode())
+
+
+def write_fault(access: Access, error: Exception) -> None:
+    """Where something broke that nobody foresaw. Its message is left out: it may hold what the caller sent."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    LOGGER.error(orjson.dumps({"request_id": access.request_id, "fault": type(error).__name__, "frames": frames}).decode())

@@ -1,0 +1,154 @@
+"""The gateway as a process or as a thread: its parts come up in order, HTTP is served, and nothing that was taken is left open."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from workbench.errors import UsageError
+from workbench.gateway.asgi import Backing, Gateway
+from workbench.gateway.health import hindrances
+from workbench.gateway.keyring import KeyRing
+from workbench.observability.logs import FlushLoop
+
+if TYPE_CHECKING:
+    from workbench.workspace import Workspace
+
+HOST, PORT = "127.0.0.1", 8080
+DRAIN_S = 30
+"""How long requests may go on when the gateway stops; then they are cancelled, and recorded as that."""
+_BACKLOG = 2048
+
+
+def serve(ws: Workspace, *, host: str = HOST, port: int = PORT, on_ready: Callable[[str], None] = lambda _url: None) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what was taken and return.
+
+    Args:
+        ws: an open workspace; whoever opened it closes it.
+        host: address to listen at.
+        port: 0 takes a free one.
+        on_ready: told the base URL when requests are taken.
+
+    Raises:
+        UsageError: the address cannot be listened at.
+        IntegrityError: a bundle that a route names is not what was registered.
+        StoreError: the ledger cannot be read.
+    """
+    with _backed(ws) as backing, _listening(host, port) as listener:
+        server = _server(backing)
+        with _stopped_by_signals(server):
+            on_ready(_url(listener))
+            server.run(sockets=[listener])
+
+
+@contextmanager
+def running(ws: Workspace, *, host: str = HOST, port: int = 0) -> Iterator[str]:
+    """The base URL of a gateway that serves from a thread of this process until the block ends.
+
+    Raises: as `serve`.
+    """
+    with _backed(ws) as backing, on_thread(backing, host=host, port=port) as url:
+        yield url
+
+
+@contextmanager
+def on_thread(backing: Backing, *, host: str = HOST, port: int = 0, drain_s: int = DRAIN_S) -> Iterator[str]:
+    """The base URL of a gateway on these parts, which serves from a thread of this process until the block ends."""
+    with _listening(host, port) as listener:
+        server = _server(backing, drain_s=drain_s)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway")
+        thread.start()
+        try:
+            yield _url(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def _backed(ws: Workspace) -> Iterator[Backing]:
+    """The controls, the keys and the way of the log to the lake, up for the block."""
+    with ExitStack() as parts:
+        keys = parts.enter_context(KeyRing(ws.keys.snapshot))
+        ws.controls.start()
+        flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
+        started_at: datetime = ws.clock()
+        yield Backing(
+            handle=ws.controls.handle,
+            key_of=keys.holder,
+            apps=lambda: {route.app for route in ws.controls.status().routes},
+            hindrances=lambda: hindrances(
+                ws.controls.status(), flushing.status, keys_age_s=keys.age_s, started_at=started_at, now=ws.clock()
+            ),
+            clock=ws.clock,
+        )
+
+
+def _server(backing: Backing, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
+    config = uvicorn.Config(
+        Gateway(backing),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=drain_s,
+    )
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that takes connections.
+
+    Raises:
+        UsageError: the address is taken, or is none of this machine.
+    """
+    subject = f"address {host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(subject, seen=error.strerror or str(error), needed="a host name or address of this machine") from error
+    with listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            seen = getattr(error, "strerror", None) or str(error)
+            raise UsageError(
+                subject, seen=seen, needed="an address of this machine that nobody uses", next_step="name another --port"
+            ) from error
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Lets SIGINT and SIGTERM end the server's run as a return. It handles them itself while it runs, and passes them on at its end."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
