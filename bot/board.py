@@ -1,0 +1,91 @@
+"""How releases look in the chat: the parent of a thread with its buttons, and a line for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bot.asks import Said
+from bot.buttons import Click, Seal
+from bot.threads import Change
+from workbench.ledger.audit import AuditEntry
+from workbench.release.model import Release, ReleaseStatus, State
+from workbench.views.cards import Button, headline, page_card
+from workbench.views.page import Page
+from workbench.views.release import release_page, release_sentence, status_page, transition_line
+from workbench.workspace import Workspace
+
+_LOUD = frozenset({State.HELD, State.PROMOTED, State.ROLLED_BACK})
+"""States that a whole channel has to hear of."""
+
+
+class Board:
+    """Draws what the ledger says. Its methods block.
+
+    Args:
+        ws: the workspace.
+        seal: what the bot's buttons are known by.
+    """
+
+    def __init__(self, ws: Workspace, seal: Seal) -> None:
+        self._ws = ws
+        self._seal = seal
+
+    def parent(self, release_id: str) -> Said:
+        """Where the release stands, with buttons while it is open; how it ended, afterwards."""
+        release = self._ws.releases.get(release_id)
+        if release.is_open:
+            return self.status(release.app)
+        return _said(release_page(release))
+
+    def changes(self, release_id: str) -> tuple[Change, ...]:
+        """What happened to the release, oldest first; what was refused is between the bot and whoever asked."""
+        entries = (entry for entry in self._ws.releases.entries(release_id) if "to" in entry.detail)
+        return tuple(Change(number=entry.seq, said=Said(text=transition_line(entry)), is_broadcast=_is_loud(entry)) for entry in entries)
+
+    def status(self, app: str) -> Said:
+        """What serves the app, and where its release stands."""
+        status = self._ws.releases.status(app)
+        return _said(status_page(status), tuple(self._buttons(status)))
+
+    def sentence(self, release: Release) -> str:
+        """Where a release stands, in one sentence."""
+        return release_sentence(release)
+
+    def _buttons(self, status: ReleaseStatus) -> Iterator[Button]:
+        """What may come next, as far as it needs no words. Whether it may is decided at the click."""
+        release = status.release
+        if release is None:
+            return
+        match release.state:
+            case State.READY:
+                yield self._button(release, "release.approve", "Approve", is_primary=True)
+            case State.APPROVED if status.objection is not None:
+                yield self._button(release, "release.approve", "Approve again", is_primary=True)
+            case State.APPROVED:
+                yield self._promotion(release, 0)
+            case State.CANARY:
+                if not status.waits and release.step is not None:
+                    yield self._promotion(release, release.step + 1)
+                yield self._button(release, "release.hold", "Hold")
+            case State.HELD:
+                yield self._button(release, "release.resume", "Resume", is_primary=True)
+
+    def _promotion(self, release: Release, step: int) -> Button:
+        steps = release.plan.steps if release.plan else ()
+        label = f"Promote to {steps[step].share * 100:.4g} %" if step < len(steps) else "Promote to stable"
+        return self._button(release, "release.promote", label, is_primary=True, asks=f"{release.release_id}: {label.lower()}")
+
+    def _button(self, release: Release, act: str, label: str, *, is_primary: bool = False, asks: str = "") -> Button:
+        value = self._seal.value(Click(act=act, release_id=release.release_id, version=release.version))
+        return Button(action=act, label=label, value=value, is_primary=is_primary, asks=asks)
+
+
+def _said(page: Page, buttons: Sequence[Button] = ()) -> Said:
+    """The page as a message; without its footer, which says when it was drawn."""
+    shown = replace(page, footer=())
+    return Said(text=headline(shown), blocks=page_card(shown, buttons))
+
+
+def _is_loud(entry: AuditEntry) -> bool:
+    return entry.detail["to"] in _LOUD
