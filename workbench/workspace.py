@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,15 +20,21 @@ from workbench.spec.faults import nearest
 from workbench.spec.login import login_of_process
 
 if TYPE_CHECKING:
+    from workbench.controls.clock import TurnClock
+    from workbench.controls.service import Controls
     from workbench.ledger.authority import Author
+    from workbench.ledger.inbox import Inbox
+    from workbench.ledger.messages import Messages
     from workbench.ledger.store import Ledger
-    from workbench.observability.imports import ImportReport, Imports
+    from workbench.observability.imports import Imports
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
     from workbench.observability.redaction import Redactor
+    from workbench.ownership.keys import Keys
     from workbench.ownership.service import Ownership
     from workbench.readiness.service import Readiness
+    from workbench.release.service import Releases
     from workbench.spec.app import AppSpec
     from workbench.spec.base import Spec
     from workbench.versions.service import Versions
@@ -48,6 +55,10 @@ class Settings(BaseSettings):
     """Folder or `s3://…` prefix of the lake's Parquet files; by default inside the workspace."""
     spool: Literal["write", "durable"] = "write"
     """`write` survives a killed process, `durable` a power cut."""
+    route_keep_s: float = 30.0
+    """Seconds that a gateway serves a candidate by the last route it read while the ledger is out of reach; then stable only."""
+    most_in_flight: int = 1000
+    """Calls that one process answers at once; more are refused."""
     person: str = ""
     """Who acts, by name; only in the demo's workspace, where there is nobody to be mistaken for."""
 
@@ -73,16 +84,24 @@ class Workspace:
         clock: the time, for tests and replays.
         actor: who acts when a verb is called without an actor; by default the login of this machine, as people.yaml knows it.
         via: the edge that the login comes by.
+        turn_clock: makes the clock of one model call; by default the machine's.
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], datetime] = utc_now, actor: Actor | None = None, via: str = "cli"
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        actor: Actor | None = None,
+        via: str = "cli",
+        turn_clock: TurnClock | None = None,
     ) -> None:
         self.settings = settings
         self.home = settings.home.absolute()
         self.clock = clock
         self._actor = actor
         self._via = via
+        self._turn_clock = turn_clock
 
     @classmethod
     def open(
@@ -93,6 +112,7 @@ class Workspace:
         clock: Callable[[], datetime] = utc_now,
         actor: Actor | None = None,
         via: str = "cli",
+        turn_clock: TurnClock | None = None,
     ) -> Workspace:
         """The workspace in `home`, else in `$WORKBENCH_HOME`, else in `./.workbench`; made when it does not exist yet.
 
@@ -117,7 +137,7 @@ class Workspace:
                 needed="a folder that this user can write",
                 next_step="set WORKBENCH_HOME to another place",
             ) from error
-        return cls(settings, clock=clock, actor=actor, via=via)
+        return cls(settings, clock=clock, actor=actor, via=via, turn_clock=turn_clock)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -150,7 +170,14 @@ class Workspace:
         """Who answers?"""
         from workbench.ownership.service import Ownership
 
-        return Ownership(self._declaration, apps=self._apps, clock=self.clock, is_demo=self.is_demo)
+        return Ownership(self._declaration, apps=self._apps, clock=self.clock, ledger=self.ledger, is_demo=self.is_demo)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Which application calls the gateway?"""
+        from workbench.ownership.keys import Keys
+
+        return Keys(self.ledger, self.ownership, author=self.actor, clock=self.clock)
 
     @cached_property
     def logs(self) -> Logs:
@@ -160,8 +187,30 @@ class Workspace:
         return Logs(self.lake, spool_folder=self.home / "spool", clock=self.clock, mode=self.settings.spool)
 
     @cached_property
+    def controls(self) -> Controls:
+        """What stands around a model call? Providers are found by the environment's `WORKBENCH_PROVIDER_<NAME>_URL` and `…_KEY`."""
+        from workbench.controls.clock import RealClock
+        from workbench.controls.providers import Providers
+        from workbench.controls.service import Controls
+        from workbench.observability.sealing import Sealer
+
+        return Controls(
+            self.ledger,
+            self.versions,
+            self.logs,
+            sealer=Sealer(self.redactor, self.unit_key),
+            providers=Providers(os.environ),
+            app_spec=self.app_spec,
+            clock=self.clock,
+            turn_clock=self._turn_clock or RealClock,
+            most_in_flight=self.settings.most_in_flight,
+            keep_s=self.settings.route_keep_s,
+        )
+
+    @cached_property
     def imports(self) -> Imports:
         """What happened elsewhere, brought in."""
+        from workbench.observability.import_record import ImportRecord
         from workbench.observability.imports import Imports
 
         return Imports(
@@ -172,7 +221,7 @@ class Workspace:
             authority=self.ownership,
             author=self.actor,
             clock=self.clock,
-            record_import=self._record_import,
+            record=ImportRecord(self.ledger),
         )
 
     @cached_property
@@ -191,6 +240,35 @@ class Workspace:
             self.ledger, self.versions, self.ownership, self.metrics, authority=self.ownership, author=self.actor, clock=self.clock
         )
 
+    @cached_property
+    def inbox(self) -> Inbox:
+        """What people asked for in the chat, until it is done and told."""
+        from workbench.ledger.inbox import Inbox
+
+        return Inbox(self.ledger, clock=self.clock)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """Which chat message shows what."""
+        from workbench.ledger.messages import Messages
+
+        return Messages(self.ledger, clock=self.clock)
+
+    @cached_property
+    def releases(self) -> Releases:
+        """How does it go? It opens the log only where it is asked for it, so that a rollback works without."""
+        from workbench.release.service import Releases
+
+        return Releases(
+            self.ledger,
+            self.versions,
+            self.ownership,
+            reviewer=lambda: self.readiness,
+            units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - the log is opened when it counts
+            author=self.actor,
+            clock=self.clock,
+        )
+
     @property
     def actor(self) -> Author:
         """Who acts here by default."""
@@ -207,6 +285,11 @@ class Workspace:
     def unit_key(self) -> bytes:
         """The key of `unit_hash`; it never changes in a workspace, so that a unit keeps its hash."""
         return self._secret("unit_key")
+
+    @property
+    def button_key(self) -> bytes:
+        """The key by which the bot knows the buttons that it drew."""
+        return self._secret("button_key")
 
     @cached_property
     def is_demo(self) -> bool:
@@ -257,7 +340,7 @@ class Workspace:
     def close(self) -> None:
         """Release every store that was opened; what was recorded is flushed first."""
         opened = self.__dict__
-        for name in ("logs", "lake", "ledger"):
+        for name in ("controls", "logs", "lake", "ledger"):
             store = opened.pop(name, None)
             if store is not None:
                 store.close()
@@ -291,10 +374,6 @@ class Workspace:
         from workbench.ledger.settings import get_or_create
 
         return bytes.fromhex(get_or_create(self.ledger, name, lambda: secrets.token_hex(32)))
-
-    def _record_import(self, author: Author, report: ImportReport) -> None:
-        with self.ledger.write() as transaction:
-            transaction.audit(author, "log.import", app=None, subject=report.subject, detail=report.summary())
 
 
 def default_home() -> Path:

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from workbench.cli.main import app, main
+from workbench.demo.place import fresh_workspace
 from workbench.spec.base import is_steering
 from workbench.spec.login import login_of_process
 from workbench.versions.service import Versions
@@ -122,19 +123,45 @@ def test_bundle_diff_shows_the_prompt_text(starter: Path):
     shown = run("bundle", "diff", old, new)
     assert "+Never promise a date." in shown
     assert re.search(r"\bprompts\b", shown)
+    assert re.search(r"(?m)^prompts +changed +0 +1 +\d+ +\d+$", run("bundle", "diff", old, new, "--stat"))
+    assert [row["part"] for row in json.loads(run("bundle", "diff", old, new, "--stat", "--json"))] == ["prompts"]
+    assert "+Never promise a date." not in run("bundle", "diff", old, new, "--part", "model")
+    assert "+Never promise a date." in run("bundle", "diff", old, new, "--part", "model", "--part", "prompts")
+    assert json.loads(run("bundle", "diff", old, new, "--part", "model", "--json"))["parts"] == []
+
+
+def test_new_content_under_a_taken_name_is_stored_with_a_warning(starter: Path, monkeypatch, capsys):
+    old = json.loads(run("bundle", "list", "--json"))[0]["bundle"]["bundle_id"]
+    (starter / "bundles" / "v1" / "prompts" / "system.md").write_text("Be exact.\n")
+    said = run("bundle", "register", starter / "bundles" / "v1")
+    new = json.loads(run("bundle", "list", "--json"))[1]["bundle"]["bundle_id"]
+    assert f"warning: `v1` meant {old} until now, and now also {new}; alone it is refused" in said
+    assert "name it by its id" in fails(monkeypatch, capsys, "bundle", "show", "v1")
+    assert "warning" not in run("bundle", "show", new)
 
 
 def test_a_report_is_one_file_that_fetches_nothing(starter: Path, tmp_path: Path):
     page = tmp_path / "review.html"
-    run("report", "readiness", "shop", "--html", page)
+    run("report", "readiness", "shop", "--html", page, code=3)
     html = page.read_text()
     assert "NOT ENOUGH EVIDENCE" in html
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", html)
 
 
+def test_a_report_of_a_bundle_that_must_not_go_exits_1_and_is_written(tmp_path: Path):
+    run("init", tmp_path / "shop")
+    run("bundle", "register", tmp_path / "shop" / "bundles" / "v1")
+    assert "NO GO" in run("report", "readiness", "shop", "--html", tmp_path / "review.html", code=1)
+    assert "NO GO" in (tmp_path / "review.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("report", "readiness", "shpo", "--html", "review.html"), 'did you mean "shop"?; needed: one of shop'),
+        (("bundle", "diff", "v1", "v1", "--part", "promts"), 'did you mean "prompts"?'),
+        (("metrics", "show", "volume", "--where", "bundle=v9"), "no registered bundle has this id, digest or name"),
+        (("metrics", "show", "volume", "--where", "bundle="), "bundle"),
         (("bundle", "show", "shop@deadbeef"), "shop@deadbeef"),
         (("readiness", "shpo"), 'did you mean "shop"?; needed: one of shop'),
         (("bundle", "list", "shpo"), 'did you mean "shop"?; needed: one of shop'),
@@ -167,6 +194,57 @@ def test_a_kpi_is_shown_without_naming_its_app(starter: Path):
         ws.logs.record({"requests": [row]})
         ws.logs.flush()
     assert kpi.replace("_", " ") in run("metrics", "show", kpi)
+
+
+def logged(ws: Workspace, *bundles: str) -> None:
+    """One request of each bundle in the log."""
+    now = datetime.now(UTC)
+    row = {"revision": 1, "is_final": True, "app": "shop", "arm": "none", "status": "ok", "unit_hash": "u", "source": "test"}
+    times = {"ts_start": now, "ts_end": now, "latency_ms": 5.0}
+    ws.logs.record({"requests": [{**row, **times, "request_id": f"r{n}", "bundle": bundle} for n, bundle in enumerate(bundles)]})
+    ws.logs.flush()
+
+
+def test_metrics_take_a_bundle_by_its_name_and_show_the_name_beside_the_id(starter: Path):
+    with Workspace.open() as ws:
+        known = ws.versions.get("v1", app="shop")
+        logged(ws, known.bundle_id, known.bundle_id, "ghost@1")
+    whole = run("metrics", "show", "volume", "--by", "bundle")
+    assert f"{known.bundle_id} (v1)" in whole
+    assert "ghost@1 " in whole
+    for reference in ("v1", "shop@v1", known.bundle_id, known.digest, known.digest[7:15]):
+        shown = json.loads(run("metrics", "show", "volume", "--by", "bundle", "--where", f"bundle={reference}", "--json"))
+        assert [(row["bundle"], row["volume"]) for row in shown] == [(known.bundle_id, 2)]
+    for both in (("--where", "bundle=v1, ghost@1"), ("--where", "bundle=v1", "--where", "bundle=ghost@1")):
+        assert [row["volume"] for row in json.loads(run("metrics", "show", "volume", *both, "--json"))] == [3]
+    assert "ghost@1" in run("metrics", "show", "volume", "--by", "bundle", "--where", "bundle=ghost@1", "--app", "shop")
+
+
+def test_a_refusal_in_the_demos_workspace_says_whose_it_is(tmp_path: Path, monkeypatch, capsys):
+    run("init", tmp_path / "shop")
+    home = tmp_path / "workspace"
+    with fresh_workspace(home):
+        pass
+    message = fails(monkeypatch, capsys, "bundle", "register", tmp_path / "shop" / "bundles" / "v1")
+    assert f"{home} is the demo's workspace" in message
+    assert "export WORKBENCH_HOME=$PWD/my-workspace" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_any_other_refusal_says_nothing_of_the_demo(stranger: Path, monkeypatch, capsys):
+    assert "the demo's" not in fails(monkeypatch, capsys, "bundle", "list")
+    with fresh_workspace(stranger.parent / "demo"):
+        pass
+    assert "the demo's" not in fails(monkeypatch, capsys, "bundle", "show", "shop@deadbeef")
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_the_demo_says_when_its_place_is_a_file(tmp_path: Path, monkeypatch, capsys, below: str):
+    (tmp_path / "notes.txt").write_text("mine")
+    message = fails(monkeypatch, capsys, "demo", "--home", tmp_path / "notes.txt" / below)
+    assert "not a folder" in message.lower() or "Not a directory" in message
+    assert "--home DIR" in message
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.fixture

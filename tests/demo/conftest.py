@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from workbench.controls.hosting import HostedBundle
 from workbench.demo.customers import customers
-from workbench.demo.hosting import HostedBundle
 from workbench.demo.resources import demo_folder
 from workbench.demo.rows import Rows, RowWriter
 from workbench.demo.shop import Shop

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from workbench.controls.providers import ProviderError
 from workbench.demo.clock import VirtualClock
 from workbench.demo.language import read_rules
-from workbench.demo.provider import LocalProvider, ProviderError
+from workbench.demo.provider import LocalProvider
 from workbench.demo.resources import demo_folder
 from workbench.demo.traffic import run_to_end
 
@@ -27,11 +28,11 @@ def tool(name: str):
 ALL = [tool(name) for name in ("order_lookup", "recent_orders", "stock", "return_label", "refund", "handoff")]
 
 
-def ask(*talk, bundle="v2", tools=ALL, user="customer-1", passages=PASSAGES, **params):
+def ask(*talk, bundle="v2", tools=ALL, user="customer-1", passages=PASSAGES, attempt=1, **params):
     messages = [{"role": "system", "content": system(bundle)}, {"role": "system", "content": passages}]
     messages += [part if isinstance(part, dict) else {"role": "user", "content": part} for part in talk]
     request = {"model": "shop-assistant-small", "messages": messages, "tools": tools, "user": user, "seed": 7, **params}
-    return run_to_end(LocalProvider(VirtualClock()).complete(request))
+    return run_to_end(LocalProvider(VirtualClock()).complete(request, attempt=attempt))
 
 
 def called(response):
@@ -133,7 +134,7 @@ def test_the_provider_is_overloaded_now_and_then_and_another_attempt_helps():
             ask("where is my parcel KC-123456?", user=f"u{number}")
         except ProviderError:
             failed += 1
-            ask("where is my parcel KC-123456?", user=f"u{number}", metadata={"attempt": "2"})
+            ask("where is my parcel KC-123456?", user=f"u{number}", attempt=2)
     assert 0 < failed < 20
 
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.controls.tools import ToolError
 from workbench.demo.chance import Draws
 from workbench.demo.clock import VirtualClock
-from workbench.demo.shop import Desk, Shop, ToolError, pieces_in_stock
+from workbench.demo.shop import Desk, Shop, pieces_in_stock
 from workbench.demo.traffic import run_to_end
 
 SHOP = Shop(seed=5)

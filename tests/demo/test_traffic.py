@@ -22,7 +22,7 @@ _DIGEST = """
 import hashlib, sys
 from datetime import datetime
 from workbench.demo.customers import customers
-from workbench.demo.hosting import HostedBundle
+from workbench.controls.hosting import HostedBundle
 from workbench.demo.resources import demo_folder
 from workbench.demo.rows import RowWriter
 from workbench.demo.shop import Shop

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from tests.readiness.goodapp import good, retail
 from tests.views.test_bundle_pages import NEW, OLD
@@ -56,21 +58,26 @@ class Told:
     reviews: tuple = (SLOWER, review_of(good(), retail()))
     n_talks: int = 10
     n_requests: int = 20
+    releases: tuple = ()
+    transcript: tuple = ("@primary: /release start support v2", "  only @primary sees:")
+    audit: tuple = ()
+    by_arm: pl.DataFrame = field(default_factory=pl.DataFrame)
     n_rows: int = 1_000
     seconds: float = 1.4
     faults: tuple = ()
 
 
 def test_the_story_ends_with_verdicts_deciding_gates_and_commands():
-    text = story_text(Told(), home=None)
+    text = story_text(Told(), metrics=(), home=None)
     assert "✕ NO GO   v2 against v1" in text
     assert "decided by “p95 latency close to the baseline” (FAIL)" in text
+    assert "@primary: /release start support v2\n" in text
     assert "\n  workbench readiness support v2 --baseline v1\n" in text
     assert "export WORKBENCH_HOME" not in text
     assert "Not as told" not in text
 
 
 def test_the_story_names_the_workspace_and_what_went_wrong():
-    text = story_text(Told(faults=("v2 is NO_GO where GO was expected",)), home=Path("/my place"))
+    text = story_text(Told(faults=("v2 is NO_GO where GO was expected",)), metrics=(), home=Path("/my place"))
     assert "export WORKBENCH_HOME='/my place'" in text
     assert "- v2 is NO_GO where GO was expected" in text

@@ -35,6 +35,12 @@ def test_rates_stand_with_their_counts_and_latencies_in_their_unit():
     ]
 
 
+def test_a_bundle_is_shown_with_its_name_beside_its_id():
+    text = metrics_text(FRAME, metrics=METRICS, names={"support@111111111111": "v2", "-": "v9"})
+    assert "support@111111111111 (v2)" in text
+    assert "support@000000000000  " in text
+
+
 def test_a_series_shows_its_time_in_utc():
     series = pl.DataFrame({"ts": [datetime(2026, 3, 1, 9, tzinfo=UTC)], "volume": [3], "volume_n": [3]})
     assert "2026-03-01 09:00" in metrics_text(series, metrics=METRICS[:1])

@@ -89,8 +89,27 @@ Measured gates
   ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
   ✕ FAIL           p95 latency close to the baseline      1.79 times      1.20 to 2.60 times    1.25 times      40
   ◔ INSUFFICIENT   Success not worse than the baseline   ±0.0 points   -17.0 to +17.0 points   -5.0 points      40
-  ● PASS           Policy violations are rare                  0.0 %            0.0 to 0.2 %         1.0 %   2,000"""
+  ● PASS           Policy violations are rare                  0.0 %            0.0 to 0.2 %         1.0 %   2,000
+  95 % intervals: Wilson's for shares, order statistics for percentiles, Student's t for means, both sides' intervals for comparisons. All
+  answers to one unit count as alike, so an interval is safe, and wider than it need be where they are not."""
     )
+
+
+def test_in_a_narrow_terminal_every_gate_keeps_its_numbers():
+    lines = review_text(SLOWER, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = lines.index("Measured gates")
+    assert lines[start + 1 : start + 4] == [
+        "  ✕ FAIL  p95 latency close to the baseline",
+        "      observed 1.79 times · 95 % interval 1.20 to 2.60 times · limit 1.25 times",
+        "      · n 40",
+    ]
+
+
+def test_without_an_interval_there_is_no_note_about_intervals():
+    bare = replace(SLOWER, gates=tuple(replace(gate, low=None, high=None) for gate in SLOWER.gates))
+    assert "95 % intervals:" in review_text(SLOWER)
+    assert "95 % intervals:" not in review_text(bare)
 
 
 def part_text(name: str) -> str:

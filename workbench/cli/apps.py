@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
 
 group = typer.Typer(help="Declare applications and look at what is declared.", no_args_is_help=True)
 
@@ -65,4 +65,5 @@ def list_(as_json: Json = False) -> None:
     else:
         from workbench.views.tables import rows_text
 
-        typer.echo(rows_text(rows, empty="no apps yet; `workbench bundle register DIR` or `workbench import` brings the first"))
+        none = "no apps yet; `workbench bundle register DIR` or `workbench import` brings the first"
+        typer.echo(rows_text(rows, empty=none, width=terminal_width()))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
 
 group = typer.Typer(help="Who did what, in a chain that shows tampering.", no_args_is_help=True)
 
@@ -44,7 +44,8 @@ def tail_(n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How m
     with Workspace.open(create=False) as ws, ws.ledger.read() as connection:
         ws.ownership.require(ws.actor, "audit.verify", None)
         entries = tail(connection, n)
+        names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
     if as_json:
         print_json(entries)
     else:
-        typer.echo(entries_text(entries))
+        typer.echo(entries_text(entries, names=names, width=terminal_width()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
 
 group = typer.Typer(help="Versions of everything that decides an assistant's behaviour.", no_args_is_help=True)
 Reference = Annotated[str, typer.Argument(help="app@digest, at least 8 hex digits of it, or app@name.")]
@@ -40,7 +40,7 @@ def list_(app: Annotated[str | None, typer.Argument(help="Only this app.")] = No
     if as_json:
         print_json(bundles)
     else:
-        typer.echo(bundles_text(bundles))
+        typer.echo(bundles_text(bundles, width=terminal_width()))
 
 
 @group.command("show")
@@ -55,19 +55,30 @@ def show(bundle: Reference, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        typer.echo(bundle_text(found))
+        typer.echo(bundle_text(found, width=terminal_width()))
 
 
 @group.command("diff")
-def diff(old: Reference, new: Reference, as_json: Json = False) -> None:
+def diff(
+    old: Reference,
+    new: Reference,
+    stat: Annotated[bool, typer.Option("--stat", help="One line for each part that changed.")] = False,
+    part: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this part, for example prompts; repeat for several.")] = None,
+    as_json: Json = False,
+) -> None:
     """Which parts changed from OLD to NEW, with the text of prompts, policy and code."""
-    from workbench import Workspace
-    from workbench.views.bundles import diff_text
+    from dataclasses import replace
 
+    from workbench import Workspace
+    from workbench.versions.difference import checked_parts
+    from workbench.views.bundles import diff_stat, diff_stat_text, diff_text
+
+    parts = checked_parts(part or ())
     with Workspace.open(create=False) as ws:
         ws.require_view(*{ws.versions.get(reference).app for reference in (old, new)})
         difference = ws.versions.diff(old, new)
     if as_json:
-        print_json(difference)
+        chosen = tuple(change for change in difference.parts if not parts or change.name in parts)
+        print_json(diff_stat(difference, parts=parts) if stat else replace(difference, parts=chosen))
     else:
-        typer.echo(diff_text(difference))
+        typer.echo((diff_stat_text if stat else diff_text)(difference, parts=parts, width=terminal_width()))

@@ -1,4 +1,4 @@
-"""`workbench demo`: the shop's assistant, its traffic, and three readiness reviews."""
+"""`workbench demo`: the shop's assistant, its customers, and people who release it from the chat."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the customers.")] = 7,
 ) -> None:
-    """Run the demo shop: register four bundles, serve seeded customers, review three candidates, print what to open next."""
+    """Run the demo shop: customers at the gateway, releases from the chat, and what log and audit hold of it."""
     from workbench.cli.progress import file_progress
+    from workbench.cli.shared import terminal_width
     from workbench.demo.place import fresh_workspace
-    from workbench.demo.story import run_story
+    from workbench.demo.story import METRICS, run_story
+    from workbench.observability.catalogue import CATALOGUE
     from workbench.views.story import story_text
     from workbench.workspace import default_home
 
@@ -29,5 +31,9 @@ def demo(
     elsewhere = [name for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA") if os.environ.get(name)]
     if elsewhere:
         typer.echo(f"{', '.join(elsewhere)}: the demo did not use it; unset it before you look at the demo's workspace", err=True)
-    typer.echo(story_text(result, home=None if place == default_home() else place))
+    typer.echo(
+        story_text(
+            result, metrics=[CATALOGUE[name] for name in METRICS], home=None if place == default_home() else place, width=terminal_width()
+        )
+    )
     raise typer.Exit(0 if result.is_as_told else 1)

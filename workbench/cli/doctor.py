@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
 
 
 def doctor(as_json: Json = False) -> None:
@@ -16,5 +16,5 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        typer.echo(rows_text(rows))
+        typer.echo(rows_text(rows, width=terminal_width()))
     raise typer.Exit(0 if all(row["state"] != "broken" for row in rows) else 1)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.cli.shared import Json, print_json
+
+if TYPE_CHECKING:
+    from workbench import Workspace
 
 
 def import_(
@@ -19,21 +25,51 @@ def import_(
     ] = None,
     mapping: Annotated[Path | None, typer.Option(help="For csv: the file that maps columns to fields.")] = None,
     zone: Annotated[str | None, typer.Option(help="Time zone of times that carry none, for example Europe/Berlin.")] = None,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read, check and count; store nothing, register nothing and write no audit entry.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, max=64, help="Processes that read a file; by default one for each core for large files, 0 for none."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Import log FILEs. Importing the same file again stores nothing; refused records are counted with the reason.
 
     Exit 1 when every record was refused.
     """
-    from workbench import Workspace
     from workbench.cli.progress import file_progress
     from workbench.views.imports import import_text
 
-    with Workspace.open() as ws, file_progress(is_quiet=as_json) as progress:
-        report = ws.imports.run(format_, files, app=app, bundle=bundle, mapping=mapping, zone=zone, progress=progress)
+    with _workspace(is_dry_run=is_dry_run) as ws, file_progress(is_quiet=as_json) as progress:
+        report = ws.imports.run(
+            format_,
+            files,
+            app=app,
+            bundle=bundle,
+            mapping=mapping,
+            zone=zone,
+            progress=progress,
+            is_dry_run=is_dry_run,
+            workers=workers,
+        )
     if as_json:
         print_json(report)
     else:
         typer.echo(import_text(report))
     if report.is_all_refused:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _workspace(*, is_dry_run: bool) -> Iterator[Workspace]:
+    """The workspace; for a dry run where there is none, one that is gone afterwards."""
+    from workbench import Workspace
+    from workbench.workspace import default_home
+
+    if is_dry_run and not default_home().exists():
+        with TemporaryDirectory(prefix="workbench-") as folder, Workspace.open(folder) as ws:
+            yield ws
+    else:
+        with Workspace.open() as ws:
+            yield ws

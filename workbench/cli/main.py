@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import apps, audit, bundles, demo, doctor, imports, lab, metrics, owners, readiness, reports
-from workbench.errors import WorkbenchError
+from workbench.cli import apps, audit, bundles, demo, doctor, imports, keys, lab, metrics, owners, readiness, releases, reports, serve
+from workbench.cli.interruption import is_stopped, never_lost
+from workbench.errors import NotPermitted, WorkbenchError
 
 EXIT_UNEXPECTED = 70
 """A fault that nobody foresaw; never 1, which a pipeline reads as a verdict."""
@@ -26,12 +27,14 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _say("workbench: stopped")
-            raise typer.Exit(EXIT_STOPPED) from None
         except BrokenPipeError:
             _let_go(sys.stdout)
             raise typer.Exit(EXIT_READER_LEFT) from None
+        except BaseException as error:
+            if not is_stopped(error):
+                raise
+            _say("workbench: stopped")
+            raise typer.Exit(EXIT_STOPPED) from None
 
 
 app = typer.Typer(
@@ -50,11 +53,15 @@ app.command("init")(apps.init)
 app.command("doctor")(doctor.doctor)
 app.command("lab")(lab.lab)
 app.command("import")(imports.import_)
+app.command("serve")(serve.serve)
 app.command("readiness")(readiness.readiness)
+app.command("rollback")(releases.rollback)
 app.add_typer(apps.group, name="app")
 app.add_typer(bundles.group, name="bundle")
+app.add_typer(releases.group, name="release")
 app.add_typer(metrics.group, name="metrics")
 app.add_typer(owners.group, name="owner")
+app.add_typer(keys.group, name="key")
 app.add_typer(audit.group, name="audit")
 app.add_typer(reports.group, name="report")
 
@@ -78,13 +85,29 @@ def _root(
 def main() -> None:
     """Run the command line; every failure is one message on stderr and an exit code of its kind."""
     try:
-        app()
+        with never_lost():
+            app()
     except WorkbenchError as error:
-        sys.exit(_failed(str(error), error.exit_code))
+        sys.exit(_failed(f"{error}{_hint(error)}", error.exit_code))
     except KeyboardInterrupt:
         sys.exit(_failed("stopped", EXIT_STOPPED))
     except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw must not end with the exit code of a verdict
         sys.exit(_unexpected(error))
+
+
+def _hint(error: WorkbenchError) -> str:
+    """What a refusal in the demo's workspace most likely comes from; nothing for any other error."""
+    from workbench import Workspace
+
+    if not isinstance(error, NotPermitted):
+        return ""
+    try:
+        with Workspace.open(create=False) as ws:
+            home, is_demo = ws.home, ws.is_demo
+    except WorkbenchError:
+        return ""
+    own = "for an app of your own: export WORKBENCH_HOME=$PWD/my-workspace"
+    return f"; {home} is the demo's workspace, whose people are the demo's; {own}" if is_demo else ""
 
 
 def _unexpected(error: Exception) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
+
+if TYPE_CHECKING:
+    from workbench import Workspace
 
 group = typer.Typer(help="What happened, in numbers.", no_args_is_help=True)
 
@@ -17,7 +20,9 @@ def show(
     by: Annotated[str, typer.Option(help="Dimensions, separated by commas: app,workflow,bundle,arm …")] = "",
     window: Annotated[str | None, typer.Option(help="How far back from now, for example 7d; by default everything.")] = None,
     grain: Annotated[str | None, typer.Option(help="Time step of a series: 1m, 5m, 15m, 1h, 1d or 1w.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="dimension=value; repeat for several.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="dimension=value; repeat for several. A bundle goes by its id, digest or name.")
+    ] = None,
     app: Annotated[str | None, typer.Option(help="Only this app; where apps declare a KPI differently it is needed.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -25,18 +30,21 @@ def show(
     from workbench import Workspace
     from workbench.views.metrics import metrics_text
 
-    filters = dict(_pair(text) for text in where or [])
+    filters = _filters(where or [])
     dims = tuple(dim.strip() for dim in by.split(",") if dim.strip())
     with Workspace.open(create=False) as ws:
         named = app or filters.get("app")
         apps = (named,) if named else ws.versions.apps()
         ws.require_view(*apps)
+        if "bundle" in filters:
+            filters["bundle"] = ",".join(_bundle_id(ws, reference, named) for reference in filters["bundle"].split(",") if reference)
         frame = ws.metrics.query(metrics, by=dims, window=window, grain=grain, where=filters, app=app, detail=True)
+        names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
         known = {metric.name: metric for each in (*apps, None) for metric in ws.metrics.known(each)}
     if as_json:
         print_json(frame.to_dicts())
     else:
-        typer.echo(metrics_text(frame, metrics=[known[name] for name in metrics]))
+        typer.echo(metrics_text(frame, metrics=[known[name] for name in metrics], names=names, width=terminal_width()))
 
 
 @group.command("list")
@@ -57,7 +65,33 @@ def list_(app: Annotated[str | None, typer.Option(help="Also the KPIs of this ap
     if as_json:
         print_json(rows)
     else:
-        typer.echo(rows_text(rows))
+        typer.echo(rows_text(rows, width=terminal_width()))
+
+
+def _bundle_id(ws: Workspace, reference: str, app: str | None) -> str:
+    """The id of the registered bundle that is meant, as the log has it; else the reference itself, where the log knows it.
+
+    Raises:
+        UnknownSubject: no registered bundle is meant, and the log has none of that name.
+        UsageError: several are meant.
+    """
+    from workbench.errors import UnknownSubject
+
+    try:
+        return ws.versions.get(reference, app=app).bundle_id
+    except UnknownSubject:
+        if ws.metrics.query("volume", by="bundle", where={"bundle": reference}, app=app).is_empty():
+            raise
+        return reference
+
+
+def _filters(where: list[str]) -> dict[str, str]:
+    """Each dimension with its values, separated by commas: any of them counts, also where the dimension was given twice."""
+    filters: dict[str, str] = {}
+    for text in where:
+        name, value = _pair(text)
+        filters[name] = ",".join(filter(None, (filters.get(name), value)))
+    return filters
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -66,4 +100,4 @@ def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise UsageError(f"--where {text}", seen="no dimension=value", needed="for example --where workflow=refund")
-    return name.strip(), value.strip()
+    return name.strip(), ",".join(part.strip() for part in value.split(","))

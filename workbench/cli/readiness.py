@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.shared import Json, print_json
+from workbench.cli.shared import Json, print_json, terminal_width
 
 EXIT_OF_VERDICT = {"GO": 0, "NO_GO": 1, "NOT_ENOUGH_EVIDENCE": 3}
 
@@ -29,5 +29,5 @@ def readiness(
     if as_json:
         print_json(review)
     else:
-        typer.echo(review_text(review))
+        typer.echo(review_text(review, width=terminal_width()))
     raise typer.Exit(EXIT_OF_VERDICT[review.verdict])

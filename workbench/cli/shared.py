@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
+NARROWEST = 40
+"""Columns below which a terminal folds what is printed by itself."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that is printed on; where there is none, as in a pipe or a file, the width that tables always have."""
+    import shutil
+    import sys
+
+    from workbench.views.tables import WIDTH
+
+    return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns) if sys.stdout.isatty() else WIDTH
 
 
 def print_json(value: Any) -> None:

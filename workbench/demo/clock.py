@@ -1,44 +1,14 @@
-"""Time as a value that is passed in: a virtual clock for thousands of talks in seconds, the real one for serving."""
+"""Virtual time: thousands of talks in seconds, each latency the sum of what was waited for."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """What the assistant's host and the shop's systems know of time."""
-
-    def now(self) -> float:
-        """Seconds since an arbitrary start; never goes back."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Returns after that long."""
-
-    def limit(self, seconds: float) -> AbstractAsyncContextManager[None]:
-        """Ends the block with TimeoutError when it takes longer."""
-
-
-class RealClock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    @asynccontextmanager
-    async def limit(self, seconds: float) -> AsyncIterator[None]:
-        async with asyncio.timeout(seconds):
-            yield
+from contextlib import asynccontextmanager
 
 
 class VirtualClock:
-    """Time that passes only by sleeping, and then at once. One talk has one clock."""
+    """Time that passes only by sleeping, and then at once. It satisfies `controls.clock.Clock`."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -48,15 +18,24 @@ class VirtualClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
+        """Returns at once, `seconds` later; past a limit it is cancelled at that moment, as a real wait is."""
         if self._now + seconds > self._until:
             self._now = self._until
-            raise TimeoutError
+            raise asyncio.CancelledError
         self._now += seconds
+
+    async def compute(self, seconds: float) -> None:
+        await self.sleep(seconds)
 
     @asynccontextmanager
     async def limit(self, seconds: float) -> AsyncIterator[None]:
-        before, self._until = self._until, min(self._until, self._now + seconds)
+        before, own = self._until, self._now + seconds
+        self._until = min(before, own)
         try:
             yield
+        except asyncio.CancelledError:
+            if own <= before and self._now >= own:
+                raise TimeoutError from None
+            raise
         finally:
             self._until = before

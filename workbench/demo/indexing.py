@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from workbench.demo.modules import load_module
+from workbench.controls.modules import load_module
 from workbench.demo.resources import demo_folder
 from workbench.errors import SpecError
 from workbench.spec.bundle import BundleSpec

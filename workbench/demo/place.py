@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.demo.clock import VirtualClock
+from workbench.demo.timeline import StoryClock, story_start
 from workbench.errors import StoreError, UsageError
 from workbench.ledger.settings import get, get_or_create
 from workbench.ledger.store import Ledger
@@ -17,12 +19,14 @@ _DRAFT = ".demo-"
 """Begins the name of the folder in which a marked ledger is made before it counts."""
 _BESIDE = (f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm")
 """What SQLite leaves beside a ledger that was taken away."""
+_ELSEWHERE = "run `workbench demo --home DIR` with another place"
 
 
 @contextmanager
 def fresh_workspace(place: Path) -> Iterator[Workspace]:
     """An empty workspace at `place`, whose ledger says that it is the demo's; an earlier demo workspace there is replaced.
 
+    Its clock begins half a day ago and can be moved on; waiting inside a turn of the assistant takes no time of the machine.
     All its stores are in the folder, whatever stores the environment names. A run that is killed at any moment leaves a place that the
     next one replaces: the old ledger goes last, and the new one comes first and marked.
 
@@ -34,8 +38,11 @@ def fresh_workspace(place: Path) -> Iterator[Workspace]:
         _clear(place)
         _put_marked_ledger(place)
     except OSError as error:
-        raise UsageError(f"workspace {place}", seen=error.strerror or str(error), needed="a folder that this user can write") from error
-    with Workspace(Settings(home=place, ledger="", catalog="", data="")) as ws:
+        raise UsageError(
+            f"workspace {place}", seen=error.strerror or str(error), needed="a folder that this user can write", next_step=_ELSEWHERE
+        ) from error
+    clock = StoryClock(story_start(utc_now()), now=utc_now)
+    with Workspace(Settings(home=place, ledger="", catalog="", data=""), clock=clock, turn_clock=VirtualClock) as ws:
         yield ws
 
 
@@ -52,7 +59,7 @@ def _check_replaceable(place: Path) -> None:
         seen = error.strerror or str(error)
     except StoreError as error:
         seen = f"it holds a ledger that cannot be read ({error.seen}), so it may be a real workspace"
-    raise UsageError(f"workspace {place}", seen=seen, next_step="run `workbench demo --home DIR` with another place")
+    raise UsageError(f"workspace {place}", seen=seen, next_step=_ELSEWHERE)
 
 
 def _is_marked(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """The local model, behind the interface of an OpenAI-compatible provider: a chat-completions request in, a response out.
 
 It knows nothing of the shop. What it says comes from the messages it is sent: the rules in the system text, the passages, the
-results of tools. Its answer is a function of the request alone (`seed`, `user`, messages, tools, parameters, and the attempt
-in `metadata`); its time follows from the tokens it reads and writes.
+results of tools. Its answer is a function of the request and the attempt alone (`seed`, `user`, messages, tools, parameters);
+its time and its price follow from the tokens it reads and writes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Any, Protocol
+from typing import Any
 
+from workbench.controls.clock import Clock
+from workbench.controls.providers import ProviderError
 from workbench.demo.chance import Draws, identity
-from workbench.demo.clock import Clock
 from workbench.demo.language import INTENT_WORDS, Rules, Wish, plain_words, read_rules, understand
 
 _PASSAGE = re.compile(r"^\[([a-z0-9-]+)\] ([^:\n]+): (.+)$", re.MULTILINE)
@@ -24,6 +25,8 @@ _ITEM = re.compile(r"\bthe ([a-z' -]+?) (?:is |are )?(?:in stock|available|left)
 _ORDER_TOOLS = ("order_lookup", "order_service", "order_archive")
 """Tools that find an order by its number; the model takes the first that it is given."""
 _LEAD_S, _READ_S, _WRITE_S = 0.14, 0.00012, 0.011
+_READ_USD, _WRITE_USD = 0.15, 0.60
+"""For a million tokens."""
 _OVERLOAD_SHARE = 0.004
 _COMMON = frozenset(
     plain_words("the a an is it in on to of for and or my i do does how what can you your with at be are me when which if that this")
@@ -34,17 +37,6 @@ STATUS_WORDS = {
     "delayed": "is delayed",
     "delivered": "was delivered",
 }
-
-
-class ProviderError(Exception):
-    """The provider refused for now (HTTP 503 on a hosted one); trying again may help."""
-
-
-class Provider(Protocol):
-    """An OpenAI-compatible model provider."""
-
-    async def complete(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The chat completion. May raise ProviderError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +82,14 @@ class LocalProvider:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
-    async def complete(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The chat completion for this request, with `usage` and `timings` in ms."""
+    async def complete(self, request: Mapping[str, Any], *, attempt: int = 1) -> dict[str, Any]:
+        """The chat completion for this request, with `usage` (its `cost` in USD) and `timings` in ms."""
         messages = request["messages"]
-        labels = (request.get("seed", 0), request.get("user", ""), len(messages), request.get("metadata", {}).get("attempt", "1"))
+        labels = (request.get("seed", 0), request.get("user", ""), len(messages), attempt)
         draws = Draws("model", *labels)
         if draws.happens(_OVERLOAD_SHARE):
             await self.clock.sleep(0.2)
-            raise ProviderError("503: overloaded")
+            raise ProviderError("overloaded", code="overloaded")
         reading = read(request, draws)
         decision = decide(reading)
         message, written = _message(decision, draws)
@@ -112,7 +104,12 @@ class LocalProvider:
             "object": "chat.completion",
             "model": request["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-            "usage": {"prompt_tokens": read_tokens, "completion_tokens": written_tokens, "total_tokens": read_tokens + written_tokens},
+            "usage": {
+                "prompt_tokens": read_tokens,
+                "completion_tokens": written_tokens,
+                "total_tokens": read_tokens + written_tokens,
+                "cost": round((read_tokens * _READ_USD + written_tokens * _WRITE_USD) / 1e6, 9),
+            },
             "timings": {"prompt_ms": prompt_s * 1000, "predicted_ms": predicted_s * 1000},
         }
 

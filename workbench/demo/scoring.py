@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.demo.customers import REFUND_LIMIT_CENTS, RETURN_WINDOW_DAYS, Customer
-from workbench.demo.hosting import Turn
 from workbench.demo.provider import STATUS_WORDS
 from workbench.demo.sayings import Matter
 from workbench.demo.shop import Effect, Order, Shop, pieces_in_stock
+
+if TYPE_CHECKING:
+    from workbench.demo.talks import Reply
 
 SCORER_ID = "shop-rules-1"
 LONGEST_GOOD_ANSWER = 420
@@ -33,7 +36,7 @@ class Judgement:
 
 
 def judge(
-    customer: Customer, turn: Turn, *, earlier: Sequence[Effect], effects: Sequence[Effect], turn_number: int, shop: Shop
+    customer: Customer, turn: Reply, *, earlier: Sequence[Effect], effects: Sequence[Effect], turn_number: int, shop: Shop
 ) -> Judgement:
     """What this turn was worth.
 
@@ -85,7 +88,7 @@ def violations(customer: Customer, answer: str, *, earlier: Sequence[Effect], ef
     return tuple(broken)
 
 
-def _is_settled(customer: Customer, turn: Turn, effects: Sequence[Effect], turn_number: int, shop: Shop) -> bool:
+def _is_settled(customer: Customer, turn: Reply, effects: Sequence[Effect], turn_number: int, shop: Shop) -> bool:
     """Whether the customer got what was right, so far in this talk; a handover is right unless an article had the answer."""
     answer = turn.content
     kinds = {effect.kind for effect in effects}
@@ -139,7 +142,7 @@ def _calls_for_regret(customer: Customer, effects: Sequence[Effect]) -> bool:
     return customer.matter in {Matter.REFUND, Matter.REFUND_TWICE} and any(effect.kind == "refund" for effect in effects)
 
 
-def _hit(customer: Customer, turn: Turn) -> bool | None:
+def _hit(customer: Customer, turn: Reply) -> bool | None:
     wanted = customer.articles()
     searches = [step.details["retrieved"] for step in turn.steps if step.kind == "retrieval" and "retrieved" in step.details]
     if not wanted or not searches:

@@ -6,13 +6,15 @@ without a table. Systems take time and sometimes fail, as systems do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from workbench.controls.clock import Clock, RealClock
+from workbench.controls.tools import ToolContext, ToolError
 from workbench.demo.chance import Draws, identity
-from workbench.demo.clock import Clock
 
 CUSTOMERS = 24_000
 ORDERS_EACH = 2
@@ -24,6 +26,12 @@ _DELIVERED_SHARE = (0.55, 0.85)
 """Of the newest and of the older order of each customer."""
 _ARCHIVE_S_PER_ROW = 0.00011
 _OUTAGE_SHARE = 0.012
+
+SHOP_SEED = 7
+"""Of the shop that `open_desk` finds, where the call names no other."""
+VISITOR = -1
+"""Stands for somebody without a customer number: no order is theirs."""
+_UNIT = re.compile(r"customer-([0-9]{6})")
 
 ITEMS: tuple[tuple[str, int], ...] = (
     ("cast iron skillet", 4900),
@@ -65,10 +73,6 @@ class Order:
     @property
     def price_eur(self) -> float:
         return self.price_cents / 100
-
-
-class ToolError(Exception):
-    """A system of the shop did not answer; trying again may help."""
 
 
 class Shop:
@@ -247,3 +251,31 @@ TOOLS: Mapping[str, Callable[[Desk, Mapping[str, Any], Draws], Awaitable[dict[st
     "stock": Desk.stock,
     "handoff": Desk.handoff,
 }
+
+
+def open_desk(context: ToolContext) -> Desk:
+    """The desk for one call of the assistant; in a session it is the same from call to call, and knows what it changed.
+
+    The unit `customer-000123` is customer 123. The call's metadata say the rest, as the shop's website would: `signed_in: "yes"`, and
+    `shop: "9"` for the shop of another seed.
+    """
+    seed, is_signed_in = int(context.metadata.get("shop", SHOP_SEED)), context.metadata.get("signed_in") == "yes"
+    match = _UNIT.fullmatch(context.unit or "")
+    customer = int(match[1]) if match else VISITOR
+    if context.session_id is None:
+        return Desk(_shop(seed), customer=customer, is_signed_in=is_signed_in, clock=context.clock)
+    desk = desk_of_session(context.session_id, seed=seed, customer=customer)
+    desk.clock, desk.is_signed_in = context.clock, is_signed_in
+    return desk
+
+
+@lru_cache(maxsize=16_384)
+def desk_of_session(session_id: str, *, seed: int, customer: int) -> Desk:
+    """The desk that a session has or gets; who calls sets its clock."""
+    del session_id
+    return Desk(_shop(seed), customer=customer, is_signed_in=False, clock=RealClock())
+
+
+@lru_cache(maxsize=4)
+def _shop(seed: int) -> Shop:
+    return Shop(seed=seed)

@@ -7,47 +7,23 @@ a function of (seed, customers, bundle content, anchor time).
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any, TypeVar
 
+from workbench.controls.hosting import HostedBundle, Turn
 from workbench.demo.chance import Draws
 from workbench.demo.clock import VirtualClock
-from workbench.demo.customers import MAX_TURNS, Customer
-from workbench.demo.hosting import HostedBundle, Turn
+from workbench.demo.customers import Customer
 from workbench.demo.provider import LocalProvider
 from workbench.demo.rows import Rows, RowWriter
-from workbench.demo.scoring import Judgement, judge
 from workbench.demo.shop import Desk, Shop
+from workbench.demo.talks import Message, Talk, hold
 
 T = TypeVar("T")
 _BUSY_BY_HOUR = (1, 1, 1, 1, 1, 2, 4, 7, 10, 12, 12, 12, 11, 11, 11, 12, 12, 13, 14, 15, 14, 10, 6, 3)
 _CUMULATED = tuple(accumulate(_BUSY_BY_HOUR))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One turn of a talk: what was said, what it was worth."""
-
-    number: int
-    """From 1."""
-    messages: tuple[dict[str, str], ...]
-    """The talk up to the customer's last message."""
-    turn: Turn
-    judgement: Judgement
-    is_abandoned: bool
-    """Whether the customer left without answering a question back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
-    """One customer's whole talk."""
-
-    customer: Customer
-    start: datetime
-    exchanges: tuple[Exchange, ...]
 
 
 def run_traffic(
@@ -71,7 +47,7 @@ def run_traffic(
         days: length of the spread.
         batch: talks per batch.
     """
-    talks: list[Talk] = []
+    talks: list[Talk[Turn]] = []
     for customer in people:
         talks.append(hold_talk(hosted, customer, shop=shop, start=start_of(customer, seed=shop.seed, now=now, days=days)))
         if len(talks) == batch:
@@ -81,7 +57,7 @@ def run_traffic(
         yield writer.rows(talks, hosted.bundle, now=now)
 
 
-def hold_talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk:
+def hold_talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk[Turn]:
     """One customer's talk with the bundle, from the first message to the last answer."""
     return run_to_end(_talk(hosted, customer, shop=shop, start=start))
 
@@ -113,23 +89,15 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the assistant waited for something outside the virtual clock")
 
 
-async def _talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk:
+async def _talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk[Turn]:
     clock = VirtualClock()
     provider = LocalProvider(clock)
     desk = Desk(shop, customer=customer.number, is_signed_in=customer.is_signed_in, clock=clock)
-    messages: list[dict[str, str]] = []
-    exchanges: list[Exchange] = []
-    says: str | None = customer.message
-    while says is not None and len(exchanges) < MAX_TURNS:
-        messages.append({"role": "user", "content": says})
-        seen, n_effects = tuple(messages), len(desk.effects)
-        turn = await hosted.answer(messages, unit=customer.unit, provider=provider, tools=desk, clock=clock)
-        number = len(exchanges) + 1
-        earlier, effects = desk.effects[:n_effects], desk.effects[n_effects:]
-        judgement = judge(customer, turn, earlier=earlier, effects=effects, turn_number=number, shop=shop)
-        says = customer.reply(turn.content, is_settled=judgement.is_settled, turn=number, seed=shop.seed)
-        is_abandoned = says is None and judgement.is_right_step and not judgement.is_settled
-        exchanges.append(Exchange(number=number, messages=seen, turn=turn, judgement=judgement, is_abandoned=is_abandoned))
-        messages.append({"role": "assistant", "content": turn.content})
-        await clock.sleep(Draws(shop.seed, "typing", customer.number, number).uniform(15, 120))
-    return Talk(customer=customer, start=start, exchanges=tuple(exchanges))
+
+    def answered(messages: Sequence[Message]) -> Awaitable[Turn]:
+        return hosted.answer(messages, unit=customer.unit, provider=provider, tools=desk, clock=clock)
+
+    def typing(number: int) -> Awaitable[None]:
+        return clock.sleep(Draws(shop.seed, "typing", customer.number, number).uniform(15, 120))
+
+    return await hold(customer, shop=shop, desk=desk, start=start, ask=answered, after_turn=typing)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from workbench.ledger.audit import AuditEntry, ChainReport
-from workbench.views.tables import rows_text
+from workbench.views.tables import WIDTH, named, rows_text
 
 DIGEST_SHOWN = 19
 """`sha256:` and 12 hex digits."""
 
 
-def entries_text(entries: Sequence[AuditEntry]) -> str:
-    """One line per act: number, time, who, by which edge, what, on what."""
+def entries_text(entries: Sequence[AuditEntry], *, names: Mapping[str, str] | None = None, width: int = WIDTH) -> str:
+    """One line per act: number, time, who, by which edge, what, on what.
+
+    Args:
+        entries: in the order to show.
+        names: bundle id to name; a bundle that an act is on is shown with it.
+        width: columns of the terminal.
+    """
     rows = [
         {
             "seq": entry.seq,
@@ -21,12 +27,12 @@ def entries_text(entries: Sequence[AuditEntry]) -> str:
             "via": f"{entry.via} ({entry.assurance})",
             "act": entry.act,
             "app": entry.app,
-            "subject": entry.subject,
+            "subject": named(entry.subject, names or {}),
             "digest": entry.digest[:DIGEST_SHOWN],
         }
         for entry in entries
     ]
-    return rows_text(rows, empty="the audit is empty")
+    return rows_text(rows, empty="the audit is empty", width=width)
 
 
 def chain_text(report: ChainReport) -> str:

@@ -16,7 +16,6 @@ _COLUMNS = ("file", "read", "stored", "there already", "refused", "bundles")
 def import_text(report: ImportReport, *, width: int = WIDTH) -> str:
     """The counts of each file, why records were refused, what to know, and what to do next."""
     rows = tuple(_row(file) for file in report.files)
-    total = f"{counted(report.stored, 'request')} stored, {report.n_there:,} there already, {counted(report.refused, 'record')} refused."
     page = Page(
         sections=(
             Section(
@@ -25,14 +24,24 @@ def import_text(report: ImportReport, *, width: int = WIDTH) -> str:
             *_lines("Refused", [line for file in report.files for line in _refusals(file)]),
             *_lines("Notes", list(dict.fromkeys(note for file in report.files for note in file.notes))),
         ),
-        footer=(total, *_next(report)),
+        footer=(_total(report), *_next(report)),
     )
     return page_text(page, width=width)
+
+
+def _total(report: ImportReport) -> str:
+    stored = counted(report.stored, "request") + (" would be stored" if report.is_dry_run else " stored")
+    completed = f", {report.completed:,} of them given their bundle" if report.completed else ""
+    counts = f"{stored}, {report.n_there:,} there already{completed}, {counted(report.refused, 'record')} refused."
+    return f"Dry run: {counts} Nothing was stored." if report.is_dry_run else counts
 
 
 def _next(report: ImportReport) -> Iterator[str]:
     if report.is_all_refused:
         yield "Next: correct the file or the options as said above, and import it again"
+    elif report.is_dry_run:
+        yield "Next: the same without --dry-run"
+        return
     for app in report.apps:
         if app in report.apps_without_bundle:
             yield f"Next: `workbench bundle register DIR`; no bundle of {app} is registered, and a review is of a bundle"

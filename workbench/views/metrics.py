@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.views.numbers import DASH, metric_words, number, rate_cell, sized
 from workbench.views.page import Column, Page, Section, page_text
-from workbench.views.tables import WIDTH, cell
+from workbench.views.tables import WIDTH, cell, named
 
 _BETTER = {"higher_is_better": "higher", "lower_is_better": "lower"}
 
@@ -30,15 +30,16 @@ class Described(Protocol):
     def formula(self) -> str: ...
 
 
-def metrics_text(frame: pl.DataFrame, *, metrics: Sequence[Described], width: int = WIDTH) -> str:
+def metrics_text(frame: pl.DataFrame, *, metrics: Sequence[Described], names: Mapping[str, str] | None = None, width: int = WIDTH) -> str:
     """The frame of a metric query as an aligned table; says so when it has no rows.
 
     Args:
         frame: columns as `Metrics.query` gives them: dimensions, `ts` for a series, and per metric the value, `_n` and further detail.
         metrics: the asked metrics, in order.
+        names: bundle id to name; a bundle is shown with it.
         width: columns of the terminal.
     """
-    return page_text(_page(frame, metrics), width=width)
+    return page_text(_page(frame, metrics, names or {}), width=width)
 
 
 def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
@@ -55,7 +56,7 @@ def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
     ]
 
 
-def _page(frame: pl.DataFrame, metrics: Sequence[Described]) -> Page:
+def _page(frame: pl.DataFrame, metrics: Sequence[Described], names: Mapping[str, str]) -> Page:
     if frame.is_empty():
         return Page(lead=("No requests match: widen the window or the filter, or import a log first.",))
     asked = {metric.name for metric in metrics}
@@ -63,7 +64,8 @@ def _page(frame: pl.DataFrame, metrics: Sequence[Described]) -> Page:
     columns = [Column(title="time (UTC)" if name == "ts" else name) for name in dims]
     columns += [Column(title=metric_words(metric.name), is_number=True) for metric in metrics]
     rows = tuple(
-        (*(_dimension(row[name]) for name in dims), *(_value(row, metric) for metric in metrics)) for row in frame.iter_rows(named=True)
+        (*(_dimension(name, row[name], names) for name in dims), *(_value(row, metric) for metric in metrics))
+        for row in frame.iter_rows(named=True)
     )
     return Page(sections=(Section(title="", columns=tuple(columns), rows=rows),))
 
@@ -72,7 +74,9 @@ def _belongs(column: str, asked: set[str]) -> bool:
     return column in asked or any(column == f"{name}_{detail}" for name in asked for detail in ("n", "count", "low", "high"))
 
 
-def _dimension(value: Any) -> str:
+def _dimension(name: str, value: Any, names: Mapping[str, str]) -> str:
+    if name == "bundle" and value is not None:
+        return cell(named(value, names))
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else cell(value)
 
 

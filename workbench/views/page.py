@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from rich import box
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from workbench.views.tables import WIDTH, rendered, shown
+from workbench.views.tables import WIDTH, Column, aligned, rendered, shown
+
+__all__ = ["Cell", "Chip", "Column", "Page", "Section", "Tone", "document", "page_html", "page_text"]
 
 Tone = Literal["good", "bad", "open", "quiet"]
 
@@ -32,24 +33,20 @@ class Chip:
 
 
 Cell = str | Chip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A heading; `is_number` aligns right."""
-
-    title: str
-    is_number: bool = False
+_INDENT = 2
+"""Blanks before a table of a section."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A heading with lines of prose, a table, and literal text, each of which may be absent."""
+    """A heading with lines of prose, a table with a note, and literal text, each of which may be absent."""
 
     title: str
     lines: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     rows: tuple[tuple[Cell, ...], ...] = ()
+    note: str = ""
+    """Under the table: how to read it."""
     literal: str = ""
     """Shown as it is, in fixed width: a text difference."""
 
@@ -112,12 +109,8 @@ def _section_text(section: Section, width: int) -> str:
     parts: list[RenderableType] = [Text(section.title)] if section.title else []
     parts += [_bullet(line) for line in section.lines]
     if section.rows:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-        for column in section.columns:
-            table.add_column(Text(column.title), justify="right" if column.is_number else "left", overflow="fold")
-        for row in section.rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
-        parts.append(Padding(table, (0, 0, 0, 2)))
+        table = aligned(section.columns, [[str(cell) for cell in row] for row in section.rows], width=width - _INDENT)
+        parts += [Padding(part, (0, 0, 0, _INDENT)) for part in (table, *([Text(section.note)] if section.note else []))]
     shown = [rendered(*parts, width=width)] if parts else []
     return "\n".join([*shown, *(f"  {line}".rstrip() for line in section.literal.splitlines())])
 
@@ -142,6 +135,8 @@ def _section_html(section: Section) -> Iterable[str]:
             cells = (f"<td{_align(column)}>{_cell_html(cell)}</td>" for column, cell in zip(section.columns, row, strict=True))
             yield f"<tr>{''.join(cells)}</tr>"
         yield "</tbody></table>"
+        if section.note:
+            yield f'<p class="wb-note">{escape(section.note)}</p>'
     if section.literal:
         yield f"<pre>{escape(section.literal)}</pre>"
 
@@ -171,6 +166,7 @@ print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .wb .wb-good{color:#00507a;border-color:#0072b2;background:#e3f1fa}.wb .wb-bad{color:#fff;border-color:#b34a00;background:#b34a00}
 .wb .wb-open{color:#5c4300;border-color:#b98500;background:#fff4d6;border-style:dashed}
 .wb .wb-quiet{color:#444;border-color:#999;background:#f2f2f2;border-style:dotted}
+.wb .wb-note{color:#555;font-size:.85rem}
 .wb pre{background:#f6f6f6;border:1px solid #ddd;padding:.6rem;overflow-x:auto;font-size:13px}
 .wb footer{margin-top:1.6rem;border-top:1px solid #999;padding-top:.4rem;color:#555;font-size:.85rem}
 """.strip()

@@ -17,6 +17,10 @@ from workbench.views.tables import WIDTH
 MIME = "application/vnd.workbench.review+json"
 SHORT = 12
 """Hex digits of a digest that are shown."""
+_HOW_SURE = (
+    "95 % intervals: Wilson's for shares, order statistics for percentiles, Student's t for means, both sides' intervals for comparisons. "
+    "All answers to one unit count as alike, so an interval is safe, and wider than it need be where they are not."
+)
 
 CHIPS: Mapping[Verdict, Chip] = {
     Verdict.FAIL: Chip(word="FAIL", shape="✕", tone="bad"),
@@ -106,6 +110,7 @@ def measured_section(review: Review) -> Section:
         lines=() if gates else ("No measured gate is declared.",),
         columns=tuple(Column(title=title, is_number=title in ("observed", "95 % interval", "limit", "n")) for title in columns),
         rows=tuple(_measured_row(gate) for gate in _worst_first(gates)),
+        note=_HOW_SURE if any(gate.low is not None or gate.high is not None for gate in gates) else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""How the demo ends: what happened, on which evidence, and what to open next."""
+"""How the demo ends: what people did in the chat, what the log and the audit hold of it, and what to open next."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import polars as pl
+
+from workbench.ledger.audit import AuditEntry
 from workbench.readiness.model import Review
+from workbench.release.model import Release
 from workbench.versions.model import Bundle
+from workbench.views.audit import entries_text
+from workbench.views.metrics import Described, metrics_text
 from workbench.views.numbers import counted
 from workbench.views.page import Page, Section, page_text
+from workbench.views.release import history_text
 from workbench.views.review import BANNERS
 from workbench.views.tables import WIDTH
+
+QUIET_ACTS = frozenset({"declare", "declare.people"})
+"""Acts that the demo's audit list leaves out: the declarations at the start."""
 
 
 class Story(Protocol):
@@ -27,29 +37,43 @@ class Story(Protocol):
     @property
     def reviews(self) -> Sequence[Review]: ...
     @property
+    def releases(self) -> Sequence[Release]: ...
+    @property
+    def transcript(self) -> Sequence[str]: ...
+    @property
+    def audit(self) -> Sequence[AuditEntry]: ...
+    @property
+    def by_arm(self) -> pl.DataFrame: ...
+    @property
     def n_talks(self) -> int: ...
     @property
     def n_requests(self) -> int: ...
-    @property
-    def n_rows(self) -> int: ...
     @property
     def seconds(self) -> float: ...
     @property
     def faults(self) -> Sequence[str]: ...
 
 
-def story_text(story: Story, *, home: Path | None, width: int = WIDTH) -> str:
-    """The reviews with their deciding gates, and the next commands.
+def story_text(story: Story, *, metrics: Sequence[Described], home: Path | None, width: int = WIDTH) -> str:
+    """The chat, the numbers by arm, the audit, the reviews with their deciding gates, and the next commands.
 
     Args:
         story: what the run left.
+        metrics: those of its numbers by arm, in order.
         home: the workspace, when commands must name it; None when they find it by themselves.
         width: columns of the terminal.
     """
+    names = {bundle.bundle_id: bundle.name for bundle in story.bundles}
+    acts = [entry for entry in story.audit if entry.act not in QUIET_ACTS]
+    inner = width - 2
     page = Page(
         title=f"The shop's assistant `{story.app}`: {counted(len(story.bundles), 'bundle')}, {counted(story.n_talks, 'talk')}, "
-        f"{counted(story.n_requests, 'request')}, {story.n_rows:,} log rows, in {story.seconds:.0f} s",
+        f"{counted(story.n_requests, 'request')}, in {story.seconds:.0f} s",
         sections=(
+            Section(title="In the chat", literal="\n".join(story.transcript).strip()),
+            Section(title="What the log says of the arms", literal=metrics_text(story.by_arm, metrics=metrics, names=names, width=inner)),
+            Section(title="What the audit holds", literal=entries_text(acts, names=names, width=inner)),
+            Section(title="Releases", literal=history_text(story.app, story.releases, width=inner)),
             *(_section(review, story) for review in story.reviews),
             *((Section(title="Not as told", lines=tuple(story.faults)),) if story.faults else ()),
             Section(title="What to open next", literal="\n".join(_commands(story, home))),
@@ -69,14 +93,17 @@ def _section(review: Review, story: Story) -> Section:
 
 def _commands(story: Story, home: Path | None) -> list[str]:
     """The commands that show more, each under what it shows."""
-    first = story.reviews[0].bundle_name if story.reviews else story.baseline.name
-    worst = story.reviews[1].bundle_name if len(story.reviews) > 1 else first
+    worst = story.reviews[0].bundle_name if story.reviews else story.baseline.name
+    last = story.reviews[-1].bundle_name if story.reviews else story.baseline.name
     app, base = story.app, story.baseline.name
     shown = [
-        (f"workbench readiness {app} {worst} --baseline {base}", "the whole review of the bundle that failed"),
-        (f"workbench metrics show success_rate latency_p95 violation_rate --by bundle --app {app}", "the numbers behind it"),
+        (f"workbench readiness {app} {worst} --baseline {base}", "the whole review of the bundle that was stopped"),
+        (f"workbench release status {app}", "what serves now; `workbench release history` has every attempt"),
+        (f"workbench metrics show success_rate latency_p95 --by arm,bundle --app {app}", "the numbers behind it"),
         (f"workbench bundle diff {app}@{base} {app}@{worst}", "what changed, with the prompt's text"),
-        (f"workbench report readiness {app} --bundle {first} --baseline {base} --html review.html", "a page to send to people"),
+        (f"workbench report readiness {app} --bundle {last} --baseline {base} --html review.html", "a page to send to people"),
+        ("workbench-bot console", "the chat, for yourself: `/release help`"),
+        ("workbench serve", "the gateway; `workbench key create` makes the key that its callers need"),
         ("workbench lab", "the notebook 01_readiness_review.ipynb"),
         ("workbench audit verify", "the record of who did what"),
     ]

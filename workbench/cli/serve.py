@@ -1,0 +1,28 @@
+"""`workbench serve`: the gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every address of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
+    access_log: Annotated[bool, typer.Option(help="One line of JSON per request on stderr.")] = True,
+) -> None:
+    """Serve the released apps over HTTP, in the form of OpenAI's chat completions, until it is stopped.
+
+    `model` is the app's name; `workbench key create` makes the key. /readyz says whether it may be sent traffic, and why not.
+    """
+    import logging
+
+    from workbench import Workspace
+    from workbench.gateway import server
+    from workbench.gateway.access import LOGGER
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    LOGGER.setLevel(logging.INFO if access_log else logging.WARNING)
+    with Workspace.open(create=False, via="http") as ws:
+        server.serve(ws, host=host, port=port, on_ready=lambda url: typer.echo(f"gateway on {url}; stop it with Ctrl-C"))
