@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -63,7 +64,12 @@ def test_the_app_folder_is_complete_and_somebody_is_always_on_call():
     assert app.gates is not None
     assert app.plan is not None
     start = datetime(2026, 11, 1, tzinfo=UTC)
-    assert gaps(app.rota, app.people, start, start + timedelta(days=400)) == ()
+    berlin = ZoneInfo("Europe/Berlin")
+    uncovered = gaps(app.rota, app.people, start, start + timedelta(days=400))
+    assert {(f"{gap.start.astimezone(berlin):%a %H:%M}", f"{gap.until.astimezone(berlin):%a %H:%M}") for gap in uncovered} == {
+        ("Mon 05:00", "Mon 09:00")
+    }, "the demo's one gap, which a stand-in fills in the story"
+    assert len(uncovered) == 57
     assert [step.share for step in app.plan.steps] == [0.05, 0.25, 0.5, 1.0]
 
 

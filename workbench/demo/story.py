@@ -72,6 +72,8 @@ SECOND_REHEARSAL = Share(name="v4", first_customer=15040, n=2500)
 FIRST_LIVE_CUSTOMER = 17540
 CROWD = 100
 """Customers who come before somebody looks again."""
+MOST_CROWDS = 60
+"""In one step; a candidate that nobody meets does not keep the story waiting for ever."""
 _MOST_ENTRIES = 10_000
 METRICS = ("volume", "success_rate", "failure_rate", "latency_p95", "quality_mean")
 
@@ -325,12 +327,14 @@ class _Story:
         step = release.present_step
         if step is None:
             return
-        seen, label = 0, f"{self._name(release.bundle_id)} at {step.share:.0%}"
-        while seen < step.min_units:
+        label = f"{self._name(release.bundle_id)} at {step.share:.0%}"
+        for _ in range(MOST_CROWDS):
             await self._serve_crowd(street)
             await asyncio.to_thread(self.ws.logs.flush)
             seen = self.ws.releases.status(APP).units or 0
             self.progress(label, min(seen, step.min_units), step.min_units)
+            if seen >= step.min_units:
+                break
         if wait:
             await console.play([f"clock +{format_duration(step.at_least)}"])
 

@@ -50,5 +50,5 @@ def story_start(now: datetime) -> datetime:
         if max(touched) < _SATURDAY:
             return start
         first_weekend_day = next(moment for moment in (start, end) if moment.weekday() >= _SATURDAY)
-        friday = first_weekend_day.date() - timedelta(days=first_weekend_day.weekday() - _SATURDAY)
-        end = datetime.combine(friday, time(), tzinfo=UTC) - timedelta(minutes=1)
+        saturday = first_weekend_day.date() - timedelta(days=first_weekend_day.weekday() - _SATURDAY)
+        end = datetime.combine(saturday, time(), tzinfo=UTC) - timedelta(minutes=1)
