@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 32
 """Talks under way at the same time."""
 _TIMEOUT_S = 30.0
+_KEPT_S = 2.0
+"""A connection that was idle for longer is not used again: the gateway may be closing it."""
 
 
 class NoAnswer(WorkbenchError):
@@ -181,5 +183,6 @@ async def opened_street(ws: Workspace, *, url: str, key: str, app: str, shop: Sh
     """
     headers = {"authorization": f"Bearer {key}"}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=_AT_ONCE)) as session:
+    connector = aiohttp.TCPConnector(limit=_AT_ONCE, keepalive_timeout=_KEPT_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         yield Street(ws, session, url=url, app=app, shop=shop)
