@@ -49,6 +49,49 @@ def test_a_login_that_registered_before_anybody_was_declared_is_still_no_second_
         approve(house, "both")
 
 
+def renamed(**identities) -> dict:
+    """The people, with whoever was `both` declared anew under another name."""
+    others = {name: somebody for name, somebody in PEOPLE.items() if name != "both"}
+    return {"people": {**others, "new": {"contact": "pager", "roles": {APP: ["approver"]}, **identities}}}
+
+
+@pytest.mark.parametrize("identities", [{"os": ["bo"]}, {"slack": ["U3"]}], ids=["login", "Slack"])
+@pytest.mark.parametrize("registrar", [person("both"), login("bo"), slack("U3")], ids=["by name", "by login", "by Slack"])
+def test_who_registered_the_bundle_stays_the_same_human_under_a_new_name(house: House, registrar, identities):
+    house.bundle("v4", by=registrar)
+    house.declare(people=renamed(**identities))
+    house.ready("v4")
+    with pytest.raises(NotPermitted, match="new registered its bundle"):
+        approve(house, "new")
+    assert house.releases.status(APP).may_approve == ("approver",)
+    assert approve(house).state is State.APPROVED
+
+
+def test_somebody_else_under_the_registrars_old_name_does_not_free_the_registrar(house: House):
+    house.bundle("v4", by=person("both"))
+    people = renamed(os=["bo"])["people"]
+    house.declare(people={"people": {**people, "both": {"os": ["other"], "roles": {APP: ["viewer"]}}}})
+    house.ready("v4")
+    with pytest.raises(NotPermitted, match="new registered its bundle"):
+        approve(house, "new")
+
+
+def test_where_nothing_says_who_registered_the_bundle_nobody_approves(house: House):
+    with house.ledger.write() as act:
+        act.connection.exec_driver_sql("UPDATE bundles SET registered_by = 'gone'")
+    house.ready()
+    with pytest.raises(NotPermitted, match=r"registered by gone, and no people\.yaml says who that is; needed: the approval of a second"):
+        approve(house)
+    assert house.releases.status(APP).may_approve == ()
+
+
+def test_an_undeclared_login_that_registered_is_somebody_else(house: House):
+    with house.ledger.write() as act:
+        act.connection.exec_driver_sql("UPDATE bundles SET registered_by = 'os:robot'")
+    house.ready()
+    assert approve(house).state is State.APPROVED
+
+
 def test_the_role_counts_at_the_act(house: House):
     house.ready()
     house.declare(people={"people": {**PEOPLE, "approver": {**PEOPLE["approver"], "roles": {APP: ["viewer"]}}}})
@@ -188,6 +231,30 @@ def test_after_the_canary_began_the_approval_has_done_its_work(house: House):
     house.reviewer.evidence += 1
     house.reviewer.review(APP, "v2", actor=person("approver"))
     assert house.releases.promote(APP, actor=person("requester")).step == 1
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize(("verdict", "reason"), [(ReviewVerdict.NO_GO, "superseded"), (None, "declarations_changed")])
+def test_a_canary_goes_no_further_on_ground_that_is_gone(house: House, verdict: ReviewVerdict | None, reason: str, is_held: bool):
+    house.canary()
+    house.units.n = 1000
+    house.clock.forward(hours=30)
+    if verdict is None:
+        house.declare(gates={"gates": [{"id": "g", "metric": "success_rate", "at_least": 0.5}]})
+    else:
+        house.reviewer.verdict = verdict
+        house.reviewer.review(APP, "v2", actor=person("approver"))
+    before = house.route
+    if is_held:
+        house.releases.hold(APP, reason="odd", actor=person("night"))
+    status = house.releases.status(APP)
+    assert status.objection.reason == reason
+    assert status.next_steps == (f"It cannot go on: {status.objection}.",)
+    if is_held:
+        house.releases.resume(APP, actor=person("requester"))
+    refused(reason, house.releases.promote, APP, early="no time", actor=person("requester"))
+    assert house.route == before
+    assert house.releases.abort(APP, reason="again", actor=person("requester")).state is State.ABORTED
 
 
 def test_the_status_says_who_could_approve(house: House):

@@ -72,7 +72,9 @@ def test_of_releases_that_start_at_once_one_is_open(shared_house: House, url: st
 
 @pytest.mark.slow
 def test_the_same_start_at_once_is_one_release_that_is_found_ready_once(shared_house: House, url: str):
-    assert race(shared_house, url, *["start v2"] * 3) == ["READY"] * 3
+    said = race(shared_house, url, *["start v2"] * 3)
+    assert set(said) <= {"READY", "ConflictError"}, "who comes after it is found ready is told of it"
+    assert "READY" in said
     assert shared_house.acts() == ["release.start", "release.ready"]
     check_whole(shared_house)
 

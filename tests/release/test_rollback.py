@@ -176,15 +176,50 @@ def test_no_lock_freeze_or_weekend_stops_it(house: House):
     assert roll_back(house).bundle_id == house.bundles["v1"]
 
 
-def test_a_release_that_serves_nobody_is_aborted_and_not_rolled_back(house: House):
+@pytest.mark.parametrize("state", [State.DRAFT, State.READY, State.APPROVED])
+def test_a_release_that_serves_nobody_stops_no_rollback_and_is_aborted_with_it(house: House, state: State):
     house.promoted("v1")
     house.promoted("v2")
     waiting = house.ready("v3")
-    error = refused("serves_nobody", roll_back, house)
-    assert (error.seen, error.next_step) == ("shop.3 is READY and serves nobody", "to end shop.3 abort it")
-    assert roll_back(house, to="last-good").bundle_id == house.bundles["v1"], "with a target it is the stable bundle that is meant"
+    with house.ledger.write() as act:
+        act.connection.exec_driver_sql("UPDATE releases SET state = ? WHERE release_id = ?", (state, waiting.release_id))
+    assert roll_back(house).bundle_id == house.bundles["v1"]
     ended = house.releases.get(waiting.release_id)
     assert (ended.state, ended.note) == (State.ABORTED, "aborted, because the app was rolled back by night: bad answers")
+    assert house.acts()[-2:] == ["release.abort", "rollback"]
+    house.ready("v3")
+    refused("rolled_back_already", roll_back, house)
+    assert house.route.stable == house.bundles["v1"]
+
+
+def test_without_a_last_good_bundle_a_waiting_release_is_left_alone(house: House):
+    house.promoted("v1")
+    waiting = house.ready("v2")
+    refused("no_last_good", roll_back, house)
+    assert house.releases.get(waiting.release_id) == waiting
+
+
+def test_a_canary_that_was_given_up_stops_no_rollback(house: House):
+    house.promoted("v1")
+    house.promoted("v2")
+    house.canary("v3")
+    house.releases.abort(APP, reason="not now", actor=person("requester"))
+    assert roll_back(house).bundle_id == house.bundles["v1"]
+    refused("rolled_back_already", roll_back, house)
+    house.canary("v3")
+    house.releases.abort(APP, reason="not now", actor=person("requester"))
+    refused("rolled_back_already", roll_back, house)
+
+
+def test_an_app_that_was_switched_off_stays_off_until_a_bundle_is_in_service(house: House):
+    house.promoted("v1")
+    roll_back(house, "chief", to="off")
+    house.canary("v2")
+    assert (house.route.stable, house.route.without_stable) == (None, "off")
+    house.releases.abort(APP, reason="not now", actor=person("requester"))
+    assert (house.route.stable, house.route.candidate, house.route.without_stable) == (None, None, "off")
+    house.promoted("v2")
+    assert (house.route.stable, house.route.without_stable) == (house.bundles["v2"], "fallback")
 
 
 def test_a_dry_run_says_what_would_happen_and_does_nothing(house: House):

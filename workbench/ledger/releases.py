@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, newest_of
 from workbench.ledger.registry import StoredBundle, StoredDeclaration, bundle_rows, newest_declarations
 from workbench.ledger.store import WriteTransaction
-from workbench.ledger.tables import approvals, locks, releases
+from workbench.ledger.tables import approvals, declarations, locks, releases
 
 READY_ACT = "release.ready"
 """The act that finds a release ready for its approval."""
@@ -81,6 +81,8 @@ class Foundation:
     """Its candidate."""
     approvals: tuple[StoredApproval, ...]
     """What was decided about it, oldest first."""
+    people_then: StoredDeclaration | None
+    """The app's people as they were declared when the candidate was registered."""
     ready: AuditEntry | None
     """The entry that found it ready; None before that."""
     review: AuditEntry | None
@@ -92,13 +94,22 @@ class Foundation:
 def foundation(connection: Connection, release: StoredRelease) -> Foundation:
     """What the release stands on now."""
     bundle_id = release.bundle_id or ""
+    bundle = next(iter(bundle_rows(connection, bundle_id=bundle_id)), None)
     return Foundation(
-        bundle=next(iter(bundle_rows(connection, bundle_id=bundle_id)), None),
+        bundle=bundle,
         approvals=approvals_of(connection, release.release_id),
+        people_then=_people_before(connection, release.app, bundle.seq) if bundle else None,
         ready=newest_of(connection, READY_ACT, app=release.app, subject=release.release_id),
         review=newest_of(connection, REVIEW_ACT, app=release.app, subject=bundle_id),
         declarations=newest_declarations(connection, app=release.app),
     )
+
+
+def _people_before(connection: Connection, app: str, seq: int) -> StoredDeclaration | None:
+    """The newest people.yaml of the app that an earlier entry than this one stored."""
+    known = select(declarations).where(declarations.c.app == app, declarations.c.kind == "people", declarations.c.seq < seq)
+    row = connection.execute(known.order_by(declarations.c.seq.desc()).limit(1)).mappings().one_or_none()
+    return StoredDeclaration(**row) if row else None
 
 
 def stored_release(connection: Connection, release_id: str) -> StoredRelease | None:

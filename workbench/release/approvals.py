@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from workbench.release.model import Approval, Binding, Objection, State
+from workbench.release.registrars import Registrar
 
 APPROVAL_HOLDS = timedelta(hours=4)
 """How long an approval counts; after that it has to be given again."""
@@ -33,11 +34,9 @@ class Ground:
 def objection_to_ground(ground: Ground, *, now: datetime) -> Objection | None:
     """Why the release's review carries nothing any more; None while it does."""
     if ground.changed:
-        files = ", ".join(f"{kind}.yaml" for kind in ground.changed)
-        return Objection(reason="declarations_changed", seen=f"{files} changed after the review", next_step=_AGAIN)
+        return _declarations_changed(ground)
     if ground.newest_review != ground.binds.review or ground.verdict != GO:
-        seen = f"a newer review of the bundle ({_short(ground.newest_review)}, {ground.verdict}) superseded {_short(ground.binds.review)}"
-        return Objection(reason="superseded", seen=seen, next_step=_AGAIN)
+        return _superseded(ground)
     if ground.reviewed_at is None or now - ground.reviewed_at > REVIEW_HOLDS:
         return Objection(
             reason="review_old",
@@ -47,19 +46,33 @@ def objection_to_ground(ground: Ground, *, now: datetime) -> Objection | None:
     return None
 
 
-def objection_to_person(person: str, known_as: Collection[str], *, requester: str, registrar: str | None) -> Objection | None:
+def objection_to_going_on(ground: Ground) -> Objection | None:
+    """Why a canary may not go further on what it was approved for; None when it may. Time alone takes nothing away from it."""
+    if ground.changed:
+        return _declarations_changed(ground)
+    return None if ground.verdict == GO else _superseded(ground)
+
+
+def objection_to_person(person: str, known_as: Collection[str], *, requester: str, registrar: Registrar | None) -> Objection | None:
     """Why this person is not a second one; None when they are.
 
     Args:
         person: who would approve, as the app's people.yaml names them.
         known_as: every name under which the record may hold them.
         requester: who asked for the release, as it is recorded.
-        registrar: who registered the bundle, as it is recorded.
+        registrar: who registered the bundle.
     """
     needed = "the approval of a second person"
     if requester in known_as:
         return Objection(reason="same_person", seen=f"{person} asked for this release", needed=needed)
-    if registrar in known_as:
+    if registrar is None:
+        return None
+    if not registrar.known_as:
+        seen = f"its bundle was registered by {registrar.recorded}, and no people.yaml says who that is"
+        return Objection(
+            reason="registrar", seen=seen, needed=needed, next_step="name them in people.yaml, or register the bundle under another name"
+        )
+    if not registrar.known_as.isdisjoint(known_as):
         return Objection(reason="registrar", seen=f"{person} registered its bundle", needed=needed)
     return None
 
@@ -103,6 +116,16 @@ def objection_to_approving(state: State, approvals: Sequence[Approval], ground: 
         return amiss
     seen = f"{approvals[-1].person} approved it already, until {approvals[-1].expires_at:%Y-%m-%d %H:%M} UTC"
     return Objection(reason="approved_already", seen=seen, next_step="promote it")
+
+
+def _declarations_changed(ground: Ground) -> Objection:
+    files = ", ".join(f"{kind}.yaml" for kind in ground.changed)
+    return Objection(reason="declarations_changed", seen=f"{files} changed after the review", next_step=_AGAIN)
+
+
+def _superseded(ground: Ground) -> Objection:
+    seen = f"a newer review of the bundle ({_short(ground.newest_review)}, {ground.verdict}) superseded {_short(ground.binds.review)}"
+    return Objection(reason="superseded", seen=seen, next_step=_AGAIN)
 
 
 def _short(review_id: str | None) -> str:

@@ -17,7 +17,7 @@ def next_steps(
 
     Args:
         release: the open release, or the newest.
-        objection: why its approval or its review does not count.
+        objection: why what it stands on does not let it go on.
         may_approve: who could approve it.
         waits: what its present step still waits for.
         freeze: why nobody may release now.
@@ -34,6 +34,8 @@ def _leading_on(release: Release, objection: Objection | None, may_approve: Sequ
     match release.state:
         case State.DRAFT:
             yield "Its readiness review is being made. Abort it if whoever started it has stopped."
+        case State.CANARY | State.HELD if objection is not None:
+            yield f"It cannot go on: {objection}."
         case State.HELD:
             yield "Resume it, abort it, or roll it back."
         case State.CANARY:

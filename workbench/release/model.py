@@ -176,7 +176,7 @@ class ReleaseStatus:
     approvals: tuple[Approval, ...]
     """Of that release, oldest first."""
     objection: Objection | None
-    """Why the newest approval does not count, or why nobody can approve; None where nothing is amiss."""
+    """Why the newest approval does not count, nobody can approve, or the canary may not go on; None where nothing is amiss."""
     may_approve: tuple[str, ...]
     """Who could approve it, while it waits for that."""
     units: int | None

@@ -8,6 +8,8 @@ from typing import Any
 from workbench.ledger.releases import Foundation, StoredApproval, StoredLock, StoredRelease
 from workbench.release.approvals import Ground
 from workbench.release.model import Approval, Binding, Kind, Lock, LockKind, Release, State
+from workbench.release.registrars import Registrar, registrar_of
+from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.versions.declarations import spec_of
 
@@ -65,6 +67,23 @@ def ground_of(row: StoredRelease, under: Foundation) -> Ground:
         reviewed_at=review.time if review else None,
         changed=tuple(declared.kind for declared in under.declarations if declared.seq > since),
     )
+
+
+def registrar_in(under: Foundation, people: PeopleSpec | None) -> Registrar | None:
+    """Who registered the candidate; None where it is not registered.
+
+    Args:
+        under: what its release stands on.
+        people: the app's people at present.
+
+    Raises:
+        StoreError: this version cannot read the people.yaml of the registration.
+    """
+    if under.bundle is None:
+        return None
+    stored = under.people_then
+    then = spec_of(stored.app, "people", stored.content) if stored else None
+    return registrar_of(under.bundle.registered_by, then=then if isinstance(then, PeopleSpec) else None, now=people)
 
 
 def approval_of(row: StoredApproval) -> Approval:

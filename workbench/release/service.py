@@ -49,7 +49,7 @@ from workbench.release.approvals import APPROVAL_HOLDS
 from workbench.release.freezes import freeze_now, lock_of, objection_to_lock, objection_to_release
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, Lock, LockKind, Objection, Release, ReleaseStatus, State
-from workbench.release.records import approval_of, ground_of, lock_from, plan_of, release_of
+from workbench.release.records import approval_of, ground_of, lock_from, plan_of, registrar_in, release_of
 from workbench.release.states import Act
 from workbench.release.stopping import why_stopped
 from workbench.release.targets import FALLBACK, LAST_GOOD, OFF, Target, last_good, target_of
@@ -112,6 +112,7 @@ class Releases:
         units: counts the units that a candidate has served.
         author: who acts by default.
         clock: the time, aware.
+        clean: takes personal data out of a reason before it is stored.
         token: random hex digits of so many bytes, for the salt of each release.
     """
 
@@ -125,6 +126,7 @@ class Releases:
         units: CandidateUnits,
         author: Author,
         clock: Callable[[], datetime],
+        clean: Callable[[str], str] = str,
         token: Callable[[int], str] = secrets.token_hex,
     ) -> None:
         self._ledger = ledger
@@ -134,6 +136,7 @@ class Releases:
         self._units = units
         self._author = author
         self._clock = clock
+        self._clean = clean
         self._token = token
         self._listeners: list[ReleaseListener] = []
         self._names: dict[str, str] = {}
@@ -163,7 +166,7 @@ class Releases:
             UnknownSubject: there is no such bundle.
             UsageError: another baseline than what is in service is named.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._permitted("release.start", app, actor) as doer:
             candidate = self._bundle(app, bundle)
             with self._ledger.write() as act:
@@ -189,7 +192,7 @@ class Releases:
             NotPermitted: the actor may neither approve releases nor administrate.
             UnknownSubject: there is no such bundle.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._permitted("release.adopt", app, actor) as doer:
             found = self._bundle(app, bundle)
             self._versions.files(found.bundle_id)
@@ -217,7 +220,7 @@ class Releases:
             _insist_on_review(seen, review_id)
             under = foundation(turn.act.connection, seen)
             ground, decisions = ground_of(seen, under), tuple(map(approval_of, under.approvals))
-            registrar = under.bundle.registered_by if under.bundle else None
+            registrar = registrar_in(under, self._ownership.people(turn.app))
             insist_person(seen, rule.objection_to_person(turn.person, turn.doer.known_as, requester=seen.requested_by, registrar=registrar))
             insist(seen, rule.objection_to_approving(State(seen.state), decisions, ground, now=turn.now))
             expires_at = turn.now + APPROVAL_HOLDS
@@ -241,7 +244,7 @@ class Releases:
             ReleaseRefused: it waits for no approval, or stands on another review than the actor looked at.
             ConflictError: it is at another version.
         """
-        words = _words(reason) if reason else ""
+        words = self._words(reason) if reason else ""
         with self._acting(Act.REJECT, release_id, actor, expected_version) as (turn, seen):
             _insist_on_review(seen, review_id)
             note = f"rejected by {turn.person}{f': {words}' if words else ''}"
@@ -260,12 +263,13 @@ class Releases:
             actor: who promotes.
 
         Raises:
-            ReleaseRefused: no valid approval, too early, frozen, locked, or in a state from which nothing is promoted.
+            ReleaseRefused: no valid approval, declarations changed or a newer review says no, too early, frozen, locked, or in a state
+                from which nothing is promoted.
             NotPermitted: the actor has not the role.
             ConflictError: it is at another version.
             IntegrityError: the candidate's stored parts are gone or altered.
         """
-        words = _words(early) if early else ""
+        words = self._words(early) if early else ""
         looked = self._stored(release_id)
         units = self._units_or_none(looked)
         if looked.bundle_id is not None:
@@ -273,8 +277,7 @@ class Releases:
         version = looked.version if expected_version is None else expected_version
         with self._acting(Act.PROMOTE, looked.release_id, actor, version) as (turn, seen):
             self._insist_on_release(turn, f"release {seen.release_id}")
-            if seen.state == State.APPROVED:
-                _insist_on_approval(turn, seen)
+            _insist_on_ground(turn, seen)
             waits = waits_of(release_of(seen, {}), now=turn.now, units=units)
             if waits and not words:
                 raise refusal(seen, Objection(reason="not_yet", seen="; ".join(waits), next_step="wait, or promote it early and say why"))
@@ -291,7 +294,7 @@ class Releases:
             NotPermitted: the actor is neither on call nor has a role.
             ConflictError: it is at another version.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._acting(Act.HOLD, release_id, actor, expected_version) as (turn, seen):
             done = turn.apply(Act.HOLD, seen, note=f"held by {turn.person}: {words}", detail={"reason": words})
         return self._told(done)
@@ -317,7 +320,7 @@ class Releases:
             NotPermitted: the actor has not the role.
             ConflictError: it is at another version.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._acting(Act.ABORT, release_id, actor, expected_version) as (turn, seen):
             done = turn.apply(Act.ABORT, seen, note=f"aborted by {turn.person}: {words}", detail={"reason": words})
         return self._told(done)
@@ -335,8 +338,8 @@ class Releases:
         """The app back on the bundle that served before, at once. It touches the ledger only; no lock, freeze or wait stops it.
 
         In a canary the candidate is taken back, and its release is ROLLED_BACK. After a promotion it is a release of its own, of the kind
-        `rollback`, to the last good bundle; where there is none, or where the plan says so, to the app's fallback or to nothing. A
-        release that is not in its canary yet is aborted with it.
+        `rollback`, to the last good bundle, or where the plan says so to the app's fallback or to nothing. A release that is not in its
+        canary yet is aborted with it.
 
         Args:
             app: the application.
@@ -351,7 +354,7 @@ class Releases:
             NotPermitted: the actor is neither on call nor has a role, or chose a target on call alone.
             ConflictError: the route is at another version.
         """
-        words = _words(reason)
+        words = self._words(reason)
         done: tuple[Done, ...] = ()
         with self._permitted(Act.ROLLBACK, app, actor) as doer:
             wanted, whole = self._target_reference(app, to), _Whole(self._versions)
@@ -385,7 +388,7 @@ class Releases:
             ReleaseRefused: somebody else holds it, and it is not taken over.
             NotPermitted: the actor has not the role.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._permitted("release.lock", app, actor) as doer, self._ledger.write() as act:
             return self._turn(act, doer).put_lock(LockKind.LOCK, reason=words, steal=steal)
 
@@ -395,7 +398,7 @@ class Releases:
         Raises:
             NotPermitted: the actor has not the role.
         """
-        words = _words(reason)
+        words = self._words(reason)
         with self._permitted("release.freeze", app, actor) as doer, self._ledger.write() as act:
             return self._turn(act, doer).put_lock(LockKind.FREEZE, reason=words, steal=True)
 
@@ -412,7 +415,7 @@ class Releases:
             ReleaseRefused: somebody else holds it, or nobody does.
             NotPermitted: the actor has not the role.
         """
-        words = _words(reason) if reason else ""
+        words = self._words(reason) if reason else ""
         with self._permitted("release.unlock", app, actor) as doer, self._ledger.write() as act:
             self._turn(act, doer).take_lock_away(LockKind.LOCK, reason=words, steal=steal)
 
@@ -423,7 +426,7 @@ class Releases:
             ReleaseRefused: nobody froze it.
             NotPermitted: the actor has not the role.
         """
-        words = _words(reason) if reason else ""
+        words = self._words(reason) if reason else ""
         with self._permitted("release.unfreeze", app, actor) as doer, self._ledger.write() as act:
             self._turn(act, doer).take_lock_away(LockKind.FREEZE, reason=words, steal=True)
 
@@ -467,11 +470,9 @@ class Releases:
             under = foundation(connection, row) if row else None
         release = self._release(row) if row else None
         decisions = tuple(map(approval_of, under.approvals)) if under else ()
-        objection: Objection | None = None
-        may_approve: tuple[str, ...] = ()
-        if row and under and row.state in (State.READY, State.APPROVED):
-            objection = rule.objection_to_canary(decisions, ground_of(row, under), now=now)
-            may_approve = self._may_approve(row, under)
+        objection = _objection_to_going_on(row, under, now=now) if row and under else None
+        waits_for_approval = row is not None and row.state in (State.READY, State.APPROVED)
+        may_approve = self._may_approve(row, under) if row and under and waits_for_approval else ()
         stable = route.stable if route else None
         units = self._units_or_none(row) if row else None
         waits = waits_of(release, now=now, units=units) if release else ()
@@ -547,6 +548,18 @@ class Releases:
     def _turn(self, act: WriteTransaction, doer: Doer) -> Turn:
         return Turn(act=act, doer=doer, now=self._clock(), token=self._token)
 
+    def _words(self, reason: str) -> str:
+        """The reason, when it says something, as it is stored.
+
+        Raises:
+            UsageError: it is empty or too long.
+        """
+        words = " ".join(reason.split())
+        if not 0 < len(words) <= MOST_WORDS:
+            seen = "it is empty" if not words else f"it has {len(words):,} characters"
+            raise UsageError("reason", seen=seen, needed=f"why, in up to {MOST_WORDS:,} characters")
+        return self._clean(words)
+
     @contextmanager
     def _permitted(self, act: str, app: str, actor: Author | None, *, subject: str | None = None) -> Iterator[Doer]:
         """Whoever acts, when they may. What the rules refuse in the block to somebody whom the app knows leaves an entry, and goes on.
@@ -574,7 +587,8 @@ class Releases:
         insist(subject, objection_to_release(turn.person, _locks(connection, turn.app), plan, now=turn.now))
 
     def _may_approve(self, row: StoredRelease, under: Foundation) -> tuple[str, ...]:
-        people, registrar = self._ownership.people(row.app), under.bundle.registered_by if under.bundle else None
+        people = self._ownership.people(row.app)
+        registrar = registrar_in(under, people)
         return tuple(
             person
             for person in self._ownership.holders(Act.APPROVE, row.app)
@@ -650,19 +664,6 @@ class _Whole:
         return True
 
 
-def _words(reason: str) -> str:
-    """The reason, when it says something.
-
-    Raises:
-        UsageError: it is empty or too long.
-    """
-    words = " ".join(reason.split())
-    if not 0 < len(words) <= MOST_WORDS:
-        seen = "it is empty" if not words else f"it has {len(words):,} characters"
-        raise UsageError("reason", seen=seen, needed=f"why, in up to {MOST_WORDS:,} characters")
-    return words
-
-
 def _found(connection: Connection, release_id: str) -> StoredRelease:
     row = stored_release(connection, release_id) or open_release(connection, release_id)
     if row is None:
@@ -691,10 +692,16 @@ def _insist_on_review(seen: StoredRelease, review_id: str | None) -> None:
         raise refusal(seen, Objection(reason="superseded", seen=words, needed=f"a look at {seen.review_id}"))
 
 
-def _insist_on_approval(turn: Turn, seen: StoredRelease) -> None:
-    """Return when what was reviewed and approved lets the release into its canary."""
-    under = foundation(turn.act.connection, seen)
-    insist(seen, rule.objection_to_canary(tuple(map(approval_of, under.approvals)), ground_of(seen, under), now=turn.now))
+def _insist_on_ground(turn: Turn, seen: StoredRelease) -> None:
+    """Return when what was reviewed and approved lets the release into its canary, or further in it."""
+    insist(seen, _objection_to_going_on(seen, foundation(turn.act.connection, seen), now=turn.now))
+
+
+def _objection_to_going_on(row: StoredRelease, under: Foundation, *, now: datetime) -> Objection | None:
+    """Why what the open release stands on does not let it go on; None when it does, or nothing is to be asked."""
+    if row.state in (State.READY, State.APPROVED):
+        return rule.objection_to_canary(tuple(map(approval_of, under.approvals)), ground_of(row, under), now=now)
+    return rule.objection_to_going_on(ground_of(row, under)) if row.state in SERVING else None
 
 
 def _target(connection: Connection, app: str, to: str | None, is_whole: _Whole) -> Target | Objection:

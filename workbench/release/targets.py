@@ -59,8 +59,8 @@ def target_of(
 ) -> Target | Objection:
     """What a rollback does now, or why there is nothing that it could do.
 
-    Without a named target a canary is ended, or the latest promotion undone: a rollback that is asked for twice never goes back twice,
-    and the only bundle is never taken out of service by accident.
+    Without a named target a canary is ended, or the latest promotion undone, also while a release waits that serves nobody yet: a
+    rollback that is asked for twice never goes back twice, and the only bundle is never taken out of service by accident.
 
     Args:
         history: the app's releases, oldest first.
@@ -84,15 +84,8 @@ def target_of(
 
 
 def _undone(history: Sequence[StoredRelease], stable: str | None, good: str | None, planned: str) -> Target | Objection:
-    """The latest promotion undone, where nothing waits and nothing was taken back since."""
-    newest, latest = history[-1], _latest_change(history)
-    if newest.ended_at is None:
-        return Objection(
-            reason="serves_nobody",
-            seen=f"{newest.release_id} is {newest.state} and serves nobody",
-            needed=f"a target, if {stable} is to be replaced: {LAST_GOOD}, a bundle by its id, {FALLBACK} or {OFF}",
-            next_step=f"to end {newest.release_id} abort it",
-        )
+    """The latest promotion undone, where nothing was taken back since."""
+    latest = _latest_change(history)
     if latest is None or latest.state != State.PROMOTED or latest.kind == Kind.ROLLBACK:
         when = f" at {latest.ended_at:%Y-%m-%d %H:%M} UTC" if latest and latest.ended_at else ""
         return Objection(
@@ -130,6 +123,5 @@ def _named(history: Sequence[StoredRelease], to: str, stable: str | None, good: 
 
 
 def _latest_change(history: Sequence[StoredRelease]) -> StoredRelease | None:
-    """The ended release that changed last who serves; None before the first."""
-    ended = [release for release in history if release.ended_at is not None]
-    return next((release for release in reversed(ended) if release.step is not None or release.kind != Kind.RELEASE), None)
+    """The release that last put a bundle into service or was rolled back; None before the first. One that was given up changed nothing."""
+    return next((release for release in reversed(history) if release.state in (State.PROMOTED, State.ROLLED_BACK)), None)

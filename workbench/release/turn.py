@@ -213,12 +213,12 @@ class Turn:
         Raises:
             IntegrityError: otherwise; nothing but releases changes routes.
         """
-        route = stored_route(self.act.connection, self.app)
-        if _shape(route) != _serving(seen):
+        says, left = _shape(stored_route(self.act.connection, self.app)), _serving(seen)
+        if says != left:
             raise IntegrityError(
                 f"route of {self.app}",
-                seen=f"it says {_shape(route)}",
-                needed=f"{_serving(seen)}, as release {seen.release_id} left it",
+                seen=f"it says {_in_words(says)}",
+                needed=f"{_in_words(left)}, as release {seen.release_id} left it",
                 next_step="roll back, and find out who wrote to the ledger: `workbench audit verify`",
             )
 
@@ -275,7 +275,7 @@ class Turn:
             "share": wanted.share,
             "release_id": wanted.release_id,
             "salt": row.salt if wanted.candidate or route is None else route.salt,
-            "without_stable": without_bundle or self._without_bundle(),
+            "without_stable": without_bundle or self._without_bundle(route, wanted),
         }
         if route is None:
             route = StoredRoute(app=self.app, version=1, changed_at=self.now, **values)
@@ -284,8 +284,13 @@ class Turn:
         change_route(self.act, route, at=self.now, values=values)
         return replace(route, **values, version=route.version + 1, changed_at=self.now)
 
-    def _without_bundle(self) -> str:
-        """What units get that no bundle serves: the declared fallback, unless there is none or the plan switches off."""
+    def _without_bundle(self, route: StoredRoute | None, wanted: Serving) -> str:
+        """What units get that no bundle serves: the declared fallback, unless there is none or the plan switches off.
+
+        While no bundle is in service it stays what it is: whoever switched an app off did not mean until the next canary.
+        """
+        if route is not None and route.stable is None and wanted.stable is None:
+            return route.without_stable
         kind = (content_of(self.act.connection, self.app, "app").get("fallback") or {}).get("kind", OFF)
         return OFF if kind == OFF or planned_target(content_of(self.act.connection, self.app, "plan")) == OFF else FALLBACK
 
@@ -401,3 +406,8 @@ def _shape(route: StoredRoute | None) -> Serving:
     if route is None:
         return Serving(stable=None)
     return Serving(stable=route.stable, candidate=route.candidate, share=route.share, release_id=route.release_id)
+
+
+def _in_words(shape: Serving) -> str:
+    candidate = f"candidate {shape.candidate} with share {shape.share:g}" if shape.candidate else "no candidate"
+    return f"stable {shape.stable or 'nothing'}, {candidate}"
