@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bot.asks import Ask, Outcome, Said
 from bot.board import Board
 from bot.grammar import slack_id
-from workbench.errors import UsageError
+from workbench.errors import UnknownSubject, UsageError
 from workbench.ledger.audit import AuditEntry, read_head, tail
 from workbench.ledger.routes import stored_route
+from workbench.ledger.types import utc_text
 from workbench.ownership.model import Actor, Identity
 from workbench.ownership.people import person_in
 from workbench.ownership.wall_clock import moment_of
 from workbench.release.model import Release
+from workbench.release.targets import FALLBACK, LAST_GOOD, OFF
 from workbench.views.cards import headline, literal_card, page_card, review_page
 from workbench.views.numbers import counted
 from workbench.views.owners import gaps_text, owners_text, shifts_text, stand_in_text
@@ -45,6 +47,11 @@ class Call:
     @property
     def app(self) -> str:
         return self["app"]
+
+    @property
+    def reason(self) -> str:
+        """As the audit holds it."""
+        return " ".join(self["reason"].split())
 
     @property
     def release(self) -> str:
@@ -78,6 +85,9 @@ class Acts:
             "release.abort": self._abort,
             "release.lock": self._lock,
             "release.unlock": self._unlock,
+            "release.freeze": self._freeze,
+            "release.unfreeze": self._unfreeze,
+            "release.adopt": self._adopt,
             "rollback": self._rollback,
             "owner.show": self._show,
             "owner.oncall": self._oncall,
@@ -91,7 +101,7 @@ class Acts:
         return frozenset(self._verbs)
 
     def pinned(self, ask: Ask) -> Ask:
-        """The wish with the release, the versions and the place in the audit that it is decided on.
+        """The wish with the release or bundle, the version and the place in the audit that it is decided on.
 
         Raises:
             UnknownSubject: there is no such release.
@@ -102,6 +112,10 @@ class Acts:
         pinned = replace(ask, after_entry=head.seq if head else 0)
         if route is not None:
             return replace(pinned, decided_on=route.version)
+        if ask.act == "release.start":
+            return replace(
+                pinned, arguments={**ask.arguments, "bundle": self._bundle_id(ask.arguments["app"], ask.arguments.get("bundle"))}
+            )
         if "release" in ask.arguments and ask.decided_on is None:
             release = self._ws.releases.get(ask.arguments["release"])
             return replace(pinned, decided_on=release.version, arguments={**ask.arguments, "release": release.release_id})
@@ -119,15 +133,40 @@ class Acts:
         """
         return self._verbs[ask.act](Call(actor=self._actor_of(ask.user), ask=ask, at=at))
 
-    def done_before(self, ask: Ask) -> Outcome | None:
+    def done_before(self, ask: Ask, *, at: datetime) -> Outcome | None:
         """What came of it in an attempt that was stopped after it had done it: its audit entry is there. None where none did."""
-        person = self._actor_of(ask.user).person
+        call = Call(actor=self._actor_of(ask.user), ask=ask, at=at)
         names = _ENTRIES.get(ask.act, {ask.act})
         app = ask.arguments.get("app") or ask.arguments["release"].rpartition(".")[0]
         with self._ws.ledger.read() as connection:
             entries = tail(connection, _MOST_ENTRIES, app=app)
-        found = [entry for entry in entries if entry.seq > (ask.after_entry or 0) and entry.act in names and entry.actor == person]
-        return self._from_entry(found[-1]) if found else None
+        later = (entry for entry in entries if entry.seq > (ask.after_entry or 0))
+        theirs = (entry for entry in later if entry.act in names and entry.actor == call.actor.person)
+        found = next((entry for entry in theirs if self._is_of(entry, call)), None)
+        return self._from_entry(found) if found else None
+
+    def _is_of(self, entry: AuditEntry, call: Call) -> bool:
+        """Whether the entry is of this very wish, and not of a similar one that the same person had later."""
+        detail, version = entry.detail, call.ask.decided_on or 0
+        match call.ask.act:
+            case "release.start":
+                return bool(detail["bundle"] == call["bundle"])
+            case "rollback":
+                is_next = detail["route_version"] in (version + 1, version + 2)  # a canary that ends first takes one of its own
+                return not call["dry-run"] and is_next and detail["reason"] == call.reason and self._is_restored(detail["stable"], call)
+            case "release.lock" | "release.unlock":
+                return bool(detail["reason"] == call.reason)
+            case "owner.override":
+                _, until = self._stretch(call)
+                wanted = (self._person(call.app, call["person"]), _tier(call), utc_text(until.astimezone(UTC)), call.reason)
+                return (detail["person"], detail["tier"], detail["until"], detail["reason"]) == wanted
+        return entry.subject == call.release and bool(detail["version"] == version + 1)
+
+    def _is_restored(self, stable: str | None, call: Call) -> bool:
+        """Whether what serves after a rollback is what was asked for."""
+        if call["bundle"] in ("", LAST_GOOD):
+            return True
+        return stable == (None if call["bundle"] in (FALLBACK, OFF) else self._bundle_id(call.app, call["bundle"]))
 
     def _from_entry(self, entry: AuditEntry) -> Outcome:
         if "to" in entry.detail:
@@ -139,6 +178,9 @@ class Acts:
 
     def _start(self, call: Call) -> Outcome:
         return self._moved(self._ws.releases.start(call.app, call["bundle"] or None, reason=call["reason"], actor=call.actor))
+
+    def _adopt(self, call: Call) -> Outcome:
+        return self._moved(self._ws.releases.adopt(call.app, call["bundle"], reason=call["reason"], actor=call.actor))
 
     def _approve(self, call: Call) -> Outcome:
         return self._moved(self._ws.releases.approve(call.release, expected_version=call.ask.decided_on, actor=call.actor))
@@ -190,14 +232,26 @@ class Acts:
         why = f": {call['reason']}" if call["reason"] else ""
         return _announced(f"{call.actor.person} took the lock off releases of {call.app}{why}")
 
+    def _freeze(self, call: Call) -> Outcome:
+        return _announced(lock_text(self._ws.releases.freeze(call.app, call["reason"], actor=call.actor)))
+
+    def _unfreeze(self, call: Call) -> Outcome:
+        self._ws.releases.unfreeze(call.app, call["reason"], actor=call.actor)
+        why = f": {call['reason']}" if call["reason"] else ""
+        return _announced(f"{call.actor.person} ended the freeze of {call.app}{why}")
+
     def _override(self, call: Call) -> Outcome:
         ownership = self._ws.ownership
-        zone = ownership.zone(call.app)
+        start, until = self._stretch(call)
+        person, reason = self._person(call.app, call["person"]), call["reason"]
+        done = ownership.override(call.app, person, start=start, until=until, tier=_tier(call), reason=reason, actor=call.actor)
+        return _announced(stand_in_text(done, zone=ownership.zone(call.app)))
+
+    def _stretch(self, call: Call) -> tuple[datetime, datetime]:
+        """From when until when somebody is to stand in."""
+        zone = self._ws.ownership.zone(call.app)
         start = moment_of(call["from"], zone, since=call.at) if call["from"] else call.at
-        until = moment_of(call["until"], zone, since=start)
-        person, tier = self._person(call.app, call["person"]), _number(call["tier"] or "1", what="--tier")
-        done = ownership.override(call.app, person, start=start, until=until, tier=tier, reason=call["reason"], actor=call.actor)
-        return _announced(stand_in_text(done, zone=zone))
+        return start, moment_of(call["until"], zone, since=start)
 
     # Looking
 
@@ -244,6 +298,14 @@ class Acts:
             self._ws.require_app(call.app)
         self._ws.ownership.require(call.actor, "view", call.app)
 
+    def _bundle_id(self, app: str, given: str | None) -> str:
+        """The bundle that is meant; what was given where there is none, which is said when the act is tried."""
+        versions = self._ws.versions
+        try:
+            return (versions.get(given, app=app) if given else versions.latest(app)).bundle_id
+        except (UnknownSubject, UsageError):
+            return given or ""
+
     def _person(self, app: str, given: str) -> str:
         """The name of a person who is mentioned or named.
 
@@ -267,6 +329,10 @@ def _announced(text: str) -> Outcome:
 
 def _literal(text: str, table: str) -> Outcome:
     return Outcome(told=Said(text=text, blocks=literal_card(table)))
+
+
+def _tier(call: Call) -> int:
+    return _number(call["tier"] or "1", what="--tier")
 
 
 def _number(text: str, *, what: str, most: int = 9) -> int:

@@ -68,7 +68,9 @@ def build_app(house: House, desk: Desk, client: AsyncWebClient) -> AsyncApp:
     async def authorize() -> AuthorizeResult:
         return AuthorizeResult(enterprise_id=None, team_id=house.team, bot_token=house.token)
 
-    app = AsyncApp(client=client, signing_secret=house.signing_secret, authorize=authorize, name="workbench-bot")
+    quiet = logging.getLogger("bot.bolt")
+    quiet.setLevel(logging.ERROR)  # below that Bolt logs whole bodies, also of requests that nobody signed
+    app = AsyncApp(client=client, signing_secret=house.signing_secret, authorize=authorize, name="workbench-bot", logger=quiet)
     for command in COMMANDS:
         app.command(f"/{command.name}")(_command_listener(command, house, desk))
     app.action(_ANY_BUTTON)(_click_listener(house, desk))

@@ -65,6 +65,8 @@ class Outcome:
     release_id: str | None = None
     """The release whose thread has something new."""
     is_refused: bool = False
+    is_told: bool = False
+    """Whether the person knows already; the channel may still have to hear of it."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from bot.asks import Said
 from bot.buttons import Click, Seal
@@ -42,6 +43,11 @@ class Board:
         """What happened to the release, oldest first; what was refused is between the bot and whoever asked."""
         entries = (entry for entry in self._ws.releases.entries(release_id) if "to" in entry.detail)
         return tuple(Change(number=entry.seq, said=Said(text=transition_line(entry)), is_broadcast=_is_loud(entry)) for entry in entries)
+
+    def current(self, *, since: datetime) -> tuple[str, ...]:
+        """The releases that are open or ended after that moment, of all apps."""
+        histories = map(self._ws.releases.history, self._ws.versions.apps())
+        return tuple(each.release_id for history in histories for each in history if each.ended_at is None or each.ended_at >= since)
 
     def status(self, app: str) -> Said:
         """What serves the app, and where its release stands."""

@@ -92,10 +92,6 @@ class Command:
         """The name under which the bot knows what was asked for, for example `release.start`."""
         return f"{self.name}.{verb.name}" if verb.name else self.name
 
-    def texts(self, act: str) -> frozenset[str]:
-        """The options of an act that are somebody's own words."""
-        return frozenset(option.name for verb in self.verbs if self.act(verb) == act for option in verb.options if option.kind is Kind.TEXT)
-
     def usage(self, verb: Verb) -> str:
         """`/release start APP [BUNDLE] --reason "…"`."""
         return f"/{self.name} {verb.usage}"
@@ -151,6 +147,14 @@ RELEASE = Command(
             help="give the lock back; `--steal --reason` takes away somebody else's",
             arguments=(_APP,),
             options=(Option(name="reason", kind=Kind.TEXT), _STEAL),
+        ),
+        Verb(name="freeze", help="stop the app's releases for everybody; a rollback stays possible", arguments=(_APP,), options=(_REASON,)),
+        Verb(name="unfreeze", help="end the freeze", arguments=(_APP,), options=(Option(name="reason", kind=Kind.TEXT),)),
+        Verb(
+            name="adopt",
+            help="say which bundle serves the app already, as its first stable one",
+            arguments=(_APP, Argument(name="bundle")),
+            options=(_REASON,),
         ),
     ),
 )

@@ -22,7 +22,7 @@ def of_command(body: Body, command: Command, *, team: str, clean: Callable[[str]
         body: as Slack sent it, its signature checked.
         command: which one it is.
         team: the Slack workspace whose people may ask.
-        clean: takes personal data and secrets out of somebody's words, before they are stored anywhere.
+        clean: takes personal data and secrets out of what somebody typed, wherever it stands, before it is stored anywhere.
 
     Raises:
         NotPermitted: it comes from another Slack workspace.
@@ -32,8 +32,7 @@ def of_command(body: Body, command: Command, *, team: str, clean: Callable[[str]
     request = grammar.read(command, body.get("text") or "")
     if request is None:
         return None
-    texts = command.texts(request.act)
-    arguments = {name: clean(value) if name in texts else value for name, value in request.arguments.items()}
+    arguments = {name: value if grammar.slack_id(value) else clean(value) for name, value in request.arguments.items()}
     ask = Ask(act=request.act, arguments=arguments, user=_needed(body, "user_id"), channel=_needed(body, "channel_id"))
     return Delivery(key=f"command:{_needed(body, 'trigger_id')}", intent=ask.as_json())
 

@@ -48,6 +48,8 @@ def run(
     from workbench.workspace import Workspace
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("slack_bolt", "slack_sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # below that they log what is sent and received
     chosen: Mode = mode or ("socket" if os.environ.get("SLACK_APP_TOKEN") else "http")
     client, proof = (
         client_for(_secret("SLACK_BOT_TOKEN"), base_url=api_url),

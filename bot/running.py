@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -96,6 +97,7 @@ async def serve_http(bot: Bot, *, host: str, port: int, on_ready: Callable[[str]
     """
     site = bot.app.web_app(path=EVENTS_PATH)
     site.router.add_get("/healthz", _healthz)
+    site.middlewares.append(_log_refusals)
     runner = web.AppRunner(site, access_log=None)
     await runner.setup()
     try:
@@ -162,6 +164,17 @@ async def _working(worker: Worker) -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(name)
     if not work.cancelled():
         work.result()
+
+
+@web.middleware
+async def _log_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Logs that a request was not taken, and nothing of what it says: it may hold tokens and personal data."""
+    response = await handler(request)
+    if response.status == web.HTTPUnauthorized.status_code:
+        log.warning("a request was refused: Slack did not sign it, or not just now")
+    elif response.status >= web.HTTPBadRequest.status_code:
+        log.warning("a request was not taken: status %d", response.status)
+    return response
 
 
 async def _healthz(_request: web.Request) -> web.Response:

@@ -25,7 +25,7 @@ PATIENCE = timedelta(minutes=2)
 """After so long a bot that was about to post counts as dead; longer than the client tries."""
 _AGAIN = "Posted again: it is not known whether this was posted before."
 _KEPT = timedelta(days=7)
-"""How long after its last change a thread is looked after."""
+"""How long after its release ended a thread is looked after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,9 @@ class Board(Protocol):
 
     def changes(self, release_id: str) -> Sequence[Change]:
         """What happened to the release, oldest first."""
+
+    def current(self, *, since: datetime) -> Sequence[str]:
+        """The releases that are open or ended after that moment."""
 
 
 class Threads:
@@ -76,9 +79,10 @@ class Threads:
                 await self._renew(release_id, parent, posted)
 
     async def show_all(self, *, now: datetime) -> None:
-        """Brings every thread up to date that changed not long ago. What is refused is logged once, and tried again the next time."""
-        found = await self._pool.call(self._messages.starting_with, _name(""), since=now - _KEPT)
-        for release_id in dict.fromkeys(_release_in(message.name) for message in found):
+        """Brings the threads of all releases up to date that are open or ended not long ago. What is refused is logged once."""
+        shown = {_release_in(name) for name in await self._posted(_name(""))}
+        current = await self._pool.call(self._board.current, since=now - _KEPT)
+        for release_id in (each for each in current if each in shown):
             try:
                 await self.show(release_id)
                 self._behind.discard(release_id)
@@ -95,13 +99,14 @@ class Threads:
                 await self._post(turn, said)
 
     async def _begin(self, release_id: str, channel: str) -> None:
-        """Posts the parent. What happened before is told by it."""
+        """Posts the parent. What happened before is told by it. Drawn before the turn is taken, so that a fault leaves no turn behind."""
         name = f"{_name(release_id)}@{channel}"
+        changes = await self._pool.call(self._board.changes, release_id)
+        said = await self._pool.call(self._board.parent, release_id)
         turn = await self._turn(name, channel)
         if turn is None:
             return
-        changes = await self._pool.call(self._board.changes, release_id)
-        ts = await self._post(turn, await self._pool.call(self._board.parent, release_id))
+        ts = await self._post(turn, said)
         for change in changes:
             if await self._turn(f"{name}#{change.number}", channel):
                 await self._place(f"{name}#{change.number}", channel, ts, change.said)

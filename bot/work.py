@@ -15,12 +15,12 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from bot.asks import Ask, Outcome, Said, refused
-from bot.chat import Chat, ChatDown, ChatRefused
+from bot.chat import Chat, ChatRefused
 from bot.pool import Pool
 from bot.threads import Threads
 from workbench.errors import ConflictError, UsageError, WorkbenchError
@@ -44,7 +44,7 @@ class Doer(Protocol):
     def pinned(self, ask: Ask) -> Ask:
         """The wish with what it is decided on."""
 
-    def done_before(self, ask: Ask) -> Outcome | None:
+    def done_before(self, ask: Ask, *, at: datetime) -> Outcome | None:
         """What came of it in an attempt that was stopped after it had done it; None where none did."""
 
     def do(self, ask: Ask, *, at: datetime) -> Outcome:
@@ -152,18 +152,29 @@ class Worker:
             await asyncio.sleep(LOOK_AFTER_S)
 
     async def _work(self, claim: Claim) -> None:
-        ask = Ask.from_json(claim.intent)
-        outcome = Outcome.from_json(claim.outcome) if claim.outcome else await self._pool.call(self._done, claim, ask)
+        """Does it and says what came of it. Whatever goes wrong is tried again, but not for ever."""
+        outcome = None
         try:
-            await self._say(claim.key, ask, outcome)
-        except ChatDown as error:
+            ask = Ask.from_json(claim.intent)
+            outcome = Outcome.from_json(claim.outcome) if claim.outcome else await self._pool.call(self._done, claim, ask)
+            await self._say(claim, ask, outcome)
+        except ConflictError:
+            raise  # another worker has it
+        except Exception as error:  # the job loop: one delivery must not keep the lanes busy for ever
             if claim.attempts < _MOST_ATTEMPTS:
-                pause = min(2**claim.attempts, _LONGEST_PAUSE_S)
-                log.warning("%s; %s is told in %d s", error, ask.act, pause)
-                await self._pool.call(self._inbox.postpone, claim, until=self._clock() + timedelta(seconds=pause))
+                await self._put_off(claim, error)
                 return
-            log.error("%s; nobody was told what came of %s: %s", error, ask.act, outcome.told.text)  # noqa: TRY400 -- the message says it all
-        await self._pool.call(self._inbox.finish, claim, outcome.as_json())
+            come = outcome.told.text if outcome else "nothing"
+            log.exception("%s: given up; it may be that nobody was told what came of it: %s", _subject(claim), come)
+        done = outcome or refused(f"{_subject(claim)}: given up after {claim.attempts} attempts; see the bot's log")
+        await self._pool.call(self._inbox.finish, claim, done.as_json())
+
+    async def _put_off(self, claim: Claim, error: Exception) -> None:
+        """Gives the delivery back for a while that grows with its attempts."""
+        pause = min(2**claim.attempts, _LONGEST_PAUSE_S)
+        trace = None if isinstance(error, WorkbenchError) else error
+        log.warning("%s: %s; it goes on in %d s", _subject(claim), error if trace is None else "a fault", pause, exc_info=trace)
+        await self._pool.call(self._inbox.postpone, claim, until=self._clock() + timedelta(seconds=pause))
 
     def _done(self, claim: Claim, ask: Ask) -> Outcome:
         """What came of it, an error included. The outcome of an act is recorded at once; what was only looked at can be looked at again."""
@@ -185,7 +196,7 @@ class Worker:
 
     def _done_once(self, claim: Claim, ask: Ask) -> Outcome:
         """What came of it in this attempt, or in an earlier one."""
-        done = self._doer.done_before(ask) if ask.is_pinned else None
+        done = self._doer.done_before(ask, at=claim.received_at) if ask.is_pinned else None
         if done is not None:
             return done
         _require_fresh(ask, claim.received_at, self._clock())
@@ -194,9 +205,25 @@ class Worker:
             self._inbox.pin(claim, ask.as_json())
         return self._doer.do(ask, at=claim.received_at)
 
-    async def _say(self, key: str, ask: Ask, outcome: Outcome) -> None:
-        """Shows the outcome in the channel and tells the person."""
-        told = outcome.told
+    async def _say(self, claim: Claim, ask: Ask, outcome: Outcome) -> None:
+        """Shows the outcome in the channel and tells the person, who hears of it once, and also when it cannot be shown.
+
+        Raises:
+            Exception: why it could not be shown or told, other than by Slack's refusal.
+        """
+        hint, trouble = "", None
+        try:
+            hint = await self._show(claim.key, ask, outcome)
+        except Exception as error:  # noqa: BLE001 -- raised again when the person was told
+            trouble = error
+        if not outcome.is_told:
+            await self._tell(ask, Said(text=f"{outcome.told.text}{hint}", blocks=outcome.told.blocks))
+        if trouble is not None:
+            await self._pool.call(self._inbox.record, claim, replace(outcome, is_told=True).as_json())
+            raise trouble
+
+    async def _show(self, key: str, ask: Ask, outcome: Outcome) -> str:
+        """Shows the outcome in the channel; what the person has to know where Slack does not take it there, else nothing."""
         try:
             if outcome.release_id is not None:
                 await self._threads.show(outcome.release_id, channel=ask.channel)
@@ -204,12 +231,12 @@ class Worker:
                 await self._threads.announce(f"delivery:{key}", ask.channel, outcome.announced)
         except ChatRefused as refusal:
             log.warning("%s: channel %s", refusal, ask.channel)
-            hint = (
-                "invite the bot to this channel, so that others see it"
-                if refusal.is_out_of_reach
-                else f"this channel was not told: {refusal}"
-            )
-            told = Said(text=f"{told.text}\n({hint})", blocks=told.blocks)
+            if refusal.is_out_of_reach:
+                return "\n(invite the bot to this channel, so that others see it)"
+            return f"\n(this channel was not told: {refusal})"
+        return ""
+
+    async def _tell(self, ask: Ask, told: Said) -> None:
         try:
             await self._chat.tell(ask.user, ask.channel, told)
         except ChatRefused as refusal:
@@ -233,6 +260,11 @@ class Worker:
                 await self._pool.call(self._inbox.renew, claim, until=self._clock() + LEASE)
             except WorkbenchError as error:
                 log.warning("%s", error)
+
+
+def _subject(claim: Claim) -> str:
+    """The act of a delivery, also of one that cannot be read."""
+    return str(claim.intent.get("act", "a delivery"))
 
 
 def _require_fresh(ask: Ask, asked_at: datetime, now: datetime) -> None:

@@ -104,12 +104,18 @@ def test_the_command_serves_signed_requests_until_it_is_terminated(tmp_path):
                 assert response.status == 200
             await until(lambda: slack.messages)
             assert "tier 1 is night" in slack.messages[0].text
+            private = form(command_body(REQUESTER, f"/release start {APP} v2 --reason for ada@example.org", token="legacy-token"))
+            for headers in (signed(private, secret="0" * 32), signed(private, age_s=600)):
+                async with session.post(url, data=private, headers=headers) as response:
+                    assert response.status == 401
             bot.terminate()
             return await bot.wait(), "".join(lines) + (await bot.stderr.read()).decode()
 
     code, log = run(story())
     assert code == 0, log
     assert all(token not in log for token in TOKENS.values())
+    assert all(word not in log for word in ("legacy-token", "ada", "v0="))
+    assert log.count("a request was refused: Slack did not sign it, or not just now") == 2
     assert "Traceback" not in log
 
 

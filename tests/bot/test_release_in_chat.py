@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from bot.buttons import Click, Seal
 from tests.bot.office import APPROVER, BOTH, CHANNEL, NIGHT, REQUESTER, STRANGER, acts, audit, click_body, declare, desk, run
@@ -10,6 +11,7 @@ from tests.release.house import APP
 from workbench.errors import UnknownSubject
 from workbench.ledger.audit import verify
 from workbench.ledger.routes import stored_route
+from workbench.ledger.tables import inbox
 from workbench.readiness.model import ReviewVerdict
 from workbench.release.model import State
 
@@ -362,6 +364,31 @@ def test_personal_data_and_secrets_in_somebody_s_words_are_stored_and_shown_nowh
     assert ws.releases.get(RELEASE).reason.endswith("they wrote")
     stored = (ws.home / "ledger.sqlite").read_bytes() + (ws.home / "ledger.sqlite-wal").read_bytes()
     assert [secret for secret in secrets if secret.encode() in stored or any(secret in text for text in seen)] == []
+
+
+@pytest.mark.parametrize("private", ["ada@example.org", "4111111111111111", "xoxb-0123456789-0123456789-abcdefghijklmnopqrstuvwx"])
+@pytest.mark.parametrize(
+    "line", ["/release status {}", "/release start {app} {} --reason better", "/owner override {app} {} --until 4h --reason swap"]
+)
+def test_personal_data_and_secrets_that_stand_in_the_wrong_place_are_not_stored(ws, line, private):
+    async def story() -> None:
+        async with desk(ws) as at:
+            await at.type(REQUESTER, line.format(private, app=APP))
+            assert private not in at.told(REQUESTER)
+
+    run(story())
+    with ws.ledger.read() as connection:
+        (row,) = connection.execute(select(inbox))
+    assert private not in f"{row.intent} {row.outcome}"
+
+
+def test_a_mention_stays_who_it_is(ws):
+    async def story() -> None:
+        async with desk(ws) as at:
+            await at.type(REQUESTER, f"/owner override {APP} <@{NIGHT}|ada@example.org> --until 4h --reason swap")
+
+    run(story())
+    assert [shift.person for shift in ws.ownership.stand_ins(APP)] == ["night"]
 
 
 def test_words_that_would_wake_a_whole_channel_stay_words(ws):

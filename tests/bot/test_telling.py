@@ -12,8 +12,9 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 
 from bot import chat, work
 from bot.acts import Acts
+from bot.board import Board
 from bot.fake_slack import Failure, FakeSlack, message_text
-from tests.bot.office import APPROVER, BOTH, CHANNEL, NIGHT, REQUESTER, Desk, acts, command_body, desk, is_idle, run, until
+from tests.bot.office import APPROVER, BOTH, CHANNEL, NIGHT, REQUESTER, Desk, acts, command_body, desk, form, is_idle, run, signed, until
 from tests.release.house import APP, login
 from workbench.errors import StoreError
 from workbench.ledger.inbox import Delivery, Inbox
@@ -337,3 +338,91 @@ def test_a_long_act_keeps_its_lease(ws, monkeypatch):
             assert "tier 1 is night" in at.told(REQUESTER)
 
     run(story())
+
+
+def _broken(*_) -> None:
+    raise ZeroDivisionError("a drawing")
+
+
+@pytest.mark.parametrize("method", ["parent", "changes"])
+def test_the_person_is_told_once_though_the_thread_cannot_be_drawn_and_it_is_given_up(ws, clock, monkeypatch, caplog, method):
+    monkeypatch.setattr(Board, method, _broken)
+
+    async def story() -> None:
+        async with desk(ws) as at:
+            await at.type(REQUESTER, START)
+            assert not is_idle(ws)
+            for _ in range(work._MOST_ATTEMPTS):
+                clock.forward(minutes=2)
+                await at.bot.worker.drain()
+            assert is_idle(ws)
+            (told,) = at.slack.messages
+            assert told.only_for == REQUESTER
+            assert "is READY" in message_text(told)
+
+    run(story())
+    assert acts(ws) == [("release.start", "requester"), ("release.ready", "requester")]
+    assert "release.start: given up" in caplog.text
+
+
+def test_a_drawing_that_failed_once_is_posted_for_the_first_time(ws, clock, monkeypatch):
+    async def story() -> None:
+        async with desk(ws) as at:
+            with monkeypatch.context() as broken:
+                broken.setattr(Board, "parent", _broken)
+                await at.type(REQUESTER, START)
+            clock.forward(minutes=3)
+            await at.bot.worker.drain()
+            (posted,) = at.channel
+            assert "Posted again" not in posted
+            assert len([message for message in at.slack.messages if message.only_for]) == 1
+
+    run(story())
+
+
+def test_a_delivery_that_cannot_be_read_is_given_up(ws, clock, caplog):
+    ws.inbox.put([Delivery(key="strange", intent={"act": "owner.show", "of": "another version"})])
+
+    async def story() -> None:
+        async with desk(ws) as at:
+            for _ in range(work._MOST_ATTEMPTS):
+                await at.bot.worker.drain()
+                assert not ws.inbox.claim("nobody", until=clock())
+                clock.forward(minutes=2)
+
+    run(story())
+    assert is_idle(ws)
+    assert "owner.show: given up" in caplog.text
+
+
+def test_a_thread_that_was_quiet_for_weeks_is_looked_after_until_long_after_its_end(ws, clock):
+    async def story() -> None:
+        async with desk(ws) as at:
+            await at.type(REQUESTER, START)
+            clock.forward(days=20)
+            ws.releases.abort(RELEASE, reason="too old", actor=login("anna"))
+            clock.forward(days=6)
+            await at.bot.worker.drain()
+            assert message_text(at.parents[0]).startswith("✕ ABORTED")
+            n = len(at.slack.calls)
+            at.slack.delete(at.parents[0].ts)
+            clock.forward(days=2)
+            await at.bot.worker.drain()
+            assert len(at.slack.calls) == n
+
+    run(story())
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+@pytest.mark.parametrize("how", [{"secret": "0" * 32}, {"age_s": 600}])
+def test_a_request_that_slack_did_not_sign_just_now_leaves_nothing_of_itself_in_the_log(ws, caplog, level, how):
+    caplog.set_level(level)
+    body = form(command_body(REQUESTER, "/release start shop v2 --reason for ada@example.org", token="legacy-token"))
+
+    async def story() -> int:
+        async with desk(ws) as at:
+            return (await at.bot.app.async_dispatch(AsyncBoltRequest(body=body, headers=signed(body, **how)))).status
+
+    assert run(story()) == 401
+    assert "legacy-token" not in caplog.text
+    assert "ada" not in caplog.text
