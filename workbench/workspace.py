@@ -170,14 +170,16 @@ class Workspace:
         """Who answers?"""
         from workbench.ownership.service import Ownership
 
-        return Ownership(self._declaration, apps=self._apps, clock=self.clock, ledger=self.ledger, is_demo=self.is_demo)
+        return Ownership(
+            self._declaration, apps=self._apps, clock=self.clock, ledger=self.ledger, is_demo=self.is_demo, clean=self._cleaned
+        )
 
     @cached_property
     def keys(self) -> Keys:
         """Which application calls the gateway?"""
         from workbench.ownership.keys import Keys
 
-        return Keys(self.ledger, self.ownership, author=self.actor, clock=self.clock)
+        return Keys(self.ledger, self.ownership, author=self.actor, clock=self.clock, clean=self._cleaned)
 
     @cached_property
     def logs(self) -> Logs:
@@ -267,6 +269,7 @@ class Workspace:
             units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - the log is opened when it counts
             author=self.actor,
             clock=self.clock,
+            clean=self._cleaned,
         )
 
     @property
@@ -363,6 +366,10 @@ class Workspace:
                 next_step="leave --as (or WORKBENCH_PERSON) out",
             )
         return self.ownership.actor_of_os_login(login_of_process(), via=self._via)
+
+    def _cleaned(self, words: str) -> str:
+        """What somebody wrote, without personal data; the key for that is read when something is written."""
+        return self.redactor.text(words, None)
 
     def _declaration(self, app: str, kind: str) -> Spec | None:
         return self.versions.declaration(app, kind)

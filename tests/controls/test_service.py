@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import closing
 
 import pytest
@@ -15,6 +15,7 @@ from tests.controls.tiny import APP, ASK, FALLBACK, NOW, Model, Tape, controls_o
 from workbench.controls.model import Reason
 from workbench.demo.clock import VirtualClock
 from workbench.errors import IntegrityError, RequestRefused, StoreError
+from workbench.observability.sealing import Sealer
 from workbench.workspace import LEDGER_FILE, Workspace
 
 UNITS = [f"customer-{number:06d}" for number in range(10_000)]
@@ -514,6 +515,71 @@ def test_a_caller_who_leaves_while_end_is_written_leaves_one_end(released, model
     assert [rows["requests"][0]["status"] for rows, _ in gate.pending] == ["unknown", "ok"]
 
 
+LONG = [{"role": "user", "content": "where is my parcel? " * 5000}]
+
+
+class Watched(Sealer):
+    """Seals, and knows on which threads."""
+
+    def __init__(self, like: Sealer) -> None:
+        super().__init__(*like.__reduce__()[1])
+        self.threads: list[bool] = []  # whether it was the loop's
+        self.may_seal = threading.Event()
+        self.may_seal.set()
+
+    def request(self, row):
+        self.threads.append(threading.current_thread() is threading.main_thread())
+        assert self.may_seal.wait(10)
+        return super().request(row)
+
+
+@pytest.fixture
+def sealers(monkeypatch) -> list[Watched]:
+    """What seals for the controls of the test."""
+    made = []
+
+    def watched(redactor, unit_key):
+        made.append(Watched(Sealer(redactor, unit_key)))
+        return made[-1]
+
+    monkeypatch.setattr("tests.controls.tiny.Sealer", watched)
+    return made
+
+
+@pytest.mark.parametrize(("messages", "answer"), [(ASK, "short"), (LONG, "x " * 40_000)])
+def test_long_bodies_are_sealed_beside_the_loop_in_the_same_order(released, tape, sealers, messages, answer):
+    order = []
+
+    def reply(_request):
+        order.append([row["is_final"] for row in tape.rows()])
+        return said(answer)
+
+    with serving(released, Model(reply), log=tape) as controls:
+        told = asyncio.run(controls.handle("support", messages))
+    assert sealers[0].threads == [messages is ASK] * 2
+    assert order == [[False]]
+    assert [row["is_final"] for row in tape.rows()] == [False, True]
+    assert told.content == answer
+
+
+def test_a_caller_who_leaves_while_a_long_answer_is_sealed_gets_one_end(released, tape, sealers):
+    def reply(_request):
+        sealers[0].may_seal.clear()
+        return said("x " * 40_000)
+
+    async def leave(controls):
+        task = asyncio.create_task(controls.handle("support", ASK))
+        await until(lambda: len(sealers[0].threads) == 2)
+        sealers[0].may_seal.set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with serving(released, Model(reply), log=tape) as controls:
+        asyncio.run(leave(controls))
+    assert [(row["is_final"], row["status"]) for row in tape.rows()] == [(False, "unknown"), (True, "cancelled")]
+
+
 CARELESS = b"""
 async def answer(messages, host):
     host.record("guard", "policy", rule_id=7)
@@ -581,28 +647,32 @@ def test_the_first_call_starts_the_controls(released, model, tape):
     controls.close()
 
 
-def test_draining_lets_calls_end_and_takes_no_new_ones(released, tape):
-    release = threading.Event()
+def _raised(work) -> type[BaseException] | None:
+    try:
+        work()
+    except BaseException as fault:
+        return type(fault)
+    return None
 
-    async def slow(_request):
-        await asyncio.to_thread(release.wait, 10)
-        return said()
 
-    async def end(controls):
-        task = asyncio.create_task(controls.handle("support", ASK))
-        await until(lambda: controls.status().in_flight)
-        assert await controls.drain(0.02) == 1
-        assert not controls.status().is_ready
-        with pytest.raises(RequestRefused) as refused:
-            await controls.handle("support", ASK)
-        assert (refused.value.code, refused.value.http_status) == ("not_ready", 503)
-        drained = asyncio.create_task(controls.drain(10))
-        release.set()
-        assert await drained == 0
-        assert (await task).status == "ok"
+def test_calls_that_the_end_of_the_process_cancels_are_recorded_as_stopped(released, tape):
+    started, ended = threading.Event(), []
 
-    with serving(released, Model(slow), log=tape) as controls:
-        asyncio.run(end(controls))
+    async def hang(_request):
+        started.set()
+        await asyncio.sleep(60)
+
+    with serving(released, Model(hang), log=tape) as controls:
+        caller = threading.Thread(target=lambda: ended.append(_raised(lambda: controls.handle_blocking("support", ASK))))
+        caller.start()
+        assert started.wait(10)
+        controls.close()
+        caller.join(10)
+    assert ended == [CancelledError]
+    assert [(row["is_final"], row["status"], row.get("error_type")) for row in tape.rows()] == [
+        (False, "unknown", None),
+        (True, "cancelled", "stopping"),
+    ]
 
 
 def test_blocking_callers_need_no_loop_and_share_one(released, model, tape):

@@ -274,6 +274,12 @@ def test_the_headers_say_what_the_controls_did():
     }
 
 
+@given(text=st.text(min_size=1, max_size=20))
+def test_a_value_that_would_break_the_headers_is_left_out(text: str):
+    told = dict(answer_headers(replace(ANSWER, handoff_id=text, release_id=text))).get(b"x-handoff-id")
+    assert told == (text.encode() if text.isascii() and text.isprintable() else None)
+
+
 @pytest.mark.parametrize(
     ("status", "retry_after_s", "kind", "headers"),
     [

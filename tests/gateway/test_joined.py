@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.gateway.place import APP, FALLBACK, Place, put_in_canary, wait_until
 from tests.gateway.standin import Got, ask
+from workbench.gateway import server
 from workbench.gateway.server import running
 
 ASK = {"model": APP, "messages": [{"role": "user", "content": "Where is my order?"}]}
@@ -124,6 +126,19 @@ def test_a_client_that_leaves_has_its_end_too(place: Place):
         connection.close()
         wait_until(lambda: place.ws.controls.status().in_flight == 0)
     assert rows(place, "status, is_final, error_type")[1:] == [("cancelled", True, "client_left")]
+
+
+def test_a_request_that_the_gateways_end_cancels_is_recorded_as_stopped(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "DRAIN_S", 0)
+    place.model.delay_s = 1.0
+    got: list[Got] = []
+    with running(place.ws) as url:
+        client = threading.Thread(target=lambda: got.append(ask(url, ASK, key=place.key)))
+        client.start()
+        wait_until(lambda: place.model.seen)
+    client.join()
+    assert (got[0].status, got[0].error["code"]) == (503, "stopping")
+    assert rows(place, "status, is_final, error_type")[1:] == [("cancelled", True, "stopping")]
 
 
 def test_two_gateways_in_one_process_share_what_is_below(place: Place):

@@ -20,7 +20,9 @@ from tests.observability.importing import Allow, Bundles, bundle_named, imports_
 from tests.observability.lakes import count, open_lake, open_logs
 from workbench.errors import NotPermitted, StoreError, UsageError
 from workbench.observability import import_chunk, import_workers
-from workbench.observability.importers import IMPORTERS, ImportOptions, files
+from workbench.observability.importers import files
+from workbench.observability.importers.formats import IMPORTERS
+from workbench.observability.importers.source import ImportOptions
 
 HERE = Path(__file__).parents[2]
 STORED = "COLUMNS(name -> name NOT IN ('batch_id', 'ingested_at'))::VARCHAR"

@@ -9,7 +9,9 @@ import pytest
 
 from tests.observability.real_data import real
 from workbench.errors import SpecError, UsageError
-from workbench.observability.importers import IMPORTERS, Imported, ImportOptions, Refused, zone_of
+from workbench.observability.importers.formats import IMPORTERS
+from workbench.observability.importers.mapped_csv import zone_of
+from workbench.observability.importers.source import Imported, ImportOptions, Refused
 
 MAPPING = """
 app: shop

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from workbench.errors import UsageError
-from workbench.observability.importers import IMPORTERS, Imported, ImportOptions, Refused
+from workbench.observability.importers.formats import IMPORTERS
+from workbench.observability.importers.source import Imported, ImportOptions, Refused
 
 RESPONSE = {
     "id": "chatcmpl-1",

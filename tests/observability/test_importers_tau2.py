@@ -13,7 +13,8 @@ import pytest
 
 from tests.observability.real_data import real
 from workbench.errors import UsageError
-from workbench.observability.importers import IMPORTERS, Imported, ImportOptions, Refused
+from workbench.observability.importers.formats import IMPORTERS
+from workbench.observability.importers.source import Imported, ImportOptions, Refused
 
 CALL = {"id": "c1", "name": "find_user", "arguments": {"zip": "78712"}, "requestor": "assistant"}
 USER_CALL = {"id": "c2", "name": "toggle", "arguments": {}, "requestor": "user"}

@@ -17,7 +17,7 @@ from tests.observability.real_data import real
 from workbench.errors import RecordRefused
 from workbench.observability.detectors import find
 from workbench.observability.first_look import suspects
-from workbench.observability.importers import Rows
+from workbench.observability.importers.source import Rows
 from workbench.observability.redaction import Redactor
 from workbench.observability.sealed_columns import SealedRows
 from workbench.observability.sealing import Sealer, canonical_body

@@ -89,6 +89,14 @@ def test_at_high_risk_a_login_of_this_machine_may_do_all_but_decide(act: str) ->
     assert may(actor(), act, "shop", people=known, risk_tier="medium").allowed
 
 
+def test_at_high_risk_an_app_can_be_frozen_and_its_people_put_right_from_the_machine() -> None:
+    known = people(primary={"shop": ["admin"]}, operator={"shop": ["operator"]})
+    assert not {"release.freeze", "declare.people"} & DECIDING_ACTS
+    assert may(actor(), "declare.people", "shop", people=known, risk_tier="high").allowed
+    assert may(actor("operator"), "release.freeze", "shop", people=known, risk_tier="high").allowed
+    assert may(actor("operator"), "declare.people", "shop", people=known, risk_tier="high").reason == "no_role"
+
+
 def test_an_app_without_a_risk_tier_is_released_by_nobody_local() -> None:
     known = people(primary={"shop": list(Role)})
     assert may(actor(), "release.start", "shop", people=known, risk_tier=None).reason == "weak_assurance"

@@ -149,7 +149,7 @@ def test_a_login_called_like_a_person_has_none_of_their_roles(ownership: Ownersh
 def test_at_high_risk_a_login_does_not_release(ownership: Ownership, declared: Declared) -> None:
     declared.app("shop", risk_tier="high")
     declared.people("shop", owner={"os": ["me"], "slack": ["U1"], "roles": {"shop": ["operator"]}})
-    with pytest.raises(NotPermitted, match="the risk tier for shop is high; it takes a verified identity; use Slack or an API key"):
+    with pytest.raises(NotPermitted, match="the risk tier for shop is high; it takes a verified identity; ask for it in Slack"):
         ownership.require(ownership.actor_of_os_login("me", via="cli"), "release.start", "shop")
     ownership.require(ownership.actor_of_slack_id("U1"), "release.start", "shop")
 

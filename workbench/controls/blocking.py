@@ -7,6 +7,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from workbench.controls.pipeline import STOPPING
+
 T = TypeVar("T")
 
 
@@ -40,6 +42,6 @@ class LoopThread:
     async def _wind_up(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
-            task.cancel()
+            task.cancel(STOPPING)
         await asyncio.gather(*others, return_exceptions=True)
         await self._loop.shutdown_asyncgens()

@@ -29,6 +29,8 @@ from workbench.versions.model import Bundle
 
 _LOG = logging.getLogger(__name__)
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_CASE_NUMBER = re.compile(r"[\x20-\x7e]{0,256}")
+"""It leaves in a header."""
 _SEARCH_S, _SEARCH_S_PER_DOCUMENT = 0.004, 0.00025
 _REPLY_STATUSES = ("ok", "handed_off", "blocked")
 NO_ANSWER = "We cannot answer right now. Please try again later."
@@ -347,7 +349,8 @@ def reply_of(value: Any) -> Reply:
     """What the entry point gave back, checked.
 
     Raises:
-        BadReply: it is no mapping, has no text, or says something of itself that nobody knows.
+        BadReply: it is no mapping, has no text, says something of itself that nobody knows, or names a case in other characters than
+            up to 256 printable ones of ASCII.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
         raise BadReply
@@ -360,6 +363,8 @@ def reply_of(value: Any) -> Reply:
     )
     names = (*(name for name in (reply.finish_reason, reply.case_number) if name is not None), *reply.blocked_rules)
     if reply.status not in _REPLY_STATUSES or not all(isinstance(name, str) for name in names):
+        raise BadReply
+    if reply.case_number is not None and _CASE_NUMBER.fullmatch(reply.case_number) is None:
         raise BadReply
     return reply
 

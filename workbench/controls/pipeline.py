@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
 
 from workbench.controls.clock import Clock
 from workbench.controls.deadline import Deadline
@@ -20,6 +24,12 @@ from workbench.controls.serving import Serving
 from workbench.errors import RecordRefused, RequestRefused
 
 _LOG = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+STOPPING = "stopping"
+"""The message with which a process that ends cancels its calls, `task.cancel(STOPPING)`; so their END does not blame the caller."""
+_SEALED_AT_ONCE = 64 << 10
+"""Bytes of JSON. Sealing takes 50 to 250 ms per MB, for which no loop can wait."""
 
 
 class Attempt:
@@ -31,11 +41,9 @@ class Attempt:
         call: what is asked.
         assignment: which bundle answers; pinned to the end.
         serving: that bundle, or what stands for it.
+        start: its START, sealed and not yet committed.
         clock: of this call.
         arrived_s: when the call came, on that clock.
-
-    Raises:
-        RequestRefused: `bad_request`, the messages are nothing that can be stored.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Attempt:
         assignment: Assignment,
         serving: Serving,
         *,
+        start: Row,
         clock: Clock,
         arrived_s: float,
     ) -> None:
@@ -58,10 +67,7 @@ class Attempt:
         self._arrived_s = arrived_s
         self._zero = call.received_at - timedelta(seconds=arrived_s)
         self._steps: list[Step] = []
-        try:
-            self._start = recorder.start(call, assignment, provider=serving.provider, model=serving.model)
-        except RecordRefused as fault:
-            raise bad_request(f"the messages cannot be stored: {fault.seen}", needed=fault.needed) from fault
+        self._start = start
 
     async def answer(self, deadline: Deadline) -> Answer:
         """The answer, no byte of which exists before START is committed, and which leaves after END is.
@@ -74,7 +80,8 @@ class Attempt:
         latency_s = self._clock.now() - self._arrived_s
         try:
             columns = turn_columns(turn)
-            await self._journal.commit(self._end(turn, columns, latency_s, content=turn.content))
+            rows = await self._sealed_end(turn, columns, latency_s)
+            await self._journal.commit(rows)
         except RequestRefused:
             raise
         except Exception as fault:  # the steps and the answer are what somebody else's code made of them
@@ -88,8 +95,8 @@ class Attempt:
             await self._journal.commit({"requests": [self._start]})
             limit_s = self._left_s(deadline)
             return await self._serving.answer(self._call, clock=self._clock, limit_s=limit_s, steps=self._steps)
-        except asyncio.CancelledError:
-            self._leave("cancelled", "client_left")
+        except asyncio.CancelledError as ended:
+            self._leave("cancelled", _who_ended(ended))
             raise
         except RequestRefused as refusal:
             self._leave(status_of(refusal), refusal.code)
@@ -134,6 +141,15 @@ class Attempt:
                 _LOG.warning("the steps of call %s cannot be stored: %s", self._start["request_id"], error_type(fault))
         return None
 
+    async def _sealed_end(self, turn: Turn, columns: Row, latency_s: float) -> Rows:
+        """The END of an answer; it may be cancelled until it is made, and not any more when it is committed."""
+        said = [turn.content, *(step.details for step in turn.steps), dict(self._call.metadata or {})]
+        try:
+            return await _aside(said, self._end, turn, columns, latency_s, content=turn.content)
+        except asyncio.CancelledError as ended:
+            self._leave("cancelled", _who_ended(ended))
+            raise
+
     def _end(self, turn: Turn, columns: Row, latency_s: float, *, content: str | None) -> Rows:
         return self._recorder.end(self._start, self._call, turn, columns, content=content, latency_s=latency_s, zero=self._zero)
 
@@ -156,3 +172,37 @@ class Attempt:
             blocked_rules=turn.blocked_rules,
             handoff_id=turn.case_number,
         )
+
+
+async def sealed_start(recorder: Recorder, call: Call, assignment: Assignment, serving: Serving) -> Row:
+    """The START of a call.
+
+    Raises:
+        RequestRefused: `bad_request`, the messages are nothing that can be stored.
+    """
+    try:
+        return await _aside(call.messages, recorder.start, call, assignment, provider=serving.provider, model=serving.model)
+    except RecordRefused as fault:
+        raise bad_request(f"the messages cannot be stored: {fault.seen}", needed=fault.needed) from fault
+
+
+async def _aside(said: Any, seal: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """What `seal` makes of what was said: at once, or on a thread where it is so long that other calls would have to wait."""
+    if _is_long(said):
+        return await asyncio.to_thread(seal, *args, **kwargs)
+    return seal(*args, **kwargs)
+
+
+def _is_long(said: Any) -> bool:
+    try:
+        return len(orjson.dumps(said, default=_unknown)) > _SEALED_AT_ONCE
+    except orjson.JSONEncodeError:  # sealing refuses it at once
+        return False
+
+
+def _unknown(_value: object) -> None:
+    """What is not JSON is not measured."""
+
+
+def _who_ended(ended: asyncio.CancelledError) -> str:
+    return STOPPING if STOPPING in ended.args else "client_left"

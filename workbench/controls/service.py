@@ -17,7 +17,7 @@ from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
 from workbench.controls.journal import Journal, Log
 from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Message, Reason, Route
-from workbench.controls.pipeline import Attempt
+from workbench.controls.pipeline import Attempt, sealed_start
 from workbench.controls.providers import Providers
 from workbench.controls.recording import Recorder
 from workbench.controls.refusals import (
@@ -207,11 +207,6 @@ class Controls:
             alarms=tuple(alarm.sentence for alarm in alarms),
         )
 
-    async def drain(self, timeout_s: float) -> int:
-        """Refuse new calls and wait for those in flight; returns how many are left after the time."""
-        self._ending = "it is about to end"
-        return await asyncio.to_thread(self._tally.wait_until_idle, timeout_s)
-
     def close(self) -> None:
         """End the threads; calls of `handle_blocking` that are in flight are cancelled."""
         self._ending = "it has ended"
@@ -256,7 +251,8 @@ class Controls:
             if not within_s:
                 raise deadline_passed(call.deadline_s)
             assignment, serving = await self._planned(call, within_s=within_s)
-            attempt = Attempt(self._journal, self._recorder, call, assignment, serving, clock=clock, arrived_s=arrived_s)
+            start = await sealed_start(self._recorder, call, assignment, serving)
+        attempt = Attempt(self._journal, self._recorder, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
         return await attempt.answer(deadline)
 
     @contextmanager

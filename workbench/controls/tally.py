@@ -24,7 +24,7 @@ class Tally:
     """How many calls are being answered, were answered, were refused."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changing = threading.Lock()
         self._in_flight = 0
         self._served: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -32,7 +32,7 @@ class Tally:
 
     def enter(self, most: int) -> bool:
         """Count a call in, unless `most` are being answered already."""
-        with self._changed:
+        with self._changing:
             if self._in_flight >= most:
                 return False
             self._in_flight += 1
@@ -40,28 +40,21 @@ class Tally:
 
     def leave(self) -> None:
         """Count a call out that came in."""
-        with self._changed:
+        with self._changing:
             self._in_flight -= 1
-            self._changed.notify_all()
-
-    def wait_until_idle(self, timeout_s: float) -> int:
-        """Return when no call is in flight any more, or after the time; how many are left."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._in_flight, timeout_s)
-            return self._in_flight
 
     def serve(self, arm: str, *, has_unit: bool) -> None:
         """Count an answer."""
-        with self._changed:
+        with self._changing:
             self._served[arm] += 1
             self._no_unit += not has_unit
 
     def refuse(self, code: str) -> None:
         """Count a refusal."""
-        with self._changed:
+        with self._changing:
             self._refused[code] += 1
 
     def counts(self) -> Counts:
         """All counts, of one moment."""
-        with self._changed:
+        with self._changing:
             return Counts(in_flight=self._in_flight, served=dict(self._served), no_unit=self._no_unit, refused=dict(self._refused))

@@ -31,6 +31,7 @@ _DEADLINE_MS, _READ_TIMEOUT_S = b"x-deadline-ms", b"x-stainless-read-timeout"
 _MOST_METADATA = 16
 _MOST_IGNORED = 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
+_PLAIN_TEXT = re.compile(r"[\x20-\x7e]+", re.ASCII)
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
@@ -174,7 +175,7 @@ def completion(answer: Answer, *, app: str, at: datetime) -> bytes:
 
 
 def answer_headers(answer: Answer, *, ignored: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
-    """What the controls did, for whoever debugs the client."""
+    """What the controls did, for whoever debugs the client. What no header can carry is left out: it would cost the answer."""
     told = {
         b"x-workbench-bundle": answer.bundle_id,
         b"x-workbench-arm": answer.arm,
@@ -184,7 +185,7 @@ def answer_headers(answer: Answer, *, ignored: Iterable[str] = ()) -> list[tuple
         b"x-handoff-id": answer.handoff_id,
         b"x-workbench-ignored": ", ".join(ignored),
     }
-    return [(name, value.encode()) for name, value in told.items() if value]
+    return [(name, value.encode()) for name, value in told.items() if value and _PLAIN_TEXT.fullmatch(value)]
 
 
 def model_list(apps: Iterable[str], *, at: datetime) -> bytes:

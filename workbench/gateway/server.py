@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from workbench.controls.pipeline import STOPPING
 from workbench.errors import UsageError
 from workbench.gateway.asgi import Backing, Gateway
 from workbench.gateway.health import hindrances
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8080
 DRAIN_S = 30
 """How long requests may go on when the gateway stops; then they are cancelled, and recorded as that."""
+_BACKSTOP_S = 5
+"""How long what was cancelled may take to end."""
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+"""How long an idle connection stays open; longer than the 60 s of usual balancers, so that the other side is the one that closes."""
 
 
 def serve(ws: Workspace, *, host: str = HOST, port: int = PORT, on_ready: Callable[[str], None] = lambda _url: None) -> None:
@@ -55,7 +61,7 @@ def running(ws: Workspace, *, host: str = HOST, port: int = 0) -> Iterator[str]:
 
     Raises: as `serve`.
     """
-    with _backed(ws) as backing, on_thread(backing, host=host, port=port) as url:
+    with _backed(ws) as backing, on_thread(backing, host=host, port=port, drain_s=DRAIN_S) as url:
         yield url
 
 
@@ -92,6 +98,32 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         )
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which cancels what outlasts its end as stopped, so that no END blames the client.
+
+    Args:
+        config: how it serves; its graceful time is the backstop.
+        drain_s: how long requests may go on when it stops.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, drain_s: int) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing new, and return when what was taken has ended."""
+        timer = asyncio.get_running_loop().call_later(self._drain_s, self._cancel_requests)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+            self._cancel_requests()  # where a second signal ended the waiting
+
+    def _cancel_requests(self) -> None:
+        for task in tuple(self.server_state.tasks):
+            task.cancel(STOPPING)
+
+
 def _server(backing: Backing, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
     config = uvicorn.Config(
         Gateway(backing),
@@ -103,9 +135,9 @@ def _server(backing: Backing, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=drain_s,
+        timeout_graceful_shutdown=drain_s + _BACKSTOP_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config, drain_s=drain_s)
 
 
 @contextmanager

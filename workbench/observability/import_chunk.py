@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CHUNK_ROWS = 50_000
-"""Requests in one transaction, at most."""
+CHUNK_ROWS = 100_000
+"""Requests in one transaction, at most: each transaction writes a file for every app and day that it touches."""
 _CHUNK_SPANS = 200_000
 _CHUNK_CHARACTERS = 64_000_000
 

@@ -21,7 +21,10 @@ from workbench.observability.import_bundles import BundleRegistry, NamedBundles
 from workbench.observability.import_report import FileReport, ImportReport, Refusals
 from workbench.observability.import_run import FileRun, LogStore, Permitted, Progress
 from workbench.observability.import_workers import workers_for
-from workbench.observability.importers import IMPORTERS, ImportOptions, Source, fields, zone_of
+from workbench.observability.importers import fields
+from workbench.observability.importers.formats import IMPORTERS
+from workbench.observability.importers.mapped_csv import zone_of
+from workbench.observability.importers.source import ImportOptions, Source
 from workbench.observability.redaction import Redactor
 from workbench.observability.sealing import Sealer
 

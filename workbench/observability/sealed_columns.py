@@ -16,6 +16,8 @@ from workbench.observability.redaction import REDACTION_VERSION
 from workbench.observability.sealing import BODIES, NAMES, TEXTS, Sealer, canonical_body, parsed
 from workbench.observability.tables import arrow_table
 
+_PROOFS = tuple((name, f"{name}_hmac") for name in BODIES["requests"])
+
 
 class SealedRows:
     """Rows that are sealed together."""
@@ -33,37 +35,34 @@ class SealedRows:
             RecordRefused: when a body is nested too deeply; nothing of the record is taken.
         """
         request = rows.requests[0]
-        bodies = _canonical(request, BODIES["requests"])
-        of_spans = [_canonical(span, BODIES["spans"], is_text=True) for span in rows.spans]
         unit = request.pop("unit", None)
+        bodies = _written(request, BODIES["requests"])
+        of_spans = [_written(span, BODIES["spans"], is_text=True) for span in rows.spans]
         if unit is not None:
             request["unit_hash"] = self._sealer.unit_hash(unit)
+        for name, proof in _PROOFS:
+            raw = request.get(name)
+            if raw is not None:
+                request[proof] = self._sealer.proof(raw)
         request["redaction_version"] = REDACTION_VERSION
-        for name, (_, raw) in bodies.items():
-            request[f"{name}_hmac"] = self._sealer.proof(raw)
         self._take("requests", request, bodies, unit, at)
         for span, its in zip(rows.spans, of_spans, strict=True):
             self._take("spans", span, its, unit, at)
         for score in rows.scores:
-            self._take("scores", score, {}, unit, at)
+            self._take("scores", score, (), unit, at)
 
     def tables(self) -> dict[str, pa.Table]:
         """Log table to sealed rows, each with its record's number as `seq`; tables without rows are left out."""
         return {name: self._sealed(waiting) for name, waiting in self._tables.items() if waiting.rows}
 
-    def _take(self, table: str, row: Row, bodies: Mapping[str, tuple[Any, bytes]], unit: str | None, at: int) -> None:
+    def _take(self, table: str, row: Row, bodies: Sequence[Any], unit: str | None, at: int) -> None:
         row["seq"] = at
         waiting = self._tables[table]
-        for name, values in waiting.values.items():
-            body = bodies.get(name)
-            if body is None:
-                values.append(None)
-            else:
-                value, row[name] = body
-                values.append(value)
-                self.characters += len(row[name])
         waiting.rows.append(row)
+        waiting.bodies.append(bodies)
         waiting.units.append(unit)
+        for name in BODIES[table]:
+            self.characters += len(row.get(name) or ())
 
     def _sealed(self, waiting: _Waiting) -> pa.Table:
         arrow = arrow_table(waiting.table, waiting.rows)
@@ -76,8 +75,8 @@ class SealedRows:
 
     def _redacted(self, waiting: _Waiting, name: str, place: int, text: str) -> str:
         redactor, unit = self._sealer.redactor, waiting.units[place]
-        if name in waiting.values:
-            return redactor.json_text(waiting.values[name][place], unit, raw=text.encode())
+        if name in BODIES[waiting.table]:
+            return redactor.json_text(waiting.bodies[place][BODIES[waiting.table].index(name)], unit, raw=text.encode())
         return redactor.text(text, unit) if name in TEXTS[waiting.table] else redactor.identifier(text)
 
 
@@ -88,18 +87,19 @@ class _Waiting:
         self.table = table
         self.rows: list[Row] = []
         self.units: list[str | None] = []
-        self.values: dict[str, list[Any]] = {name: [] for name in BODIES[table]}
-        """Of each row the bodies as values; in the row itself stands their JSON text."""
+        self.bodies: list[Sequence[Any]] = []
+        """Of each row the values of `BODIES`; in the row itself stands their JSON text."""
 
 
-def _canonical(row: Row, names: tuple[str, ...], *, is_text: bool = False) -> dict[str, tuple[Any, bytes]]:
-    """The bodies of a row, each with its canonical JSON."""
-    bodies = {}
+def _written(row: Row, names: tuple[str, ...], *, is_text: bool = False) -> list[Any]:
+    """The bodies of a row as values, while their canonical JSON takes their place."""
+    bodies = []
     for name in names:
         value = row.get(name)
         if value is not None:
             value = parsed(value) if is_text else value
-            bodies[name] = value, canonical_body(value)
+            row[name] = canonical_body(value)
+        bodies.append(value)
     return bodies
 
 

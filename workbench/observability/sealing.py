@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 
 from workbench.errors import RecordRefused
-from workbench.observability.importers.source import Row
 from workbench.observability.redaction import REDACTION_VERSION, Redactor
 
+Row = dict[str, Any]
+"""As of `importers.source`."""
 _IDS = {
     "requests": ("request_id", "session_id", "trace_id"),
     "spans": ("request_id", "trace_id", "tool_call_id"),
@@ -131,12 +132,13 @@ class Sealer:
         judged = self._judged
         for name in names:
             value = row.get(name)
-            if value is not None and judged.get(value) is not value:
-                if value not in judged:
-                    if len(judged) >= _CACHED_CODES:
-                        judged.clear()
-                    judged[value] = self.redactor.identifier(value)
-                row[name] = judged[value]
+            if value is None or (known := judged.get(value)) is value:
+                continue
+            if known is None:
+                if len(judged) >= _CACHED_CODES:
+                    judged.clear()
+                known = judged[value] = self.redactor.identifier(value)
+            row[name] = known
 
     def _body(self, row: Row, name: str, unit: str | None) -> int:
         value = row.get(name)

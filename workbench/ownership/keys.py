@@ -82,13 +82,30 @@ class KeySnapshot:
 
 
 class Keys:
-    """Makes, lists and revokes keys; each act leaves its audit entry, never the key."""
+    """Makes, lists and revokes keys; each act leaves its audit entry, never the key.
 
-    def __init__(self, ledger: Ledger, ownership: Ownership, *, author: Author, clock: Callable[[], datetime]) -> None:
+    Args:
+        ledger: where the keys are.
+        ownership: who may, and who may answer for a key.
+        author: who acts by default.
+        clock: the time, aware.
+        clean: takes personal data out of labels and reasons before they are stored.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ownership: Ownership,
+        *,
+        author: Author,
+        clock: Callable[[], datetime],
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self._ledger = ledger
         self._ownership = ownership
         self._author = author
         self._clock = clock
+        self._clean = clean
 
     def create(self, app: str, *, person: str, label: str = "", actor: Author | None = None) -> NewKey:
         """A new key to one app, in the name of a person of its people.yaml.
@@ -109,7 +126,7 @@ class Keys:
         self._require_person(app, person)
         if len(label) > LONGEST_LABEL:
             raise UsageError("label of the key", seen=f"{len(label)} characters", needed=f"at most {LONGEST_LABEL}")
-        stored, text = _new_key(app, person=person, label=label.strip(), at=self._clock(), by=author.person)
+        stored, text = _new_key(app, person=person, label=self._clean(label.strip()), at=self._clock(), by=author.person)
         with self._ledger.write() as act:
             add_key(act, stored)
             act.audit(author, "key.create", app=app, subject=stored.key_id, detail={"person": person, "label": stored.label})
@@ -138,7 +155,7 @@ class Keys:
             raise ConflictError(f"key {key_id}", seen=f"{seen.revoked_by} revoked it at {seen.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
         with self._ledger.write() as act:
             revoke_key(act, seen, at=self._clock(), by=author.person)
-            act.audit(author, "key.revoke", app=seen.app, subject=key_id, detail={"person": seen.person, "reason": reason})
+            act.audit(author, "key.revoke", app=seen.app, subject=key_id, detail={"person": seen.person, "reason": self._clean(reason)})
             revoked = stored_key(act.connection, key_id)
         return _seen(revoked or seen)
 

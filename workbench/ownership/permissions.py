@@ -50,8 +50,14 @@ BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", 
 ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
 """What whoever is on call may do without a role: making things safe must not wait for one."""
 
-DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve", "declare.people"})
-"""Acts that need more than a login of this machine where the risk tier is high."""
+DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve"}) - {"release.freeze"}
+"""Acts that need more than a login of this machine where the risk tier is high.
+
+Freezing is none: it only stops. Declaring people is none either, because no edge that verifies people takes a declaration: an
+administrator's login must do, or nobody could ever take a role away from somebody who left. So whoever has the login of an
+administrator can name themselves an approver; that needs the machine, never goes unseen (the audit keeps who declared what), and
+the register of people stays what it must be: something that can be put right.
+"""
 
 READING_ACTS = frozenset({"view", "audit.verify"})
 """Acts that only look; at the whole workspace, whoever has a role for any app may look."""
@@ -87,7 +93,7 @@ def may(
         act: one of `ACTS`.
         app: the application it touches; None is the whole workspace, where any role is enough to look.
         people: the people.yaml that is asked; None when the workspace has none.
-        risk_tier: of the app; None where none is declared, which releases, rollbacks and waivers treat as high.
+        risk_tier: of the app; None where none is declared, which counts as high.
         declared_by: the app whose people.yaml it is, by default `app`; a role under that name, under `app` or under `*` counts.
         on_call: persons on call for the app at this moment.
         is_console_allowed: whether this edge lets people choose who they are; the demo workspace and the console only.
@@ -137,8 +143,7 @@ def _before_anybody(actor: Actor, act: str) -> Permission:
 
 
 def _is_assurance_too_weak(actor: Actor, act: str, risk_tier: str | None) -> bool:
-    is_risky = risk_tier == "high" or (risk_tier is None and act != "declare.people")
-    return actor.assurance is Assurance.LOCAL and act in DECIDING_ACTS and is_risky
+    return actor.assurance is Assurance.LOCAL and act in DECIDING_ACTS and risk_tier in ("high", None)
 
 
 def _no(reason: str, sentence: str) -> Permission:

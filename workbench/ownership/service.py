@@ -32,7 +32,7 @@ _NEXT_STEP = {
     "no_people": "declare people.yaml: `workbench app register DIR`",
     "unknown_person": "ask an administrator of the app to add you to its people.yaml",
     "no_role": "ask somebody who has the role, or an administrator to give it to you in people.yaml",
-    "weak_assurance": "use Slack or an API key",
+    "weak_assurance": "ask for it in Slack, where the bot knows who you are",
 }
 
 
@@ -48,6 +48,7 @@ class Ownership:
         clock: the time, aware.
         ledger: where stand-ins are declared beyond rota.yaml; without one there are none.
         is_demo: whether people may choose who they are; only in the workspace of the demo and in the console.
+        clean: takes personal data out of a reason before it is stored.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Ownership:
         clock: Callable[[], datetime],
         ledger: Ledger | None = None,
         is_demo: bool = False,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self._declarations = declarations
         self._apps = apps
         self._clock = clock
         self._ledger = ledger
         self._is_demo = is_demo
+        self._clean = clean
 
     def actor_of_os_login(self, login: str, *, via: str) -> Actor:
         """Whoever has this login, by the name that every people.yaml agrees on, else by the login; assurance `local` either way."""
@@ -214,7 +217,7 @@ class Ownership:
             tier=tier,
             start=max((start or now).astimezone(UTC), now),
             until=until.astimezone(UTC),
-            reason=" ".join(reason.split()),
+            reason=self._clean(" ".join(reason.split())),
             declared_by=self.person_in(app, actor),
             declared_at=now,
         )

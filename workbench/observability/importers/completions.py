@@ -123,13 +123,12 @@ def tokens(response: Mapping[str, Any]) -> Row:
         return {}
     is_new = "input_tokens" in usage or "output_tokens" in usage
     read, written = ("input_tokens", "output_tokens") if is_new else ("prompt_tokens", "completion_tokens")
-    inside_read, inside_written = fields.mapping(usage, f"{read}_details"), fields.mapping(usage, f"{written}_details")
-    return {
-        "input_tokens": fields.count(usage, read),
-        "output_tokens": fields.count(usage, written),
-        "cache_read_tokens": fields.count(inside_read, "cached_tokens"),
-        "reasoning_tokens": fields.count(inside_written, "reasoning_tokens"),
-    }
+    row: Row = {"input_tokens": fields.count(usage, read), "output_tokens": fields.count(usage, written)}
+    for total, part, column in ((read, "cached_tokens", "cache_read_tokens"), (written, "reasoning_tokens", "reasoning_tokens")):
+        details = fields.mapping(usage, f"{total}_details")
+        if details:
+            row[column] = fields.count(details, part)
+    return row
 
 
 def input_of(request: Mapping[str, Any]) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from workbench.spec.bundle import BundleSpec
+if TYPE_CHECKING:
+    from workbench.spec.bundle import BundleSpec  # what reads lines in another process has no use for it, and it takes long to load
 
 Row = dict[str, Any]
 """Column name to raw value. Instead of `unit_hash` a request has `unit`, and bodies are JSON values, not text: nothing is redacted yet."""
