@@ -5,7 +5,7 @@ Most texts hold nothing. So a column is looked at as a whole first (`first_look`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
