@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from workbench.controls.events import Choice
 from workbench.controls.model import Answer
 from workbench.gateway.asgi import Backing
 from workbench.gateway.server import on_thread
@@ -21,8 +22,7 @@ KEY = f"wb_{'0a' * 6}_{'1b' * 32}"
 HOLDER = ApiKey(key_id="0a" * 6, app="support", person="primary", label="", created_at=NOW, created_by="admin")
 ANSWER = Answer(
     request_id="",
-    content="Your parcel is on its way.",
-    finish_reason="stop",
+    choices=(Choice(content="Your parcel is on its way.", finish_reason="stop"),),
     status="ok",
     bundle_id="support@0123456789ab",
     bundle_name="v1",
@@ -35,6 +35,7 @@ ANSWER = Answer(
     output_tokens=7,
     latency_ms=3.0,
     blocked_rules=(),
+    violation_rules=(),
     handoff_id=None,
 )
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is my order?"}]}

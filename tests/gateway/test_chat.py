@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.standin import ANSWER, ASK, NOW
+from workbench.controls.events import Choice
 from workbench.errors import RequestRefused
 from workbench.gateway.chat import ChatRequest, answer_headers, completion, read_chat
 from workbench.gateway.problem import Problem
@@ -253,7 +254,9 @@ def test_tokens_that_nobody_counted_are_left_out_and_a_fallback_names_the_app():
     ],
 )
 def test_the_finish_reason_is_one_of_the_dialects(status: str, reason: str | None, said: str):
-    body = json.loads(completion(replace(ANSWER, status=status, finish_reason=reason), app="support", at=NOW))
+    body = json.loads(
+        completion(replace(ANSWER, status=status, choices=(Choice(content="", finish_reason=reason),)), app="support", at=NOW)
+    )
     assert body["choices"][0]["finish_reason"] == said
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.gateway.standin import ANSWER, ASK, KEY, NOW, StandIn, ask, backing_of, gateway, send
+from workbench.controls.events import Choice
 from workbench.controls.model import Answer
 from workbench.errors import RequestRefused, StoreError
 from workbench.gateway import access
@@ -364,7 +365,7 @@ def test_requests_in_hand_are_answered_when_the_gateway_stops_or_told_that_it_do
 
 
 def test_many_at_once_get_each_their_own_answer(controls: StandIn, url: str):
-    controls.answer = lambda asked: replace(ANSWER, content=f"for {asked['unit']}")
+    controls.answer = lambda asked: replace(ANSWER, choices=(Choice(content=f"for {asked['unit']}", finish_reason="stop"),))
     got: dict[str, str] = {}
 
     def client(unit: str) -> None:

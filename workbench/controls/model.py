@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
+
+from workbench.controls.events import Choice
 
 Arm = Literal["stable", "candidate", "none"]
 Message = Mapping[str, Any]
@@ -66,6 +68,20 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the caller asks of the form of the answer. It has an effect for a proxied app; a hosted one's bundle decides by itself."""
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """In OpenAI's form; only those that the bundle allows are passed on."""
+    n: int = 1
+    """Answers to one request."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """`tool_choice`, `response_format`, `stop`, `max_tokens`, …: as the dialect spells them."""
+    is_streamed: bool = False
+    """Whether the answer is passed on piece by piece."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request for an answer, as it came in: nothing of it is redacted."""
 
@@ -83,6 +99,7 @@ class Call:
     """Seconds from the start that the caller waits; not above 0 when it is past already."""
     source: str
     """The edge that the call came by, for example `gateway`."""
+    asked: Asked = Asked()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +107,8 @@ class Answer:
     """What the caller gets: the raw text, while storage holds a redacted copy."""
 
     request_id: str
-    content: str
-    finish_reason: str | None
+    choices: tuple[Choice, ...]
+    """At least one."""
     status: str
     """`ok`, `handed_off`, `blocked`, `truncated`, `timeout` or `error`; with the last two `content` is a fallback text."""
     bundle_id: str | None
@@ -107,7 +124,61 @@ class Answer:
     output_tokens: int | None
     latency_ms: float
     blocked_rules: tuple[str, ...]
+    """What a guard stopped."""
+    violation_rules: tuple[str, ...]
+    """What a guard found in what was released, flagged or redacted."""
     handoff_id: str | None
+    """Of the item that a person decides, or the assistant's own case number."""
+
+    @property
+    def content(self) -> str:
+        """The text of the first choice; empty where it only calls tools."""
+        return self.choices[0].content or ""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Of the first choice."""
+        return self.choices[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a streamed answer when its first content may leave; the rest is in the log."""
+
+    request_id: str
+    bundle_id: str | None
+    bundle_name: str | None
+    arm: Arm
+    release_id: str | None
+    attempts: int
+    is_fallback: bool
+    model_served: str | None
+    handoff_id: str | None
+
+
+class StreamBroken(Exception):
+    """A stream that had begun cannot be finished: what was released is not the answer.
+
+    Args:
+        code: short and stable, for example `upstream_cut_off`.
+        message: one sentence for the caller, without anything of the content.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Vectors for texts, in the order of the texts."""
+
+    request_id: str
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    input_tokens: int | None
+    bundle_id: str | None
+    arm: Arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import orjson
 
 from workbench.controls.clock import Clock
 from workbench.controls.deadline import Deadline
+from workbench.controls.events import Choice
 from workbench.controls.hosting import Step, Turn, error_type
 from workbench.controls.journal import Journal
 from workbench.controls.model import Answer, Assignment, Call
@@ -156,8 +157,7 @@ class Attempt:
     def _answer(self, turn: Turn, columns: Row, latency_s: float) -> Answer:
         return Answer(
             request_id=self._call.request_id,
-            content=turn.content,
-            finish_reason=turn.finish_reason,
+            choices=(Choice(content=turn.content, finish_reason=turn.finish_reason),),
             status=turn.status,
             bundle_id=self._assignment.bundle_id,
             bundle_name=self._serving.bundle_name,
@@ -170,6 +170,7 @@ class Attempt:
             output_tokens=columns["output_tokens"],
             latency_ms=milliseconds(latency_s),
             blocked_rules=turn.blocked_rules,
+            violation_rules=(),
             handoff_id=turn.case_number,
         )
 

@@ -1,0 +1,36 @@
+"""Events: the pieces of an answer, and the whole that they make."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.controls.events import Choice, Completion, Finished, TextPart, ToolCall, ToolPart, assembled, events_of
+
+WORDS = st.text(min_size=1, max_size=20)
+CALLS = st.builds(lambda call_id, name, arguments: ToolCall(call_id=call_id, name=name, arguments=arguments), WORDS, WORDS, st.text())
+CHOICES = st.builds(
+    lambda content, calls, reason: Choice(content=content, tool_calls=tuple(calls), finish_reason=reason),
+    WORDS,
+    st.lists(CALLS, max_size=3),
+    st.sampled_from(["stop", "length", "tool_calls"]),
+)
+
+
+@given(st.lists(CHOICES, min_size=1, max_size=3))
+def test_a_completion_is_what_its_events_say(choices: list[Choice]) -> None:
+    completion = Completion(choices=tuple(choices), details={"model": "m"})
+    assert assembled(events_of(completion)) == completion
+
+
+@given(st.text(min_size=1, max_size=200), st.integers(1, 7))
+def test_pieces_of_any_size_make_the_same_whole(text: str, size: int) -> None:
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    named = ToolPart(index=0, call_id="c", name="refund")
+    events = [named, *(ToolPart(index=0, arguments=piece) for piece in pieces), *(TextPart(text=piece) for piece in pieces)]
+    assert assembled(events).choices[0] == Choice(content=text, tool_calls=(ToolCall(call_id="c", name="refund", arguments=text),))
+
+
+def test_what_has_no_finish_is_not_complete() -> None:
+    assert not assembled([TextPart(text="The first half")]).is_complete
+    assert assembled([TextPart(text="All of it"), Finished(reason="stop")]).is_complete
