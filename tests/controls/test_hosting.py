@@ -9,9 +9,10 @@ import pytest
 
 from tests.controls.tiny import AGENT, ASK, Model, said, write_bundle
 from workbench.controls.clock import RealClock
-from workbench.controls.hosting import HostedBundle, Step, error_type
+from workbench.controls.hosting import HostedBundle, error_type
 from workbench.controls.providers import ProviderError
 from workbench.controls.tools import ToolError
+from workbench.controls.turn import Step
 from workbench.demo.clock import VirtualClock
 from workbench.errors import IntegrityError, UsageError
 from workbench.versions.reading import read_bundle
@@ -123,7 +124,7 @@ def test_a_file_that_changed_after_loading_is_never_served(hosted, tmp_path):
 
 def test_a_declared_status_of_the_entry_is_kept_and_a_cut_answer_is_truncated(hosted):
     handed = turn_of(hosted(b"async def answer(m, h):\n    return {'content': 'x', 'status': 'handed_off', 'case_number': 'C-1'}\n"))
-    assert (handed.status, handed.case_number) == ("handed_off", "C-1")
+    assert (handed.status, handed.handoff_id) == ("handed_off", "C-1")
     assert (
         turn_of(hosted(), model=Model(lambda _: said(choices=[{"message": {"content": "x"}, "finish_reason": "length"}]))).status
         == "truncated"

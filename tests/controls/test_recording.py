@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.controls.tiny import ASK, NOW
 from workbench.controls.assignment import assign
-from workbench.controls.hosting import Step, Turn
 from workbench.controls.model import Call, Route
 from workbench.controls.recording import Recorder, derived_id, span_rows, status_of, turn_columns
 from workbench.controls.refusals import bad_request, deadline_passed, overloaded
+from workbench.controls.turn import Step, Turn, said
 from workbench.demo.chance import identity
 from workbench.observability.redaction import Redactor
 from workbench.observability.rows import rows_of
@@ -66,13 +66,12 @@ def steps(draw) -> Step:
 
 def turn(made=(), **changes) -> Turn:
     about = {
-        "content": "Hello",
+        "choices": said("Hello", "stop"),
         "status": "ok",
-        "finish_reason": "stop",
         "is_fallback": False,
         "error_type": None,
         "blocked_rules": (),
-        "case_number": None,
+        "handoff_id": None,
         "start_s": 0.5,
         "latency_s": 1.0,
         "ttft_s": 0.25,
@@ -117,7 +116,7 @@ def start_of(made: Call):
 @given(st.lists(steps(), max_size=8))
 def test_whatever_a_turn_did_its_rows_fit_the_log_and_add_up(made):
     start = start_of(call())
-    rows = RECORDER.end(start, call(), turn(made), turn_columns(turn(made)), content="Hello", latency_s=2.0, zero=NOW)
+    rows = RECORDER.end(start, call(), turn(made), turn_columns(turn(made)), output={"content": "Hello"}, latency_s=2.0, zero=NOW)
     assert len(rows_of({"requests": [start]})) == 1
     assert len(rows_of(rows)) == 2 + len(made)
     (end,) = rows["requests"]
@@ -135,7 +134,7 @@ def test_whatever_a_turn_did_its_rows_fit_the_log_and_add_up(made):
 def test_times_count_from_the_calls_arrival():
     zero = NOW - timedelta(seconds=100)
     made = turn([Step(kind="model", name="m", start_s=100.5, duration_s=1.0)], start_s=100.5, ttft_s=0.25)
-    (end,) = RECORDER.end(start_of(call()), call(), made, turn_columns(made), content="x", latency_s=2.0, zero=zero)["requests"]
+    (end,) = RECORDER.end(start_of(call()), call(), made, turn_columns(made), output={"content": "x"}, latency_s=2.0, zero=zero)["requests"]
     assert (end["ts_start"], end["ts_end"]) == (NOW, NOW + timedelta(seconds=2))
     assert (end["latency_ms"], end["ttft_ms"]) == (2000.0, 750.0)
     (_, span) = span_rows(made.steps, end, zero=zero)
@@ -150,7 +149,7 @@ def test_a_call_that_names_no_workflow_is_unassigned():
 def test_metadata_stands_on_the_requests_own_span_and_nothing_there_without_it():
     for metadata, attributes in (({}, None), ({"mail": "a@example.com"}, '{"metadata":{"mail":"<EMAIL:')):
         made = call(metadata=metadata)
-        spans = RECORDER.end(start_of(made), made, turn(), turn_columns(turn()), content="x", latency_s=1.0, zero=NOW)["spans"]
+        spans = RECORDER.end(start_of(made), made, turn(), turn_columns(turn()), output={"content": "x"}, latency_s=1.0, zero=NOW)["spans"]
         assert (spans[0]["attributes"] or "").startswith(attributes or "")
         assert bool(spans[0]["attributes"]) == bool(metadata)
 

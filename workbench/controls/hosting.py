@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from traceback import extract_tb
@@ -23,6 +23,7 @@ from workbench.controls.modules import load_entry
 from workbench.controls.providers import Provider, ProviderError
 from workbench.controls.retries import pause_s
 from workbench.controls.tools import BadToolResult, ToolError, Tools, is_json_object
+from workbench.controls.turn import Step, Turn, said
 from workbench.errors import IntegrityError, UsageError, WorkbenchError
 from workbench.spec.base import parse_duration
 from workbench.versions.model import Bundle
@@ -71,40 +72,6 @@ class BundleContent:
             seen = "not stored" if content is None else "its content has another digest"
             raise IntegrityError(f"bundle {self.bundle.bundle_id}: {reference['file']}", seen=seen, needed=f"sha256 {expected[:12]}…")
         return content
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """One thing that happened inside a turn. Times in seconds of the turn's clock."""
-
-    kind: str
-    name: str
-    start_s: float
-    duration_s: float = 0.0
-    status: str = "ok"
-    """`ok`, `error`, `timeout` or `cancelled`."""
-    error_type: str | None = None
-    attempt: int = 1
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One answered turn."""
-
-    content: str
-    status: str
-    """`ok`, `handed_off`, `blocked`, `truncated`, `error` or `timeout`."""
-    finish_reason: str | None
-    is_fallback: bool
-    error_type: str | None
-    blocked_rules: tuple[str, ...]
-    case_number: str | None
-    start_s: float
-    latency_s: float
-    ttft_s: float | None
-    """From the user's message to the first token of the answer; None when the model did not answer or does not say."""
-    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,13 +269,10 @@ class HostedBundle:
         except Exception as fault:  # noqa: BLE001 - the entry point is somebody else's code
             return self._fallen_back(fault, host, start_s)
         return Turn(
-            content=reply.content,
+            choices=said(reply.content, reply.finish_reason),
             status="truncated" if reply.finish_reason == "length" else reply.status,
-            finish_reason=reply.finish_reason,
-            is_fallback=False,
-            error_type=None,
             blocked_rules=reply.blocked_rules,
-            case_number=reply.case_number,
+            handoff_id=reply.case_number,
             start_s=start_s,
             latency_s=clock.now() - start_s,
             ttft_s=None if host.first_token_s is None else host.first_token_s - start_s,
@@ -323,16 +287,12 @@ class HostedBundle:
             _note("bundle", self.bundle.bundle_id, fault)
         host.record("fallback", "canned", action="canned", reason=error_type(fault))
         return Turn(
-            content=self.fallback,
+            choices=said(self.fallback),
             status="timeout" if isinstance(fault, TimeoutError) else "error",
-            finish_reason=None,
             is_fallback=True,
             error_type=error_type(fault),
-            blocked_rules=(),
-            case_number=None,
             start_s=start_s,
             latency_s=host.clock.now() - start_s,
-            ttft_s=None,
             steps=tuple(host.steps),
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,13 +15,13 @@ import orjson
 
 from workbench.controls.clock import Clock
 from workbench.controls.deadline import Deadline
-from workbench.controls.events import Choice
-from workbench.controls.hosting import Step, Turn, error_type
+from workbench.controls.hosting import error_type
 from workbench.controls.journal import Journal
 from workbench.controls.model import Answer, Assignment, Call
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
 from workbench.controls.refusals import bad_request, deadline_passed, failed
 from workbench.controls.serving import Serving
+from workbench.controls.turn import Step, Turn, output_of, said
 from workbench.errors import RecordRefused, RequestRefused
 
 _LOG = logging.getLogger(__name__)
@@ -124,40 +124,36 @@ class Attempt:
         now_s = self._clock.now()
         for steps in (tuple(self._steps), ()):
             turn = Turn(
-                content="",
+                choices=said(""),
                 status=status,
-                finish_reason=None,
-                is_fallback=False,
                 error_type=code,
-                blocked_rules=(),
-                case_number=None,
                 start_s=self._arrived_s,
                 latency_s=now_s - self._arrived_s,
-                ttft_s=None,
                 steps=steps,
             )
             try:
-                return self._journal.leave(self._end(turn, turn_columns(turn), turn.latency_s, content=None))
+                return self._journal.leave(self._end(turn, turn_columns(turn), turn.latency_s, output=None))
             except Exception as fault:  # noqa: BLE001 - as in `answer`
                 _LOG.warning("the steps of call %s cannot be stored: %s", self._start["request_id"], error_type(fault))
         return None
 
     async def _sealed_end(self, turn: Turn, columns: Row, latency_s: float) -> Rows:
         """The END of an answer; it may be cancelled until it is made, and not any more when it is committed."""
-        said = [turn.content, *(step.details for step in turn.steps), dict(self._call.metadata or {})]
+        output = output_of(turn.choices)
+        long = [output, *(step.details for step in turn.steps), dict(self._call.metadata or {})]
         try:
-            return await _aside(said, self._end, turn, columns, latency_s, content=turn.content)
+            return await _aside(long, self._end, turn, columns, latency_s, output=output)
         except asyncio.CancelledError as ended:
             self._leave("cancelled", _who_ended(ended))
             raise
 
-    def _end(self, turn: Turn, columns: Row, latency_s: float, *, content: str | None) -> Rows:
-        return self._recorder.end(self._start, self._call, turn, columns, content=content, latency_s=latency_s, zero=self._zero)
+    def _end(self, turn: Turn, columns: Row, latency_s: float, *, output: Mapping[str, Any] | None) -> Rows:
+        return self._recorder.end(self._start, self._call, turn, columns, output=output, latency_s=latency_s, zero=self._zero)
 
     def _answer(self, turn: Turn, columns: Row, latency_s: float) -> Answer:
         return Answer(
             request_id=self._call.request_id,
-            choices=(Choice(content=turn.content, finish_reason=turn.finish_reason),),
+            choices=turn.choices,
             status=turn.status,
             bundle_id=self._assignment.bundle_id,
             bundle_name=self._serving.bundle_name,
@@ -170,8 +166,8 @@ class Attempt:
             output_tokens=columns["output_tokens"],
             latency_ms=milliseconds(latency_s),
             blocked_rules=turn.blocked_rules,
-            violation_rules=(),
-            handoff_id=turn.case_number,
+            violation_rules=turn.violation_rules or (),
+            handoff_id=turn.handoff_id,
         )
 
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
-from workbench.controls.hosting import Step, Turn
 from workbench.controls.model import Assignment, Call
+from workbench.controls.turn import Step, Turn
 from workbench.errors import RequestRefused
 from workbench.observability.sealing import Sealer
 
@@ -61,7 +61,8 @@ def turn_columns(turn: Turn) -> Row:
         **{name: _total(models, name) for name in _TOKENS},
         "cost_usd": _total(models, "cost_usd"),
         "blocked_rules": list(turn.blocked_rules),
-        "handoff_id": turn.case_number,
+        "violation_rules": None if turn.violation_rules is None else list(turn.violation_rules),
+        "handoff_id": turn.handoff_id,
     }
 
 
@@ -172,7 +173,7 @@ class Recorder:
         turn: Turn,
         columns: Row,
         *,
-        content: str | None,
+        output: Mapping[str, Any] | None,
         latency_s: float,
         zero: datetime,
     ) -> Rows:
@@ -183,7 +184,7 @@ class Recorder:
             call: the call.
             turn: what came of it.
             columns: the turn's `turn_columns`.
-            content: the answer; None where there is none.
+            output: the answer, as `output_of` keeps it; None where there is none.
             latency_s: from the call's arrival on.
             zero: when the turn's clock stood at 0.
 
@@ -199,7 +200,7 @@ class Recorder:
             "ttft_ms": None if turn.ttft_s is None else milliseconds(turn.start_s + turn.ttft_s - received_s),
             **columns,
             "unit": call.unit,
-            "output": None if content is None else {"content": content},
+            "output": output,
         }
         self._sealer.request(end)
         request = {**start, **self._names_sealed(end)}
@@ -214,8 +215,9 @@ class Recorder:
         for name in _MADE_UP:
             if row.get(name) is not None:
                 row[name] = plain(row[name])
-        if row.get("blocked_rules"):
-            row["blocked_rules"] = [plain(rule) for rule in row["blocked_rules"]]
+        for name in ("blocked_rules", "violation_rules"):
+            if row.get(name):
+                row[name] = [plain(rule) for rule in row[name]]
         if row.get("retrieved"):
             row["retrieved"] = [{**hit, "doc_id": plain(hit["doc_id"])} if hit.get("doc_id") else hit for hit in row["retrieved"]]
         return row

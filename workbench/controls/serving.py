@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from workbench.controls.clock import Clock
-from workbench.controls.hosting import HostedBundle, Step, Turn
+from workbench.controls.hosting import HostedBundle
 from workbench.controls.model import Call
 from workbench.controls.providers import ProviderFactory, Providers
 from workbench.controls.tools import OpenedWhenUsed, ToolContext, ToolsFactory, tools_behind
+from workbench.controls.turn import Step, Turn, said
 from workbench.spec.app import AppSpec
 from workbench.versions.model import Bundle
 
@@ -88,16 +89,12 @@ class Canned:
         del call, limit_s
         steps.append(Step(kind="fallback", name="canned", start_s=clock.now(), details={"action": "canned"}))
         return Turn(
-            content=self._text,
+            choices=said(self._text),
             status="error",
-            finish_reason=None,
             is_fallback=True,
             error_type="nothing_to_serve",
-            blocked_rules=(),
-            case_number=None,
             start_s=clock.now(),
             latency_s=0.0,
-            ttft_s=None,
             steps=tuple(steps),
         )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from workbench.controls.hosting import Step
+from workbench.controls.turn import Step
 from workbench.demo.chance import identity
 from workbench.demo.customers import Customer
 from workbench.demo.rows import Rows, RowWriter, score_rows

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from workbench.controls.hosting import Turn
 from workbench.controls.recording import milliseconds, span_rows, turn_columns
+from workbench.controls.turn import Turn
 from workbench.demo.chance import Draws, identity
 from workbench.demo.scoring import SCORER_ID
 from workbench.demo.talks import Exchange, Reply, Talk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from workbench.controls.hosting import Step
+from workbench.controls.turn import Step
 from workbench.demo.customers import MAX_TURNS, Customer
 from workbench.demo.scoring import Judgement, judge
 from workbench.demo.shop import Desk, Shop

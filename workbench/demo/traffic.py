@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from workbench.controls.hosting import HostedBundle, Turn
+from workbench.controls.hosting import HostedBundle
+from workbench.controls.turn import Turn
 from workbench.demo.chance import Draws
 from workbench.demo.clock import VirtualClock
 from workbench.demo.customers import Customer
