@@ -269,6 +269,63 @@ def test_a_killed_import_leaves_whole_chunks_and_the_next_one_completes_it(tmp_p
     assert rows(lake, "count(DISTINCT request_id)") == [(6000,)]
 
 
+IMPORT_TOO = """
+import sys
+from pathlib import Path
+from tests.observability.importing import imports_over
+from tests.observability.lakes import open_lake, open_logs
+from workbench.observability import import_chunk
+
+import_chunk.CHUNK_ROWS = 50
+home, path = map(Path, sys.argv[1:])
+lake = open_lake(home)
+logs = open_logs(home, lake=lake)
+sys.stdin.readline()
+report = imports_over(logs).run("openai-jsonl", [path], workers=0)
+print(report.stored, report.completed, report.duplicates)
+logs.close()
+lake.close()
+"""
+
+
+def importing_too(tmp_path: Path, path: Path) -> subprocess.Popen[str]:
+    """Another process that imports the file when a line is written to it."""
+    command = [sys.executable, "-c", IMPORT_TOO, str(tmp_path / "home"), str(path)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ, cwd=Path(__file__).parents[2]
+    )
+
+
+class Overtaken:
+    """A log in which another process imports a file right after this one looked what is there."""
+
+    def __init__(self, logs, other) -> None:
+        self._logs = logs
+        self._other = other
+        self.said = ""
+
+    def known_requests(self, keys):
+        known = self._logs.known_requests(keys)
+        if not self.said:
+            self.said = self._other.communicate("go\n")[0]
+        return known
+
+    def __getattr__(self, name):
+        return getattr(self._logs, name)
+
+
+def test_a_request_that_another_process_stores_meanwhile_is_not_stored_twice(tmp_path, lake):
+    here = write(tmp_path, *(record(number) for number in range(30)), name="here.jsonl")
+    there = write(tmp_path, *(record(number) for number in range(20, 40)), name="there.jsonl")
+    logs = Overtaken(open_logs(tmp_path / "home", lake=lake), importing_too(tmp_path, there))
+    report = imports_over(logs).run("openai-jsonl", [here])
+    assert logs.said.split() == ["20", "0", "0"]
+    assert (report.stored, report.duplicates) == (20, 10)
+    assert rows(lake, "count(*), count(DISTINCT request_id)") == [(40, 40)]
+    assert rows(lake, "sum(n)", table="requests_hourly") == [(40,)]
+    logs.close()
+
+
 def test_a_repeat_is_told_from_a_conflict_after_packing_too():
     repeats = Repeats()
     for number in range(0, 300, 3):

@@ -160,11 +160,11 @@ def test_a_bulk_batch_is_rolled_up_like_a_flush(logs, lake):
 
 
 def test_known_ids_are_those_in_the_lake(logs):
-    assert logs.known_requests([("shop", "a")]) == set()
+    assert logs.known_requests([("shop", "a")]) == (set(), 0)
     logs.append(batch("a", "b'c", "d"), source_id="import:a", from_seq=1, to_seq=3)
     asked = [("shop", "b'c"), ("shop", "x"), ("shop", "a"), ("shop", "a"), ("other", "d")]
-    assert logs.known_requests(asked) == {("shop", "a"), ("shop", "b'c")}
-    assert logs.known_requests([]) == set()
+    assert logs.known_requests(asked) == ({("shop", "a"), ("shop", "b'c")}, 1)
+    assert logs.known_requests([]) == (set(), 1)
 
 
 def test_close_brings_everything_into_the_lake_and_leaves_no_spool(tmp_path, lake):

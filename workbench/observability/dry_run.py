@@ -11,6 +11,7 @@ from workbench.ledger.authority import Author, Authority
 from workbench.observability.import_bundles import BundleRegistry
 from workbench.observability.import_run import LogStore
 from workbench.observability.importers.repeats import Repeats
+from workbench.observability.logs import Known
 from workbench.spec.bundle import BundleSpec
 from workbench.versions.manifest import assemble
 from workbench.versions.model import Bundle, RegisteredBundle
@@ -24,7 +25,15 @@ class DryLogs:
         self._logs = logs
         self._given = Repeats()
 
-    def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int) -> bool:  # noqa: ARG002 - the shape of the log
+    def append(
+        self,
+        batch: Mapping[str, pa.Table],
+        *,
+        source_id: str,
+        from_seq: int,  # noqa: ARG002 - the shape of the log
+        to_seq: int,
+        as_of: int | None = None,  # noqa: ARG002 - the shape of the log
+    ) -> bool:
         """Whether the rows would be stored; which requests they are is remembered."""
         is_new = to_seq > self.mark(source_id)
         if is_new and "requests" in batch:
@@ -36,9 +45,9 @@ class DryLogs:
     def mark(self, source_id: str) -> int:
         return self._logs.mark(source_id)
 
-    def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        given = self._given.had(_names(keys))
-        return self._logs.known_requests(keys) | {key for key, is_given in zip(keys, given, strict=True) if is_given}
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> Known:
+        given, known = self._given.had(_names(keys)), self._logs.known_requests(keys)
+        return known._replace(requests=known.requests | {key for key, is_given in zip(keys, given, strict=True) if is_given})
 
     def given_bundles(self, requests: pa.Table) -> pa.Table:
         given = self._given.had(_names(_keys(requests)))

@@ -51,6 +51,8 @@ class Stretch:
     """Each with a column `seq`; all tables of the stretch go in together."""
     numbers_rows: bool
     """Whether `seq` is the row's number in the source, so that a mark inside the stretch says which rows it covers."""
+    as_of: int | None = None
+    """The newest batch in which its requests were looked for and not found; None when they may be there."""
 
 
 def literal(text: str) -> str:
@@ -64,11 +66,18 @@ def read_mark(connection: duckdb.DuckDBPyConnection, source_id: str) -> int:
     return 0 if row is None else int(row[0])
 
 
+def newest_batch(connection: duckdb.DuckDBPyConnection) -> int:
+    """The number of the newest batch in the lake; 0 before the first."""
+    row = connection.execute("SELECT coalesce(max(batch_id), 0) FROM lake.flushed").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def store(lake: Lake, stretch: Stretch, *, now: datetime) -> Stored:
     """Insert a stretch into the lake, unless its mark covers it.
 
     Raises:
-        ConflictError: the mark lies inside a stretch whose rows carry no numbers of the source.
+        ConflictError: the mark lies inside a stretch whose rows carry no numbers of the source, or one of its requests came in since
+            they were looked for; nothing was stored.
         StoreError: the lake cannot be written; nothing was stored.
     """
     return lake.write(lambda connection: _insert(connection, stretch, now), what=f"store rows of {stretch.source_id}")
@@ -85,8 +94,9 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
             needed=f"rows from {mark + 1}",
             next_step="read the mark again and begin behind it",
         )
-    row = connection.execute("SELECT coalesce(max(batch_id), 0) + 1 FROM lake.flushed").fetchone()
-    batch_id = 1 if row is None else int(row[0])
+    batch_id = newest_batch(connection) + 1
+    if stretch.as_of is not None and stretch.as_of + 1 < batch_id:
+        _refuse_known(connection, stretch, stretch.as_of)
     place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": _timestamp(now)}
     behind = mark if stretch.numbers_rows else -1
     n = sum(_insert_table(connection, WRITABLE[name], arrow, behind, place) for name, arrow in stretch.tables.items())
@@ -95,6 +105,29 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
         f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {_timestamp(now)})"
     )
     return Stored(is_new=True, rows=n, to_seq=stretch.to_seq)
+
+
+def _refuse_known(connection: duckdb.DuckDBPyConnection, stretch: Stretch, as_of: int) -> None:
+    """Return when none of the requests came in behind that batch."""
+    arrow = stretch.tables.get("requests")
+    if arrow is None or not arrow.num_rows:
+        return
+    connection.register("brought_requests", arrow.select(["app", "request_id"]))
+    try:
+        found = connection.execute(
+            f"SELECT count(*) FROM (SELECT app, request_id FROM lake.requests WHERE batch_id > {as_of}) "
+            "SEMI JOIN brought_requests USING (app, request_id)"
+        ).fetchone()
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.unregister("brought_requests")
+    if found is not None and found[0]:
+        raise ConflictError(
+            f"source {stretch.source_id}",
+            seen=f"{found[0]:,} rows of its requests came in since they were looked for",
+            needed="requests that are not there",
+            next_step="look for them again",
+        )
 
 
 def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow: pa.Table, behind: int, place: Mapping[str, str]) -> int:

@@ -6,7 +6,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workbench.errors import RecordRefused
+from workbench.errors import ConflictError, RecordRefused
 from workbench.ledger.authority import Author, Authority
 from workbench.observability import import_chunk
 from workbench.observability.import_bundles import UNKNOWN_BUNDLE, BundleRegistry, NamedBundles
@@ -24,6 +24,7 @@ from workbench.observability.import_stretch import STRETCH_RECORDS, Preparing, S
 from workbench.observability.import_workers import stretches_of
 from workbench.observability.importers.repeats import Repeat, Repeats
 from workbench.observability.importers.source import Refused, Source
+from workbench.observability.logs import Known
 from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
 
@@ -39,11 +40,11 @@ Progress = Callable[[str, int, int], None]
 class LogStore(Protocol):
     """What importing needs of the log; `logs.Logs` is one."""
 
-    def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int) -> bool: ...
+    def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int, as_of: int | None = None) -> bool: ...
 
     def mark(self, source_id: str) -> int: ...
 
-    def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]: ...
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> Known: ...
 
     def given_bundles(self, requests: pa.Table) -> pa.Table: ...
 
@@ -282,11 +283,19 @@ class FileRun:
         return self._bundle
 
     def _store(self, chunk: Chunk, *, from_seq: int, to_seq: int) -> Stored:
-        """One transaction: the rows that the lake does not hold yet, those that complete what it holds, and how far the file is read."""
+        """One transaction: the rows that the lake does not hold yet, those that complete what it holds, and how far the file is read.
+
+        It is begun anew when another import brought some of its requests meanwhile; then these are known.
+        """
+        while True:
+            with suppress(ConflictError):
+                return self._store_as_known_now(chunk, from_seq=from_seq, to_seq=to_seq)
+
+    def _store_as_known_now(self, chunk: Chunk, *, from_seq: int, to_seq: int) -> Stored:
         tables = chunk.tables()
         requests = tables.get("requests", _NO_REQUESTS)
         keys = list(zip(requests["app"].to_pylist(), requests["request_id"].to_pylist(), strict=True))
-        known = self._logs.known_requests(keys)
+        known, as_of = self._logs.known_requests(keys)
         revisions = _NO_REQUESTS
         if known:
             is_known = pa.array([key in known for key in keys])
@@ -299,7 +308,7 @@ class FileRun:
         if chunk.has_unknown_bundle:
             self._logs.append({}, source_id=f"{self._file_id}:{UNKNOWN_BUNDLE}", from_seq=1, to_seq=self._named.n_registered + 1)
         batch = {name: table for name, table in tables.items() if table.num_rows}
-        is_new = self._logs.append(batch, source_id=self._source_id, from_seq=from_seq, to_seq=to_seq)
+        is_new = self._logs.append(batch, source_id=self._source_id, from_seq=from_seq, to_seq=to_seq, as_of=as_of)
         new, completed, unnamed = (requests.num_rows, revisions.num_rows, requests["bundle"].null_count) if is_new else (0, 0, 0)
         apps = frozenset(app for app, _ in keys)
         return Stored(new=new, known=len(keys) - new - completed, completed=completed, unnamed=unnamed, apps=apps)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import duckdb
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
 from workbench.ledger.forking import in_each_child
-from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, read_mark, store
+from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, newest_batch, read_mark, store
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rows import conformed, rows_of
@@ -40,6 +40,14 @@ class FlushReport:
     """Spools of dead processes, drained and removed."""
     faults: tuple[str, ...]
     """One sentence for each spool of another process that could not be drained; its files are untouched."""
+
+
+class Known(NamedTuple):
+    """Requests that the lake holds, each by app and id."""
+
+    requests: frozenset[tuple[str, str]]
+    as_of: int
+    """The newest batch of the lake when they were looked for."""
 
 
 class Logs:
@@ -117,7 +125,7 @@ class Logs:
                 counts[path.stem] = SpoolReader(path).count(self.mark(path.stem))
         return {spool_id: n for spool_id, n in counts.items() if n}
 
-    def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int) -> bool:
+    def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int, as_of: int | None = None) -> bool:
         """Store rows in bulk, with the mark of their source, in one transaction; False when the mark covers them already.
 
         Args:
@@ -126,10 +134,11 @@ class Logs:
             source_id: for example `import:<digest of the file>`; it must not be a spool's id.
             from_seq: first record of the source in this batch, from 1.
             to_seq: last record of the source in this batch.
+            as_of: what `known_requests` said: the batch is stored only if none of its requests came in since.
 
         Raises:
             UsageError: a table does not fit; nothing is stored.
-            ConflictError: the mark lies inside the batch and the rows carry no `seq`.
+            ConflictError: a request came in since `as_of`, or the mark lies inside the batch and the rows carry no `seq`.
             StoreError: the lake cannot be written; nothing is stored.
         """
         if not 1 <= from_seq <= to_seq:
@@ -139,27 +148,27 @@ class Logs:
             _check_numbers(name, arrow, from_seq, to_seq)
         numbers_rows = all("seq" in arrow.column_names for arrow in tables.values())
         numbered = {name: _numbered(arrow, from_seq) for name, arrow in tables.items()}
-        stretch = Stretch(source_id=source_id, from_seq=from_seq, to_seq=to_seq, tables=numbered, numbers_rows=numbers_rows)
+        stretch = Stretch(source_id=source_id, from_seq=from_seq, to_seq=to_seq, tables=numbered, numbers_rows=numbers_rows, as_of=as_of)
         return self.mark(source_id) < to_seq and store(self._lake, stretch, now=self._clock()).is_new
 
     def mark(self, source_id: str) -> int:
         """The last number stored from this source; 0 when there is none."""
         return self._lake.read(lambda connection: read_mark(connection, source_id))
 
-    def known_requests(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> Known:
         """Those of the requests, each named by app and id, that the lake holds; rows still in a spool do not count."""
         if not keys:
-            return set()
+            return Known(frozenset(), self._lake.read(newest_batch))
         apps, ids = (list(part) for part in zip(*keys, strict=True))
         wanted = pa.table({"app": pa.array(apps, pa.string()), "request_id": pa.array(ids, pa.string())})
 
-        def search(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, str]]:
+        def search(connection: duckdb.DuckDBPyConnection) -> Known:
             connection.register("wanted_requests", wanted)
             found = connection.execute(
                 "SELECT DISTINCT app, request_id FROM lake.requests SEMI JOIN wanted_requests USING (app, request_id) "
                 f"WHERE request_id BETWEEN {literal(min(ids))} AND {literal(max(ids))}"
             ).fetchall()
-            return {(app, request_id) for app, request_id in found}
+            return Known(frozenset(found), newest_batch(connection))
 
         return self._lake.read(search)
 
