@@ -182,6 +182,25 @@ def test_a_lake_whose_maker_died_half_way_reads_empty_and_is_made_by_the_next_wr
     assert count(lake) == 1
 
 
+@pytest.mark.parametrize("limit", [1, 1024, 4096, 8192, 32_768, 65_536, 131_072])
+def test_a_lake_whose_maker_was_killed_while_it_wrote_reads_empty_and_is_made_by_the_next_writer(tmp_path, limit):
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from tests.observability.lakes import open_lake
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # dies where it writes beyond the limit, as by SIGKILL at that moment
+open_lake(Path(sys.argv[1])).write(lambda _: None, what="make the lake")
+"""
+    died = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(limit)], check=False)
+    assert died.returncode == -signal.SIGXFSZ
+    lake = open_lake(tmp_path)
+    assert (count(lake), lake.snapshot()) == (0, None)
+    insert(lake)
+    assert count(lake) == 1
+    assert not [file.name for file in (tmp_path / "lake").glob("*.new*")]
+
+
 def test_a_catalogue_that_is_something_else_is_a_store_error(tmp_path):
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "catalog.sqlite").write_bytes(b"not a database" * 500)

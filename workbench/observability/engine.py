@@ -67,7 +67,7 @@ def connect(address: LakeAddress, *, read_only: bool) -> duckdb.DuckDBPyConnecti
     """A new instance with the lake attached as `lake`.
 
     Raises:
-        StoreError: an extension is missing.
+        StoreError: an extension is missing, or the catalogue's file cannot be made.
         duckdb.Error: the catalogue cannot be attached.
     """
     connection = _instance(address)
@@ -77,12 +77,33 @@ def connect(address: LakeAddress, *, read_only: bool) -> duckdb.DuckDBPyConnecti
         (_READ_OPTIONS if read_only else _WRITE_OPTIONS)[address.kind],
     ]
     try:
+        if address.file is not None and not read_only and not address.file.exists():
+            _make_catalog(connection, address.file)
         connection.execute(f"ATTACH 'ducklake:{address.kind}:{_quoted(address.target)}' AS lake ({', '.join(filter(None, options))})")
-    except duckdb.Error:
+    except (duckdb.Error, StoreError):
         connection.close()
         raise
     _make_room(address.scratch)
     return connection
+
+
+def _make_catalog(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Put an empty catalogue there that has its journal mode already. Called under the writers' lock.
+
+    SQLite changes into WAL mode by way of a rollback journal. Whoever is killed in it would leave a journal that only a writer can
+    play back, and readers would be refused; so it is done under another name.
+    """
+    made = file.with_name(f"{file.name}.new")
+    try:
+        for left in file.parent.glob(f"{made.name}*"):
+            left.unlink()
+        connection.execute(f"ATTACH '{_quoted(str(made))}' AS made (TYPE sqlite, JOURNAL_MODE 'WAL')")
+        connection.execute("CREATE TABLE made.nothing (i INTEGER)")  # the file is made by the first statement that writes
+        connection.execute("DROP TABLE made.nothing")
+        connection.execute("DETACH made")
+        made.replace(file)
+    except OSError as fault:
+        raise StoreError(f"folder {file.parent}", seen=fault.strerror or str(fault), needed="a writable folder") from fault
 
 
 def connect_empty(address: LakeAddress) -> duckdb.DuckDBPyConnection:
