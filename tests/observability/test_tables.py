@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from tests.observability.lakes import NOON, request
 from workbench.errors import StoreError, UsageError
-from workbench.observability.rows import conformed, decoded, encoded
+from workbench.observability.rows import arrow_of, conformed, decoded, encoded
 from workbench.observability.tables import REQUESTS, TABLES, TIMESTAMP, WRITABLE, arrow_table
 from workbench.spec.base import Name
 
@@ -149,8 +149,9 @@ rows = st.fixed_dictionaries(
 
 @given(rows)
 def test_a_row_comes_out_of_a_spool_as_it_went_in(row):
-    arrow = arrow_table("requests", [decoded(encoded("requests", row), "test")])
-    assert {name: arrow.column(name).to_pylist()[0] for name in row} == row
+    arrow = arrow_of("requests", [(7, encoded("requests", row))], "test")
+    assert {name: arrow.column(name).to_pylist()[0] for name in ("seq", *row)} == {"seq": 7, **row}
+    assert set(arrow.column_names) == {column.name for column in REQUESTS.given} | {"seq"}
 
 
 VALUES = {
@@ -187,13 +188,16 @@ def test_what_the_door_takes_the_flusher_can_store(table, column, data):
         payload = encoded(table, row)
     except UsageError:
         return
-    assert arrow_table(table, [decoded(payload, "test")]).num_rows == 1
+    stored = arrow_of(table, [(1, payload), (2, payload)], "test")
+    expected = arrow_table(table, [{**decoded(payload, "test"), "seq": seq} for seq in (1, 2)])
+    assert stored.select(expected.column_names) == expected
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b"\xff\x00"])
-def test_bytes_that_are_no_row_are_a_store_error(payload):
-    with pytest.raises(StoreError, match="spool x"):
-        decoded(payload, "spool x")
+@pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b"\xff\x00", b'{"request_id":"a"}\n{"request_id":"b"}'])
+def test_bytes_that_are_no_row_are_a_store_error_that_names_them(payload):
+    good = encoded("requests", request())
+    with pytest.raises(StoreError, match="spool x, row 2"):
+        arrow_of("requests", [(1, good), (2, payload), (3, good)], "spool x")
 
 
 @pytest.mark.parametrize("n_tool_calls", [None, 0, 2])

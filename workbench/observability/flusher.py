@@ -21,9 +21,9 @@ from workbench.ledger.forking import at_work
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rollup import rollup_sql
-from workbench.observability.rows import decoded
+from workbench.observability.rows import arrow_of
 from workbench.observability.spool import FORMAT, remove_files
-from workbench.observability.tables import WRITABLE, LogTable, arrow_table
+from workbench.observability.tables import WRITABLE, LogTable
 
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 64 << 20
@@ -234,10 +234,10 @@ class SpoolReader:
         return rows
 
     def _stretch(self, rows: Sequence[tuple[int, str, bytes]]) -> Stretch:
-        by_table: dict[str, list[dict[str, object]]] = {}
+        by_table: dict[str, list[tuple[int, bytes]]] = {}
         for seq, table, payload in rows:
-            by_table.setdefault(table, []).append({**decoded(payload, f"spool {self.path}, row {seq}"), "seq": seq})
-        tables = {name: arrow_table(name, found) for name, found in by_table.items()}
+            by_table.setdefault(table, []).append((seq, payload))
+        tables = {name: arrow_of(name, payloads, f"spool {self.path}") for name, payloads in by_table.items()}
         return Stretch(source_id=self.spool_id, from_seq=rows[0][0], to_seq=rows[-1][0], tables=tables, numbers_rows=True)
 
 

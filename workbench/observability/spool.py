@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,8 @@ WAIT_S = 30.0
 _SYNCHRONOUS: dict[Mode, str] = {"write": "NORMAL", "durable": "FULL"}
 _MOST_QUEUED_BYTES = 64 << 20
 _MOST_GROUP_ROWS = 20_000
+_MOST_ROWS_AT_ONCE = 64
+_INSERT = "INSERT INTO rows (recorded_at, log_table, payload) VALUES "
 _DELETED_AT_ONCE = 1_000
 
 
@@ -212,10 +214,8 @@ class Spool:
         try:
             with at_work():
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(
-                    "INSERT INTO rows (recorded_at, log_table, payload) VALUES (?, ?, ?)",
-                    ((waiting.recorded_at, table, payload) for waiting in group for table, payload in waiting.rows),
-                )
+                for statement, values in _inserts([(waiting.recorded_at, *row) for waiting in group for row in waiting.rows]):
+                    self._connection.execute(statement, values)
                 self._connection.execute("COMMIT")
         except sqlite3.Error as fault:
             self._roll_back()
@@ -280,6 +280,18 @@ class Spool:
     def _abandon_in_child(self) -> None:
         abandon(self._connection)
         abandon(self)
+
+
+def _inserts(rows: Sequence[tuple[float, str, bytes]]) -> Iterator[tuple[str, list[object]]]:
+    """Statements that insert the rows, with their values: few and large ones, each of a length that SQLite has compiled already.
+
+    A statement for each row would give Python's lock away, and fight for it again, as many times.
+    """
+    at = 0
+    while at < len(rows):
+        n = min(_MOST_ROWS_AT_ONCE, 1 << (len(rows) - at).bit_length() - 1)
+        yield _INSERT + ", ".join(["(?, ?, ?)"] * n), [value for row in rows[at : at + n] for value in row]
+        at += n
 
 
 def remove_files(path: Path) -> None:
