@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from workbench.controls.deadline import DEFAULT_S
-from workbench.controls.model import Call, Message
+from workbench.controls.model import Asked, Call, Message, Priority
 from workbench.controls.refusals import bad_request
 
 LONGEST_NAME = 256
@@ -17,6 +17,14 @@ LONGEST_NAME = 256
 MOST_METADATA, LONGEST_METADATA = 64, 2048
 """Entries, and characters of a value."""
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+_LAST = ("user", "tool")
+"""Whose message may be the last: there is nothing to answer after the others."""
+
+
+LIBRARY = "library"
+"""The edge of calls that come from the same process."""
+WHOLE = Asked()
+"""The form of an answer about which the caller says nothing."""
 
 
 class About(TypedDict, total=False):
@@ -29,20 +37,24 @@ class About(TypedDict, total=False):
     deadline_s: float | None
     request_id: str | None
     source: str
+    asked: Asked
+    priority: Priority
 
 
 def call_of(
     app: str,
     messages: Sequence[Message],
     *,
-    unit: str | None,
-    session: str | None,
-    workflow: str | None,
-    metadata: Mapping[str, str] | None,
-    deadline_s: float | None,
-    request_id: str | None,
-    source: str,
     received_at: datetime,
+    unit: str | None = None,
+    session: str | None = None,
+    workflow: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    deadline_s: float | None = None,
+    request_id: str | None = None,
+    source: str = LIBRARY,
+    asked: Asked = WHOLE,
+    priority: Priority = "interactive",
 ) -> Call:
     """The call, when it is one.
 
@@ -62,6 +74,8 @@ def call_of(
         received_at=received_at,
         deadline_s=_deadline(deadline_s),
         source=source,
+        asked=asked,
+        priority=priority,
     )
 
 
@@ -71,13 +85,31 @@ def _messages(messages: Any) -> tuple[Message, ...]:
     for place, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
             raise bad_request(f"messages[{place}] is no message", needed=f"an object with a role: {', '.join(_ROLES)}")
-        if message["role"] == "user" and not isinstance(message.get("content"), str):
-            raise bad_request(f"messages[{place}].content is no text", needed="a user's message with text")
-    if not messages or messages[-1]["role"] != "user":
+        if message["role"] == "user" and not _is_content(message.get("content")):
+            raise bad_request(f"messages[{place}].content is no text", needed="a user's message with text, or with parts that have a type")
+    if not messages or messages[-1]["role"] not in _LAST:
         raise bad_request(
-            "the last message is not the user's" if messages else "messages is empty", needed="a message of the user at the end"
+            "the last message is not the user's" if messages else "messages is empty",
+            needed="a message of the user, or a tool's result, at the end",
         )
     return tuple(messages)
+
+
+def _is_content(content: object) -> bool:
+    if isinstance(content, str):
+        return True
+    return isinstance(content, list) and bool(content) and all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in content)
+
+
+def require_text(call: Call) -> None:
+    """Return when every message is plain text, as a hosted assistant expects it.
+
+    Raises:
+        RequestRefused: `bad_request`, with the place of the first that is not.
+    """
+    for place, message in enumerate(call.messages):
+        if isinstance(message.get("content"), list):
+            raise bad_request(f"messages[{place}].content has parts", needed="plain text, for this app runs its own assistant")
 
 
 def _name(what: str, value: Any) -> str | None:

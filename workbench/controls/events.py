@@ -129,14 +129,19 @@ class Assembly:
 def events_of(completion: Completion) -> Iterator[Event]:
     """The events that say the same."""
     for number, choice in enumerate(completion.choices):
-        if choice.content:
-            yield TextPart(text=choice.content, choice=number)
-        for index, call in enumerate(choice.tool_calls):
-            yield ToolPart(index=index, call_id=call.call_id, name=call.name, arguments=call.arguments, choice=number)
-        if choice.finish_reason is not None:
-            yield Finished(reason=choice.finish_reason, choice=number)
+        yield from events_of_choice(choice, number)
     if completion.details:
         yield Usage(details=completion.details)
+
+
+def events_of_choice(choice: Choice, number: int) -> Iterator[TextPart | ToolPart | Finished]:
+    """The events that say one choice."""
+    if choice.content:
+        yield TextPart(text=choice.content, choice=number)
+    for index, call in enumerate(choice.tool_calls):
+        yield ToolPart(index=index, call_id=call.call_id, name=call.name, arguments=call.arguments, choice=number)
+    if choice.finish_reason is not None:
+        yield Finished(reason=choice.finish_reason, choice=number)
 
 
 def assembled(events: Iterable[Event]) -> Completion:

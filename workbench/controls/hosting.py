@@ -17,13 +17,17 @@ from hashlib import sha256
 from traceback import extract_tb
 from typing import Any
 
+import orjson
+
 from workbench.controls.clock import Clock
 from workbench.controls.completions import checked_completion, model_details, prompt_s
+from workbench.controls.events import ToolCall
+from workbench.controls.guarding import DeclaredTools, Guards, TurnGuard
 from workbench.controls.modules import load_entry
 from workbench.controls.providers import Provider, ProviderError
 from workbench.controls.retries import pause_s
 from workbench.controls.tools import BadToolResult, ToolError, Tools, is_json_object
-from workbench.controls.turn import Step, Turn, said
+from workbench.controls.turn import Say, Step, Turn, said
 from workbench.errors import IntegrityError, UsageError, WorkbenchError
 from workbench.spec.base import parse_duration
 from workbench.versions.model import Bundle
@@ -102,6 +106,8 @@ class TurnHost:
         clock: time.
         retries: further attempts after a failure that may pass.
         steps: where the steps are recorded, as they happen.
+        guard: sees each tool call before it runs.
+        say: takes the answer piece by piece; None where it is wanted whole.
     """
 
     def __init__(
@@ -114,6 +120,8 @@ class TurnHost:
         clock: Clock,
         retries: int,
         steps: list[Step],
+        guard: TurnGuard,
+        say: Say | None,
     ) -> None:
         self.bundle = bundle
         self.unit = unit
@@ -122,6 +130,8 @@ class TurnHost:
         self.clock = clock
         self.retries = retries
         self.steps = steps
+        self._guard = guard
+        self._say = say
         self.first_token_s: float | None = None
 
     async def complete(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -143,11 +153,11 @@ class TurnHost:
     async def call_tool(self, name: str, arguments: Mapping[str, Any], *, call_id: str) -> Mapping[str, Any]:
         """The tool's result, or `{"error": …}` when it failed: the model has to live with it.
 
-        A tool that the bundle does not declare is refused.
+        A call that a guard forbids does not run; the model is told why.
         """
-        if name not in self.bundle.side_effects:
-            self.record("guard", "tool_allow_list", rule_id="tool_not_declared", action="block", tool=name)
-            return {"error": f"{name} is not a tool of this assistant"}
+        forbidding = await self._guard.tool_call(ToolCall(call_id=call_id, name=name, arguments=_json_text(arguments)))
+        if forbidding is not None:
+            return {"error": forbidding.sentence}
 
         async def attempt(number: int, step: Step) -> Mapping[str, Any]:
             del number
@@ -207,6 +217,14 @@ class TurnHost:
             number += 1
 
 
+def _json_text(arguments: Mapping[str, Any]) -> str:
+    """The arguments as JSON text; what is nothing that JSON holds is none, and no guard lets it pass."""
+    try:
+        return orjson.dumps(dict(arguments)).decode()
+    except (TypeError, ValueError):
+        return ""
+
+
 class HostedBundle:
     """A bundle, ready to serve.
 
@@ -227,6 +245,7 @@ class HostedBundle:
             raise UsageError(f"bundle {bundle.bundle_id}", seen="no entry point", needed="orchestration.entry in bundle.yaml")
         code = {reference["file"]: self.content.file(reference) for reference in orchestration.get("code", ())}
         self.entry = load_entry(orchestration["entry"], code, digest=bundle.digest, subject=f"bundle {bundle.bundle_id}")
+        self.guards: Guards = DeclaredTools(tuple(self.content.side_effects))
         self.retries = int(controls.get("retries") or 0)
         self.timeout_s = parse_duration(controls["timeout"]).total_seconds() if controls.get("timeout") else math.inf
         canned = [link["text"] for link in controls.get("fallback", ()) if link.get("kind") == "canned"]
@@ -242,6 +261,8 @@ class HostedBundle:
         clock: Clock,
         limit_s: float = math.inf,
         steps: list[Step] | None = None,
+        guard: TurnGuard | None = None,
+        say: Say | None = None,
     ) -> Turn:
         """One turn: the entry point's answer, or the bundle's fallback when it fails or time runs out.
 
@@ -253,12 +274,23 @@ class HostedBundle:
             clock: time.
             limit_s: seconds that the caller gives; the bundle's own timeout counts where it is shorter.
             steps: filled as they happen, so that a turn that is cancelled leaves what it did.
+            guard: the bundle's guards at work on this call; by default on nothing but its tool calls.
+            say: takes the answer piece by piece; None where it is wanted whole.
 
         Raises:
             IntegrityError: a file of the bundle is not what was hashed.
         """
+        steps = [] if steps is None else steps
         host = TurnHost(
-            self.content, unit=unit, provider=provider, tools=tools, clock=clock, retries=self.retries, steps=[] if steps is None else steps
+            self.content,
+            unit=unit,
+            provider=provider,
+            tools=tools,
+            clock=clock,
+            retries=self.retries,
+            steps=steps,
+            guard=guard or TurnGuard(self.guards, clock=clock, steps=steps, offered=None),
+            say=say,
         )
         start_s = clock.now()
         try:

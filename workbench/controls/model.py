@@ -11,6 +11,8 @@ from typing import Any, Literal
 from workbench.controls.events import Choice
 
 Arm = Literal["stable", "candidate", "none"]
+Priority = Literal["interactive", "batch", "shadow"]
+"""Who waits for the answer: a person, a program, nobody. Under load the last are refused first."""
 Message = Mapping[str, Any]
 """One message of a talk in OpenAI's form: `role`, `content`, …"""
 
@@ -100,6 +102,7 @@ class Call:
     source: str
     """The edge that the call came by, for example `gateway`."""
     asked: Asked = Asked()
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
-"""The order of one call: START is committed, the model is asked within the deadline, END is committed, the answer leaves.
+"""The order of one call: START, input guards, the model within the deadline, output guards, END, and the answer leaves.
 
+START is committed before the model is asked, and END before the answer's last byte leaves.
 Whatever ends a call early leaves an END as well: a caller who goes away, a bundle that breaks, an answer that cannot be stored.
 """
 
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,13 +18,18 @@ import orjson
 
 from workbench.controls.clock import Clock
 from workbench.controls.deadline import Deadline
+from workbench.controls.events import Choice
+from workbench.controls.guarding import TurnGuard
+from workbench.controls.guards.model import Action
 from workbench.controls.hosting import error_type
 from workbench.controls.journal import Journal
-from workbench.controls.model import Answer, Assignment, Call
+from workbench.controls.model import Answer, Assignment, Call, Head, StreamBroken
+from workbench.controls.outlet import AnswerStream, Outlet, Way
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
 from workbench.controls.refusals import bad_request, deadline_passed, failed
 from workbench.controls.serving import Serving
 from workbench.controls.turn import Step, Turn, output_of, said
+from workbench.controls.underway import Underway
 from workbench.errors import RecordRefused, RequestRefused
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +39,8 @@ STOPPING = "stopping"
 """The message with which a process that ends cancels its calls, `task.cancel(STOPPING)`; so their END does not blame the caller."""
 _SEALED_AT_ONCE = 64 << 10
 """Bytes of JSON. Sealing takes 50 to 250 ms per MB, for which no loop can wait."""
+FILTERED = "content_filter"
+"""The finish reason of a choice from which a guard took what was left."""
 
 
 class Attempt:
@@ -69,6 +79,13 @@ class Attempt:
         self._zero = call.received_at - timedelta(seconds=arrived_s)
         self._steps: list[Step] = []
         self._start = start
+        self._guard = TurnGuard(serving.guards, clock=clock, steps=self._steps, offered=serving.offered(call))
+        self._outlet: Outlet | None = None
+
+    def outlet(self) -> Outlet:
+        """The way out of a streamed answer."""
+        self._outlet = Outlet(lambda: self._serving.guards.withhold(is_streamed=True), may_leave=self._guard.passed, head=self._head)
+        return self._outlet
 
     async def answer(self, deadline: Deadline) -> Answer:
         """The answer, no byte of which exists before START is committed, and which leaves after END is.
@@ -76,6 +93,7 @@ class Attempt:
         Raises:
             RequestRefused: `audit_unavailable`, a record could not be committed; `deadline_passed`, that took all the time there was;
                 `internal_error`, no fallback covers what failed.
+            StreamBroken: part of the answer had left when the rest failed.
         """
         turn = await self._served(deadline)
         latency_s = self._clock.now() - self._arrived_s
@@ -88,14 +106,22 @@ class Attempt:
         except Exception as fault:  # the steps and the answer are what somebody else's code made of them
             self._leave("error", "unrecordable")
             raise failed("unrecordable") from fault
-        return self._answer(turn, columns, latency_s)
+        if self._has_left and turn.error_type is not None:
+            raise StreamBroken(turn.error_type, "The answer broke off; what was sent of it is not complete.")
+        answer = self._answer(turn, columns, latency_s)
+        if self._outlet is not None:
+            await self._outlet.end(answer.choices)
+        return answer
+
+    @property
+    def _has_left(self) -> bool:
+        return self._outlet is not None and self._outlet.is_open
 
     async def _served(self, deadline: Deadline) -> Turn:
         """What came of the call, after its START; where nothing came of it, an END says so."""
         try:
             await self._journal.commit({"requests": [self._start]})
-            limit_s = self._left_s(deadline)
-            return await self._serving.answer(self._call, clock=self._clock, limit_s=limit_s, steps=self._steps)
+            return await self._guarded(await self._turn(self._left_s(deadline)))
         except asyncio.CancelledError as ended:
             self._leave("cancelled", _who_ended(ended))
             raise
@@ -107,6 +133,77 @@ class Attempt:
             _LOG.error("call %s of %s failed: %s", self._start["request_id"], self._call.app, code)
             self._leave("error", code)
             raise failed(code) from fault
+        finally:
+            await self._guard.end()
+
+    async def _turn(self, limit_s: float) -> Turn:
+        """What the bundle makes of the call, when its input may go there."""
+        start_s = self._clock.now()
+        if not self._guard.admit(self._call.messages):
+            return Turn(choices=said(""), status="blocked", start_s=start_s, latency_s=0.0, steps=())
+        return await self._serving.answer(
+            Underway(
+                call=self._call,
+                clock=self._clock,
+                deadline_s=start_s + limit_s,
+                steps=self._steps,
+                guard=self._guard,
+                say=None if self._outlet is None else self._outlet.say,
+            )
+        )
+
+    async def _guarded(self, turn: Turn) -> Turn:
+        """The turn as it may leave: what is withheld is gone from it, what a guard found is named."""
+        if self._outlet is not None and self._outlet.is_open and turn.is_fallback:  # a fallback cannot follow half an answer
+            turn = replace(turn, choices=self._outlet.left, is_fallback=False)
+        elif not await self._guard.passed():
+            turn = replace(turn, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
+        else:
+            turn = await self._looked_at(turn)
+        return replace(
+            turn,
+            blocked_rules=tuple(dict.fromkeys((*turn.blocked_rules, *self._guard.blocked_rules))),
+            violation_rules=self._guard.violation_rules,
+            steps=tuple(self._steps),
+        )
+
+    async def _looked_at(self, turn: Turn) -> Turn:
+        """The turn after the output guards."""
+        choices = tuple([await self._released(number, choice) for number, choice in enumerate(turn.choices)])
+        are_blocked = all(choice.finish_reason == FILTERED for choice in choices)
+        return replace(turn, choices=choices, status="blocked" if are_blocked else turn.status)
+
+    async def _released(self, number: int, choice: Choice) -> Choice:
+        """The choice as it may leave; the refusal where nothing of it may."""
+        outlet = self._outlet
+        way = Way(self._serving.guards.withhold(is_streamed=False)) if outlet is None else outlet.way(number)
+        checked = await way.settle(choice.content or "")
+        is_stopped = self._guard.note(checked) in (Action.BLOCK, Action.HANDOFF)
+        called = await self._guard.tool_calls(choice) if not is_stopped else replace(choice, tool_calls=())
+        if checked.text or called.tool_calls or (choice == called and not is_stopped):
+            reason = FILTERED if is_stopped or (choice.tool_calls and not called.tool_calls) else choice.finish_reason
+            content = checked.text if checked.text or choice.content is not None else None
+            return replace(called, content=content, finish_reason=reason)
+        return self._refusal()[0]
+
+    def _refusal(self) -> tuple[Choice, ...]:
+        """What the caller gets in place of what may not leave."""
+        return said(self._serving.guards.refusal, FILTERED)
+
+    def _head(self) -> Head:
+        """What is known now."""
+        columns = turn_columns(Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=tuple(self._steps)))
+        return Head(
+            request_id=self._call.request_id,
+            bundle_id=self._assignment.bundle_id,
+            bundle_name=self._serving.bundle_name,
+            arm=self._assignment.arm,
+            release_id=self._assignment.release_id,
+            attempts=columns["attempts"],
+            is_fallback=any(step.kind == "fallback" for step in self._steps),
+            model_served=columns["model_served"],
+            handoff_id=None,
+        )
 
     def _left_s(self, deadline: Deadline) -> float:
         """Seconds that the model may take.
@@ -132,10 +229,14 @@ class Attempt:
                 steps=steps,
             )
             try:
-                return self._journal.leave(self._end(turn, turn_columns(turn), turn.latency_s, output=None))
+                return self._journal.leave(self._end(turn, turn_columns(turn), turn.latency_s, output=self._partly()))
             except Exception as fault:  # noqa: BLE001 - as in `answer`
                 _LOG.warning("the steps of call %s cannot be stored: %s", self._start["request_id"], error_type(fault))
         return None
+
+    def _partly(self) -> Mapping[str, Any] | None:
+        """What had left of a streamed answer that came to no end."""
+        return output_of(self._outlet.left) if self._outlet is not None and self._outlet.is_open else None
 
     async def _sealed_end(self, turn: Turn, columns: Row, latency_s: float) -> Rows:
         """The END of an answer; it may be cancelled until it is made, and not any more when it is committed."""
@@ -169,6 +270,35 @@ class Attempt:
             violation_rules=turn.violation_rules or (),
             handoff_id=turn.handoff_id,
         )
+
+
+@asynccontextmanager
+async def streamed(attempt: Attempt, deadline: Deadline) -> AsyncIterator[AnswerStream]:
+    """The attempt's answer in pieces. Leaving before the end cancels it.
+
+    Raises: as `Attempt.answer`, on entering; from then on the stream raises StreamBroken.
+    """
+    outlet = attempt.outlet()
+    task = asyncio.create_task(_said_to_the_end(attempt, deadline, outlet))
+    stream = AnswerStream(outlet, task)
+    try:
+        await stream.opened()
+        yield stream
+    except asyncio.CancelledError as ended:
+        task.cancel(*ended.args)
+        raise
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # whoever reads the stream has heard of it, or has left
+
+
+async def _said_to_the_end(attempt: Attempt, deadline: Deadline, outlet: Outlet) -> Answer:
+    try:
+        return await attempt.answer(deadline)
+    finally:
+        outlet.close()
 
 
 async def sealed_start(recorder: Recorder, call: Call, assignment: Assignment, serving: Serving) -> Row:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Self, Unpack
 
-from workbench.controls.admission import About, call_of
+from workbench.controls.admission import LIBRARY, WHOLE, About, call_of, require_text
 from workbench.controls.assignment import assign
 from workbench.controls.blocking import LoopThread
 from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
 from workbench.controls.journal import Journal, Log
-from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Message, Reason, Route
-from workbench.controls.pipeline import Attempt, sealed_start
+from workbench.controls.model import Answer, Asked, Assignment, Call, ControlsStatus, Message, Priority, Reason, Route
+from workbench.controls.outlet import AnswerStream
+from workbench.controls.pipeline import Attempt, sealed_start, streamed
 from workbench.controls.providers import Providers
 from workbench.controls.recording import Recorder
 from workbench.controls.refusals import (
@@ -32,6 +34,7 @@ from workbench.controls.refusals import (
 )
 from workbench.controls.routing import INTERVAL_S, KEEP_S, Reading, RouteTable
 from workbench.controls.serving import HOSTED, Canned, Serving, open_hosted, serving_mode
+from workbench.controls.shedding import most_in_flight
 from workbench.controls.shelf import Shelf
 from workbench.controls.tally import Tally
 from workbench.errors import RequestRefused
@@ -130,7 +133,9 @@ class Controls:
         metadata: Mapping[str, str] | None = None,
         deadline_s: float | None = None,
         request_id: str | None = None,
-        source: str = "library",
+        source: str = LIBRARY,
+        asked: Asked = WHOLE,
+        priority: Priority = "interactive",
     ) -> Answer:
         """The answer to the last message, from the bundle that the app's route gives the unit.
 
@@ -144,6 +149,8 @@ class Controls:
             deadline_s: seconds from now that the caller waits; not above 0 when that moment is past.
             request_id: names the request in the log; made where none is given.
             source: the edge that the call came by.
+            asked: the form of the answer, where the caller has a say in it.
+            priority: under load, what nobody waits for is refused first.
 
         Raises:
             RequestRefused: nothing was answered; its code says why.
@@ -163,12 +170,49 @@ class Controls:
                 deadline_s=deadline_s,
                 request_id=request_id,
                 source=source,
+                asked=replace(asked, is_streamed=False) if asked.is_streamed else asked,
+                priority=priority,
                 received_at=received_at,
             )
-            return await self._counted(call)
+            self._enter(call)
+            try:
+                attempt, deadline = await self._begun(call)
+                answer = await attempt.answer(deadline)
+            finally:
+                self._tally.leave()
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)
             raise
+        self._tally.serve(answer.arm, has_unit=call.unit is not None)
+        return answer
+
+    @asynccontextmanager
+    async def stream(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> AsyncIterator[AnswerStream]:
+        """The answer in pieces, each of which the guards let pass; entered when the first of them may leave.
+
+        Takes the arguments of `handle`. Leaving before the end cancels the call, and its record says so.
+
+        Raises:
+            RequestRefused: nothing was answered; its code says why.
+            StreamBroken: from the stream, when the rest of a begun answer failed.
+            StoreError: the first call found the ledger out of reach.
+        """
+        if not self._is_started:
+            await asyncio.to_thread(self.start)
+        try:
+            about["asked"] = replace(about.get("asked", WHOLE), is_streamed=True)
+            call = call_of(app, messages, **about, received_at=self._clock())
+            self._enter(call)
+            try:
+                attempt, deadline = await self._begun(call)
+                async with streamed(attempt, deadline) as stream:
+                    yield stream
+            finally:
+                self._tally.leave()
+        except RequestRefused as refusal:
+            self._tally.refuse(refusal.code)
+            raise
+        self._tally.serve(stream.head.arm, has_unit=call.unit is not None)
 
     def handle_blocking(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> Answer:
         """`handle` for callers without an event loop; takes the same arguments."""
@@ -224,8 +268,8 @@ class Controls:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _counted(self, call: Call) -> Answer:
-        """The answer to a call. What refuses the call of a known app is recorded as well."""
+    def _enter(self, call: Call) -> None:
+        """Count the call in. What refuses the call of a known app is recorded as well."""
         known = self._routes.reading.apps
         if call.app not in known:
             raise unknown_app(call.app, known)
@@ -233,16 +277,12 @@ class Controls:
             if self._ending is not None:
                 raise not_ready(self._ending)
             self._journal.check()
-            if not self._tally.enter(self._most_in_flight):
-                raise overloaded(self._most_in_flight)
-        try:
-            answer = await self._answered(call)
-        finally:
-            self._tally.leave()
-        self._tally.serve(answer.arm, has_unit=call.unit is not None)
-        return answer
+            most = most_in_flight(call.priority, most=self._most_in_flight, pressure=0.0)
+            if not self._tally.enter(most):
+                raise overloaded(most)
 
-    async def _answered(self, call: Call) -> Answer:
+    async def _begun(self, call: Call) -> tuple[Attempt, Deadline]:
+        """The call on its way, with everything decided and nothing done."""
         clock = self._turn_clock()
         arrived_s = clock.now()
         deadline = Deadline.after(call.deadline_s, now_s=arrived_s)
@@ -253,7 +293,7 @@ class Controls:
             assignment, serving = await self._planned(call, within_s=within_s)
             start = await sealed_start(self._recorder, call, assignment, serving)
         attempt = Attempt(self._journal, self._recorder, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
-        return await attempt.answer(deadline)
+        return attempt, deadline
 
     @contextmanager
     def _recording_refusals(self, call: Call) -> Iterator[None]:
@@ -269,6 +309,7 @@ class Controls:
         route, spec = self._route(call.app)
         if serving_mode(spec) != HOSTED:
             raise served_elsewhere(call.app, serving_mode(spec))
+        require_text(call)
         candidate = self._shelf.ready(route.candidate)
         assignment = assign(route, call.unit, withheld=self._withheld(is_runnable=candidate is not None))
         if assignment.bundle_id is None:

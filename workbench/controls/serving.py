@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from workbench.controls.clock import Clock
+from workbench.controls.guarding import Guards, Unguarded
 from workbench.controls.hosting import HostedBundle
 from workbench.controls.model import Call
 from workbench.controls.providers import ProviderFactory, Providers
 from workbench.controls.tools import OpenedWhenUsed, ToolContext, ToolsFactory, tools_behind
 from workbench.controls.turn import Step, Turn, said
+from workbench.controls.underway import Underway
 from workbench.spec.app import AppSpec
 from workbench.versions.model import Bundle
 
@@ -36,8 +37,15 @@ class Serving(Protocol):
     def model(self) -> str | None:
         """The model that is asked for."""
 
-    async def answer(self, call: Call, *, clock: Clock, limit_s: float, steps: list[Step]) -> Turn:
-        """The turn that answers the call, within `limit_s` seconds of the clock; its steps are added as they happen."""
+    @property
+    def guards(self) -> Guards:
+        """What it may be asked, what its tools may be told, and what it may say."""
+
+    def offered(self, call: Call) -> Sequence[str] | None:
+        """The names of the tools that the request itself offers; None where the bundle's tools count."""
+
+    async def answer(self, underway: Underway) -> Turn:
+        """The turn that answers the call in time; its steps are added as they happen."""
 
 
 class Hosted:
@@ -58,7 +66,16 @@ class Hosted:
         self.provider: str | None = model["provider"]
         self.model: str | None = model["name"]
 
-    async def answer(self, call: Call, *, clock: Clock, limit_s: float, steps: list[Step]) -> Turn:
+    @property
+    def guards(self) -> Guards:
+        return self._hosted.guards
+
+    def offered(self, call: Call) -> Sequence[str] | None:
+        del call
+        return None
+
+    async def answer(self, underway: Underway) -> Turn:
+        call, clock = underway.call, underway.clock
         context = ToolContext(unit=call.unit, session_id=call.session_id, metadata=call.metadata, clock=clock)
         return await self._hosted.answer(
             call.messages,
@@ -66,8 +83,10 @@ class Hosted:
             provider=self._provider(clock),
             tools=OpenedWhenUsed(self._tools, context),
             clock=clock,
-            limit_s=limit_s,
-            steps=steps,
+            limit_s=underway.left_s,
+            steps=underway.steps,
+            guard=underway.guard,
+            say=underway.say,
         )
 
 
@@ -81,12 +100,17 @@ class Canned:
     bundle_name: str | None = None
     provider: str | None = None
     model: str | None = None
+    guards: Guards = Unguarded()
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    async def answer(self, call: Call, *, clock: Clock, limit_s: float, steps: list[Step]) -> Turn:
-        del call, limit_s
+    def offered(self, call: Call) -> Sequence[str] | None:
+        del call
+        return None
+
+    async def answer(self, underway: Underway) -> Turn:
+        clock, steps = underway.clock, underway.steps
         steps.append(Step(kind="fallback", name="canned", start_s=clock.now(), details={"action": "canned"}))
         return Turn(
             choices=said(self._text),

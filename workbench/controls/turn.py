@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.controls.events import Choice
+from workbench.controls.events import Choice, Event
 from workbench.controls.guards.model import Finding
+
+Say = Callable[[Event], Awaitable[None]]
+"""Takes a piece of an answer that is passed on as it comes."""
 
 
 @dataclass(slots=True, kw_only=True)

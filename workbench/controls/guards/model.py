@@ -53,3 +53,12 @@ def gravest(findings: tuple[Finding, ...]) -> Action:
     """The order that counts; `allow` where there is none."""
     order = list(Action)
     return max((finding.action for finding in findings), key=order.index, default=Action.ALLOW)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A text after the output guards."""
+
+    text: str
+    """What may leave: redacted where a rule orders that, empty where one blocks it."""
+    findings: tuple[Finding, ...] = ()

@@ -1,0 +1,195 @@
+"""Where a streamed answer leaves: what the guards let pass goes out at once, the rest after the record of the call's end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from workbench.controls.events import Choice, Event, Finished, TextPart, ToolPart, events_of_choice
+from workbench.controls.guards.model import Checked
+from workbench.controls.model import Answer, Head, StreamBroken
+from workbench.errors import RequestRefused
+
+MOST_WAITING = 64
+"""Pieces that wait for a caller who reads slowly; then the model waits, too."""
+Piece = TextPart | ToolPart | Finished
+
+
+class Withholding(Protocol):
+    """The text of one choice on its way through the output guards."""
+
+    def feed(self, text: str) -> str:
+        """What may leave now, of this text and of what was held back."""
+
+    async def finish(self) -> Checked:
+        """What may leave of the rest, and what the guards found in the whole."""
+
+
+class Way:
+    """The text of one choice, from what is said to what may leave.
+
+    Args:
+        withholding: holds back what the guards have not seen whole.
+    """
+
+    def __init__(self, withholding: Withholding) -> None:
+        self._withholding = withholding
+        self._said = ""
+        self._passed: list[str] = []
+
+    @property
+    def passed(self) -> str:
+        """What may have left so far."""
+        return "".join(self._passed)
+
+    def feed(self, text: str) -> str:
+        """What may leave now that this was said, too."""
+        self._said += text
+        passed = self._withholding.feed(text)
+        self._passed.append(passed)
+        return passed
+
+    async def settle(self, content: str) -> Checked:
+        """What may leave of the whole text, with what may have left before.
+
+        Raises:
+            StreamBroken: the whole does not begin with what was said.
+        """
+        if not content.startswith(self._said):
+            raise StreamBroken("bad_reply", "The answer does not begin with what was streamed of it.")
+        self.feed(content[len(self._said) :])
+        rest = await self._withholding.finish()
+        self._passed.append(rest.text)
+        return replace(rest, text=self.passed)
+
+
+class Outlet:
+    """Takes what is said and gives what may leave. One task says, another one reads.
+
+    Args:
+        withhold: begins the way of one choice through the output guards.
+        may_leave: whether the guards of the input let anything leave; asked before each piece.
+        head: what is known of the answer when its first content leaves.
+    """
+
+    def __init__(self, withhold: Callable[[], Withholding], *, may_leave: Callable[[], Awaitable[bool]], head: Callable[[], Head]) -> None:
+        self._withhold = withhold
+        self._may_leave = may_leave
+        self._make_head = head
+        self._ways: dict[int, Way] = {}
+        self._left: dict[int, list[str]] = {}
+        self._waiting: asyncio.Queue[Piece | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(MOST_WAITING)
+        self.head: Head | None = None
+        """None until something leaves."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything has left."""
+        return self.head is not None
+
+    @property
+    def left(self) -> tuple[Choice, ...]:
+        """What has left, none of it complete."""
+        return tuple(Choice(content="".join(self._left[number])) for number in sorted(self._left)) or (Choice(content=""),)
+
+    def has_left(self, number: int) -> bool:
+        """Whether anything of this choice has left."""
+        return bool(self._left.get(number))
+
+    def way(self, number: int) -> Way:
+        """The way of one choice."""
+        if number not in self._ways:
+            self._ways[number] = Way(self._withhold())
+        return self._ways[number]
+
+    async def say(self, event: Event) -> None:
+        """Take a piece of the answer. Tool calls and the end are held until the whole is known."""
+        if isinstance(event, TextPart) and event.text and await self._may_leave():
+            await self._release(self.way(event.choice).feed(event.text), event.choice)
+
+    async def end(self, choices: Sequence[Choice]) -> None:
+        """Let the rest go, after the record of the end was committed."""
+        for number, choice in enumerate(choices):
+            already = sum(map(len, self._left.get(number, ())))
+            await self._release((choice.content or "")[already:], number)
+            for event in events_of_choice(choice, number):
+                if not isinstance(event, TextPart):
+                    await self._put(event)
+
+    def close(self) -> None:
+        """Tell whoever reads that nothing more comes."""
+        self._waiting.put_nowait(None)
+
+    async def read(self) -> Piece | None:
+        """The next piece that may leave; None at the end."""
+        piece = await self._waiting.get()
+        self._room.release()
+        return piece
+
+    async def _release(self, text: str, number: int) -> None:
+        if text:
+            self._left.setdefault(number, []).append(text)
+            await self._put(TextPart(text=text, choice=number))
+
+    async def _put(self, piece: Piece) -> None:
+        if self.head is None:
+            self.head = self._make_head()
+        await self._room.acquire()
+        self._waiting.put_nowait(piece)
+
+
+class AnswerStream:
+    """A streamed answer: its pieces in order, each released by the guards, and the whole at the end.
+
+    Args:
+        outlet: gives the pieces.
+        task: makes the answer, and closes the outlet when it ends.
+    """
+
+    def __init__(self, outlet: Outlet, task: asyncio.Task[Answer]) -> None:
+        self._outlet = outlet
+        self._task = task
+        self._first: Piece | None = None
+
+    @property
+    def head(self) -> Head:
+        """What was known when the first content left."""
+        if self._outlet.head is None:
+            raise LookupError("nothing has left yet")
+        return self._outlet.head
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once the pieces are at their end."""
+        return self._task.result()
+
+    async def opened(self) -> None:
+        """Return when the first content may leave.
+
+        Raises:
+            RequestRefused: nothing was answered.
+        """
+        self._first = await self._outlet.read()
+        if self._first is None:
+            await self._task
+
+    def __aiter__(self) -> AnswerStream:
+        return self
+
+    async def __anext__(self) -> Piece:
+        """The next piece.
+
+        Raises:
+            StreamBroken: the answer cannot be finished.
+        """
+        piece, self._first = self._first or await self._outlet.read(), None
+        if piece is not None:
+            return piece
+        try:
+            await self._task
+        except RequestRefused as refusal:
+            raise StreamBroken(refusal.code, str(refusal)) from refusal
+        raise StopAsyncIteration
