@@ -125,6 +125,7 @@ def _set_up(connection: SqliteConnection) -> None:
     """Settings of every connection. They read the file, so they also tell at once whether it can be read."""
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not only unlinked
     connection.execute("PRAGMA schema_version").fetchone()
 
 

@@ -244,3 +244,52 @@ messages = Table(
     Column("digest", String(71), nullable=False, doc="of what it says now, so that nothing is posted twice"),
     Column("changed_at", UtcDateTime, nullable=False),
 )
+
+vault = Table(
+    "vault",
+    metadata,
+    Column("item_id", Text, primary_key=True, doc="what the text belongs to, for example a handoff"),
+    Column("kind", Text, primary_key=True, doc="which of its texts"),
+    Column("unit_hash", Text, doc="whose text it is, so that it can be erased"),
+    Column("key_id", Text, nullable=False, doc="of the key that it is sealed with"),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False, doc="AES-256-GCM; item, kind and end are its associated data"),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+Index("ix_vault_expires_at", vault.c.expires_at)
+Index("ix_vault_unit_hash", vault.c.unit_hash)
+
+handoffs = Table(
+    "handoffs",
+    metadata,
+    Column("handoff_id", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("bundle_id", Text),
+    Column("unit_hash", Text),
+    Column("session_id", Text),
+    Column("workflow", Text, nullable=False),
+    Column("kind", Text, nullable=False, doc="answer or tool_call"),
+    Column("mode", Text, nullable=False, doc="hold: withheld until decided; flag: released, to be judged"),
+    Column("signals", Json, nullable=False, doc="codes of why a person is asked"),
+    Column("state", Text, nullable=False),
+    Column("claimed_by", Text),
+    Column("lease_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False, doc="undecided until then, it expires"),
+    Column("expires_at", UtcDateTime, nullable=False, doc="its text is gone then, delivered or not"),
+    Column("shown_digest", String(64), doc="HMAC of what people are shown; null where no text is kept"),
+    Column("decision", Text, doc="approved, answered or rejected; null before that"),
+    Column("answer_digest", String(64), doc="HMAC of the answer in somebody's own words"),
+    Column("decided_by", Text),
+    Column("decided_at", UtcDateTime),
+    Column("callback", Text, doc="name of the app's declared callback"),
+    Column("attempts", Integer, nullable=False, doc="to deliver it by the callback"),
+    Column("next_attempt_at", UtcDateTime),
+    Column("fault", Text, doc="why the last attempt failed"),
+    Column("delivered_at", UtcDateTime),
+    Column("version", Integer, nullable=False),
+)
+Index("ix_handoffs_state_due_at", handoffs.c.state, handoffs.c.due_at)
+Index("ix_handoffs_app_created_at", handoffs.c.app, handoffs.c.created_at)
+Index("ix_handoffs_unit_hash", handoffs.c.unit_hash)
