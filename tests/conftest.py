@@ -9,7 +9,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    for name in ("WORKBENCH_LEDGER", "WORKBENCH_CATALOG", "WORKBENCH_DATA", "WORKBENCH_SPOOL"):
+    for name in (
+        "WORKBENCH_LEDGER",
+        "WORKBENCH_CATALOG",
+        "WORKBENCH_DATA",
+        "WORKBENCH_SPOOL",
+        "WORKBENCH_VAULT_KEY",
+        "WORKBENCH_VAULT_KEY_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORKBENCH_PERSON", "")  # what `--as` sets in the process is undone after the test
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "workspace"))

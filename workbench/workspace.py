@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
@@ -21,6 +22,7 @@ from workbench.spec.login import login_of_process
 
 if TYPE_CHECKING:
     from workbench.controls.clock import TurnClock
+    from workbench.controls.handoffs import Handoffs
     from workbench.controls.service import Controls
     from workbench.ledger.authority import Author
     from workbench.ledger.inbox import Inbox
@@ -59,6 +61,10 @@ class Settings(BaseSettings):
     """Seconds that a gateway serves a candidate by the last route it read while the ledger is out of reach; then stable only."""
     most_in_flight: int = 1000
     """Calls that one process answers at once; more are refused."""
+    vault_key: SecretStr = SecretStr("")
+    """Seals the raw text that people must see: 64 hexadecimal digits. Without a key nothing is held for a person."""
+    vault_key_file: str = ""
+    """The same from a file outside of the workspace, a key per line: the first seals, all of them open."""
     person: str = ""
     """Who acts, by name; only in the demo's workspace, where there is nobody to be mistaken for."""
 
@@ -210,6 +216,27 @@ class Workspace:
         )
 
     @cached_property
+    def handoffs(self) -> Handoffs:
+        """What waits for a person? Callbacks are signed with the environment's `WORKBENCH_CALLBACK_<APP>__<NAME>_KEY`."""
+        from workbench.controls.callbacks import Courier
+        from workbench.controls.handoffs import Handoffs
+        from workbench.ledger.vault import Vault, keys_from
+        from workbench.observability.sealing import Sealer
+
+        keys = keys_from(self.settings.vault_key.get_secret_value(), self.settings.vault_key_file, home=self.home)
+        return Handoffs(
+            self.ledger,
+            self.ownership,
+            Vault(keys),
+            sealer=Sealer(self.redactor, self.unit_key),
+            courier=Courier(self.app_spec, os.environ),
+            app_spec=self.app_spec,
+            author=self.actor,
+            clock=self.clock,
+            clean=self._cleaned,
+        )
+
+    @cached_property
     def imports(self) -> Imports:
         """What happened elsewhere, brought in."""
         from workbench.observability.import_record import ImportRecord
@@ -343,7 +370,7 @@ class Workspace:
     def close(self) -> None:
         """Release every store that was opened; what was recorded is flushed first."""
         opened = self.__dict__
-        for name in ("controls", "logs", "lake", "ledger"):
+        for name in ("handoffs", "controls", "logs", "lake", "ledger"):
             store = opened.pop(name, None)
             if store is not None:
                 store.close()

@@ -8,7 +8,7 @@ from bot.commands import COMMANDS, RELEASE
 from bot.grammar import read
 from workbench.ownership.permissions import DECIDING_ACTS
 
-NOWHERE_YET = {"waiver.approve"}
+NOWHERE_YET = {"waiver.approve", "handoff.decide"}
 OPTION_OF = {"rollback.to": "rollback"}
 
 

@@ -49,6 +49,8 @@ def people(**roles: dict[str, list[str]]) -> PeopleSpec:
         ("rollback", "operator approver risk_owner admin"),
         ("waiver.approve", "risk_owner admin"),
         ("erase", "admin"),
+        ("handoff.view", "operator approver risk_owner"),
+        ("handoff.decide", "operator approver"),
     ],
 )
 def test_exactly_these_roles_may_do_the_act(act: str, roles: str) -> None:

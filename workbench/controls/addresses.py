@@ -25,7 +25,12 @@ class Address:
 
 def variable(name: str, what: str) -> str:
     """The environment variable that says something about a provider: `WORKBENCH_PROVIDER_MY_HOST_URL` for `my-host`."""
-    return f"WORKBENCH_PROVIDER_{re.sub('[^A-Z0-9]+', '_', name.upper())}_{what}"
+    return f"WORKBENCH_PROVIDER_{in_capitals(name)}_{what}"
+
+
+def in_capitals(name: str) -> str:
+    """The name as a part of an environment variable's."""
+    return re.sub("[^A-Z0-9]+", "_", name.upper())
 
 
 def address_of(name: str, environ: Mapping[str, str]) -> Address | None:
@@ -44,7 +49,7 @@ def address_of(name: str, environ: Mapping[str, str]) -> Address | None:
             needed="for example https://api.example.com/v1",
             next_step=f"the key belongs into {variable(name, 'KEY_FILE')}",
         )
-    return Address(name=name, url=url, key=_key(name, environ))
+    return Address(name=name, url=url, key=secret_of(variable(name, "KEY"), environ))
 
 
 def _is_base_url(url: str) -> bool:
@@ -56,20 +61,21 @@ def _is_base_url(url: str) -> bool:
     return has_place and parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username or parts.password)
 
 
-def _key(name: str, environ: Mapping[str, str]) -> str | None:
-    given, path = environ.get(variable(name, "KEY"), "").strip(), environ.get(variable(name, "KEY_FILE"), "").strip()
+def secret_of(name: str, environ: Mapping[str, str]) -> str | None:
+    """The secret in the variable, or in the file that the variable of that name and `_FILE` names; None where neither is set.
+
+    Raises:
+        UsageError: both are set, the file cannot be read, or it is nothing that a header can carry. It is not quoted.
+    """
+    given, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
     if given and path:
-        raise UsageError(
-            variable(name, "KEY"), seen=f"{variable(name, 'KEY_FILE')} is set, too", needed="one of them", next_step="unset the other one"
-        )
+        raise UsageError(name, seen=f"{name}_FILE is set, too", needed="one of them", next_step="unset the other one")
     if path:
         try:
             given = Path(path).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not plain text"
-            raise UsageError(variable(name, "KEY_FILE"), seen=f"{path}: {why}", needed="a file that holds the key alone") from None
+            raise UsageError(f"{name}_FILE", seen=f"{path}: {why}", needed="a file that holds the key alone") from None
     if given and not _KEY.fullmatch(given):
-        raise UsageError(
-            variable(name, "KEY"), seen="the key has blanks or characters that no key has", needed="the key alone, on one line"
-        )
+        raise UsageError(name, seen="the key has blanks or characters that no key has", needed="the key alone, on one line")
     return given or None

@@ -11,7 +11,7 @@ and what is expired is never delivered. An item in mode `flag` was released alre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -99,17 +99,17 @@ class Draft:
     handoff_id: str
     app: str
     bundle_id: str | None
-    workflow: str
+    workflow: str = field(repr=False)
     kind: Kind
     mode: Mode
-    signals: tuple[str, ...]
+    signals: tuple[str, ...] = field(repr=False)
     messages: tuple[Message, ...] = field(repr=False)
     proposed: str | None = field(repr=False)
     tool_calls: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """The draft as a JSON value."""
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from workbench.errors import IntegrityError, StoreError, UsageError
 from workbench.ledger.canonical import canonical_json
@@ -89,49 +89,60 @@ def _key(text: str, subject: str) -> VaultKey:
 
 
 class Vault:
-    """Seals and opens texts in a transaction of the ledger.
+    """Opens onto a transaction of the ledger.
 
     Args:
         keys: the first seals, all of them open; without one nothing is held.
     """
 
     def __init__(self, keys: Sequence[VaultKey]) -> None:
-        self._sealing = keys[0] if keys else None
-        self._opening = {key.key_id: key for key in keys}
+        self._keys = tuple(keys)
 
     @property
     def can_hold(self) -> bool:
         """Whether there is a key to seal with."""
-        return self._sealing is not None
+        return bool(self._keys)
 
-    def put(
-        self, connection: Connection, item_id: str, kind: str, text: bytes, *, unit_hash: str | None, now: datetime, expires_at: datetime
-    ) -> None:
+    def at(self, connection: Connection, now: datetime) -> Texts:
+        """The texts as one transaction sees them at one moment."""
+        return Texts(self._keys, connection, now)
+
+
+class Texts:
+    """The texts of the vault in one transaction, at one moment."""
+
+    def __init__(self, keys: tuple[VaultKey, ...], connection: Connection, now: datetime) -> None:
+        self._keys = keys
+        self._connection = connection
+        self._now = now
+
+    def put(self, item_id: str, kind: str, text: bytes, *, unit_hash: str | None, expires_at: datetime) -> None:
         """Seals a text and stores it.
 
         Raises:
             UsageError: there is no key, or the text would be kept for more than 72 hours.
+            ConflictError: there is a text of that kind already.
         """
-        if self._sealing is None:
+        if not self._keys:
             raise no_key()
-        if not now < expires_at <= now + LONGEST:
+        if not self._now < expires_at <= self._now + LONGEST:
             hours = LONGEST.total_seconds() / 3600
             raise UsageError(
                 _subject(item_id, kind), seen=f"to be kept until {utc_text(expires_at)}", needed=f"at most {hours:g} h from now"
             )
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        key, nonce = self._keys[0], secrets.token_bytes(_NONCE_BYTES)
         row = {
             "item_id": item_id,
             "kind": kind,
             "unit_hash": unit_hash,
-            "key_id": self._sealing.key_id,
+            "key_id": key.key_id,
             "nonce": nonce,
-            "sealed": AESGCM(self._sealing.secret).encrypt(nonce, text, _bound(item_id, kind, expires_at)),
+            "sealed": AESGCM(key.secret).encrypt(nonce, text, _bound(item_id, kind, expires_at)),
             "expires_at": expires_at,
         }
-        connection.execute(vault.insert().values(row))
+        self._connection.execute(vault.insert().values(row))
 
-    def get(self, connection: Connection, item_id: str, kind: str, *, now: datetime) -> bytes | None:
+    def get(self, item_id: str, kind: str) -> bytes | None:
         """The text; None where there is none, or where its time is over.
 
         Raises:
@@ -139,10 +150,10 @@ class Vault:
             IntegrityError: it is not what was sealed in this place.
         """
         is_it = (vault.c.item_id == item_id, vault.c.kind == kind)
-        row = connection.execute(vault.select().where(*is_it)).one_or_none()
-        if row is None or row.expires_at <= now:
+        row = self._connection.execute(vault.select().where(*is_it)).one_or_none()
+        if row is None or row.expires_at <= self._now:
             return None
-        key = self._opening.get(row.key_id)
+        key = next((key for key in self._keys if key.key_id == row.key_id), None)
         if key is None:
             raise StoreError(
                 _subject(item_id, kind),
@@ -160,15 +171,18 @@ class Vault:
                 next_step="find out who could write to the ledger",
             ) from None
 
+    def forget_expired(self) -> int:
+        """Deletes the texts whose time is over; how many that were."""
+        return self._connection.execute(vault.delete().where(vault.c.expires_at <= self._now)).rowcount
 
-def forget_expired(connection: Connection, *, now: datetime) -> int:
-    """Deletes the texts whose time is over; how many that were."""
-    return connection.execute(vault.delete().where(vault.c.expires_at <= now)).rowcount
+    def forget_item(self, item_id: str) -> int:
+        """Deletes the texts of one item; how many that were."""
+        return self._connection.execute(vault.delete().where(vault.c.item_id == item_id)).rowcount
 
 
-def forget_item(connection: Connection, item_id: str) -> int:
-    """Deletes the texts of one item; how many that were."""
-    return connection.execute(vault.delete().where(vault.c.item_id == item_id)).rowcount
+def is_any_expired(connection: Connection, *, now: datetime) -> bool:
+    """Whether there is a text whose time is over."""
+    return connection.execute(select(vault.c.item_id).where(vault.c.expires_at <= now).limit(1)).first() is not None
 
 
 def erase_unit(connection: Connection, unit_hash: str) -> int:

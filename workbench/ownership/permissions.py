@@ -37,12 +37,17 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "rollback.to": _WORKING,
     "waiver.approve": frozenset({Role.RISK_OWNER, Role.ADMIN}),
     "owner.override": _OPERATING,
+    "handoff.view": frozenset({Role.OPERATOR, Role.APPROVER, Role.RISK_OWNER}),
+    "handoff.decide": frozenset({Role.OPERATOR, Role.APPROVER}),
     "incident.open": _WORKING,
     "key.create": frozenset({Role.ADMIN}),
     "key.revoke": frozenset({Role.ADMIN}),
     "erase": frozenset({Role.ADMIN}),
 }
-"""Which roles may do which act; one of them is enough. An administrator hands out roles, and does not approve releases by that."""
+"""Which roles may do which act; one of them is enough.
+
+An administrator hands out roles, and by that neither approves releases nor reads what customers wrote.
+"""
 
 BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", "bundle.register", "declare", "declare.people", "review"})
 """What a login of this machine may do while the workspace declares nobody: look, measure and declare, but decide nothing."""
@@ -50,7 +55,9 @@ BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", 
 ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
 """What whoever is on call may do without a role: making things safe must not wait for one."""
 
-DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve"}) - {"release.freeze"}
+DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve", "handoff.decide"}) - {
+    "release.freeze"
+}
 """Acts that need more than a login of this machine where the risk tier is high.
 
 Freezing is none: it only stops. Declaring people is none either, because no edge that verifies people takes a declaration: an

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from workbench.spec.base import Day, Duration, Name, Number, Spec, Text, format_duration, twice
 
 Entry = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", examples=["shop.support:open_tools"])]
 """A callable in a module."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _callback_url(url: str) -> str:
+    """The URL, when answers may be sent to it.
+
+    Raises:
+        ValueError: it is not encrypted and leaves the machine, or is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    is_safe = host is not None and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    if not is_safe or port == 0 or parts.username or parts.password or parts.fragment or not url.isascii() or " " in url:
+        raise ValueError("not a callback; write https://…, or http://127.0.0.1:PORT/…, without a user, a password or a #")
+    return url
+
+
+CallbackUrl = Annotated[Text, AfterValidator(_callback_url)]
+"""Where decisions are told; a request can only name one that is declared."""
+LONGEST_DUE = timedelta(hours=72)
+"""No raw text is kept longer."""
 
 
 class StatusRule(Spec):
@@ -114,6 +147,23 @@ class Fallback(Spec):
         return self
 
 
+class HandoffRule(Spec):
+    """How people decide on answers that the assistant is not sure of."""
+
+    due: Duration = Field(default=timedelta(hours=1), json_schema_extra={"default": "1h"})
+    """By when somebody has to decide; after that nothing is delivered. At most 72h."""
+    holding: Text = "A colleague will look at this. Please ask again in a while."
+    """What the client gets meanwhile."""
+    callbacks: dict[Name, CallbackUrl] = Field(default_factory=dict)
+    """Name to the URL to which a decision is posted, signed."""
+
+    @model_validator(mode="after")
+    def _due_in_time(self) -> Self:
+        if self.due > LONGEST_DUE:
+            raise ValueError(f"due: got {format_duration(self.due)}; the text of a waiting item is kept for at most 72h")
+        return self
+
+
 class AppSpec(Spec):
     """The declaration of one application."""
 
@@ -133,6 +183,7 @@ class AppSpec(Spec):
     escalation: tuple[EscalationStep, ...] = ()
     """In order: the first is called first."""
     fallback: Fallback | None = None
+    handoff: HandoffRule | None = None
     kill_switch: Text | None = None
     """How the application is switched off, in words that work at night."""
 
