@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from workbench.controls.events import Choice, Completion, ToolCall
+from workbench.controls.failures import FailureKind
 from workbench.controls.providers import ProviderError
 
 _MOST_TOKENS, _MOST_USD, _LONGEST_MS = 10**9, 10**6, 10**8
@@ -12,16 +14,31 @@ _MOST_TOKENS, _MOST_USD, _LONGEST_MS = 10**9, 10**6, 10**8
 
 
 def checked_completion(response: Any) -> Mapping[str, Any]:
-    """The response, when it has the shape of a chat completion: one choice with a message, and names that are text.
+    """The response, when it has the shape of a chat completion: choices with messages, and names that are text.
 
     Raises:
         ProviderError: it has not.
     """
     if isinstance(response, Mapping) and isinstance(response.get("model"), str | None):
         choices = response.get("choices")
-        if isinstance(choices, list) and choices and _is_choice(choices[0]):
+        if isinstance(choices, list) and choices and all(_is_choice(choice) for choice in choices):
             return response
-    raise ProviderError("the response is no chat completion", code="provider_garbage")
+    raise ProviderError("the response is no chat completion", code="provider_garbage", kind=FailureKind.GARBAGE)
+
+
+def completion_of(response: Mapping[str, Any]) -> Completion:
+    """What a checked chat completion says."""
+    return Completion(choices=tuple(_choice(choice) for choice in response["choices"]), details=model_details(response))
+
+
+def _choice(choice: Mapping[str, Any]) -> Choice:
+    message = choice["message"]
+    calls = tuple(
+        ToolCall(call_id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+        for call in message.get("tool_calls") or ()
+    )
+    content = message.get("content")
+    return Choice(content=content if isinstance(content, str) else None, tool_calls=calls, finish_reason=choice.get("finish_reason"))
 
 
 def _is_choice(choice: Any) -> bool:
@@ -48,11 +65,15 @@ def _is_tool_call(call: Any) -> bool:
 
 def model_details(response: Mapping[str, Any]) -> dict[str, Any]:
     """What a chat completion says about itself; what it does not say, or says wrongly, is left out."""
-    usage = response.get("usage")
+    finish_reason = response["choices"][0].get("finish_reason")
+    told = {"model": response.get("model"), "finish_reason": finish_reason, **usage_details(response.get("usage"))}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def usage_details(usage: Any) -> dict[str, Any]:
+    """What a `usage` object says: tokens, and what they cost."""
     prompt, completion = _below(usage, "prompt_tokens_details"), _below(usage, "completion_tokens_details")
     details = {
-        "model": response.get("model"),
-        "finish_reason": response["choices"][0].get("finish_reason"),
         "input_tokens": _count(usage, "prompt_tokens"),
         "output_tokens": _count(usage, "completion_tokens"),
         "cache_read_tokens": _count(prompt, "cached_tokens"),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from workbench.controls import failures
 from workbench.controls.addresses import Address, address_of, variable
 from workbench.controls.clock import Clock
+from workbench.controls.events import Event
+from workbench.controls.failures import FailureKind
+from workbench.controls.limits import Limits
 from workbench.errors import UsageError
 
 GROUP = "workbench.providers"
@@ -22,13 +28,53 @@ class ProviderError(Exception):
         code: short and stable, for example `upstream_down`; it becomes the `error_type`.
         may_pass: whether another attempt at the same provider may help.
         retry_after_s: how long the provider asks to be left alone.
+        kind: what is done about it, as `failures.HANDLING` says; where none is named it follows from the status, else from `may_pass`.
+        status: the HTTP status that the provider answered.
+        was_sent: False where the provider cannot have seen the request.
     """
 
-    def __init__(self, message: str, *, code: str = "provider_error", may_pass: bool = True, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "provider_error",
+        may_pass: bool = True,
+        retry_after_s: float | None = None,
+        kind: FailureKind | None = None,
+        status: int | None = None,
+        was_sent: bool = True,
+    ) -> None:
         super().__init__(message)
         self.code = code
-        self.may_pass = may_pass
+        self.kind = kind or _kind(status, may_pass=may_pass)
+        self.may_pass = may_pass and failures.may_pass(self.kind)
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.was_sent = was_sent
+
+
+class NotAsked(ProviderError):
+    """The provider was not asked at all: what is known of it, or the load of this process, spoke against it."""
+
+    def __init__(self, message: str, *, kind: FailureKind, retry_after_s: float | None = None, code: str | None = None) -> None:
+        super().__init__(message, code=code or kind, kind=kind, retry_after_s=retry_after_s, was_sent=False)
+
+
+def _kind(status: int | None, *, may_pass: bool) -> FailureKind:
+    if status is not None:
+        return failures.kind_of_status(status)
+    return FailureKind.TRANSIENT if may_pass else FailureKind.BAD_REQUEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How one attempt is sent to a provider that is told."""
+
+    left_s: float = math.inf
+    """Until the caller's deadline; the provider is told."""
+    idempotency_key: str | None = None
+    """The same for all attempts at one question."""
+    limits: Limits = field(default_factory=Limits)
 
 
 class Provider(Protocol):
@@ -36,6 +82,17 @@ class Provider(Protocol):
 
     async def complete(self, request: Mapping[str, Any], *, attempt: int = 1) -> Mapping[str, Any]:
         """The chat completion. `attempt` counts from 1. May raise ProviderError."""
+
+
+@runtime_checkable
+class StreamingProvider(Protocol):
+    """A provider that also answers piece by piece, and is told how an attempt is sent."""
+
+    async def complete(self, request: Mapping[str, Any], *, attempt: int = 1, sending: Sending = ...) -> Mapping[str, Any]:
+        """The chat completion. May raise ProviderError."""
+
+    def stream(self, request: Mapping[str, Any], *, attempt: int = 1, sending: Sending = ...) -> AsyncGenerator[Event]:
+        """The answer's events; it ends only when the answer is complete. May raise ProviderError."""
 
 
 ProviderFactory = Callable[[Clock], Provider]

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, Number, Spec, Text
+from workbench.spec.base import Name, Number, Spec, Text
+from workbench.spec.controls import Controls
 
 PartName = Literal["model", "prompts", "orchestration", "retrieval", "policy", "controls", "environment"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -93,14 +94,6 @@ class Policy(Spec):
     rules: str | None = None
     """File with the rules."""
     thresholds: dict[str, Number] = Field(default_factory=dict)
-
-
-class Controls(Spec):
-    """What stands around every model call."""
-
-    timeout: Duration | None = None
-    retries: Annotated[int, Field(ge=0)] | None = None
-    fallback: tuple[dict[str, Any], ...] = ()
 
 
 class Environment(Spec):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from workbench.spec.bundle import BundleSpec, Retrieval
+from workbench.spec.controls import Controls, ModelLink
 
 _ALIASES = frozenset({"latest", "stable", "auto", "default", "current", "newest", "preview", "main", "master", "head", "live", "prod"})
 
@@ -15,7 +16,13 @@ def unpinned(spec: BundleSpec) -> tuple[str, ...]:
 
     A version pins when it has a digit and no word such as `latest`; a snapshot when it has no such word.
     """
-    return (*_model(spec), *_code(spec), *(_retrieval(spec.retrieval) if spec.retrieval else ()), *_environment(spec))
+    return (
+        *_model(spec),
+        *_code(spec),
+        *(_retrieval(spec.retrieval) if spec.retrieval else ()),
+        *(_fallback(spec.controls) if spec.controls else ()),
+        *_environment(spec),
+    )
 
 
 def is_alias(version: str) -> bool:
@@ -49,6 +56,12 @@ def _retrieval(retrieval: Retrieval) -> Iterator[str]:
     embedding = retrieval.embedding
     if embedding:
         yield from _version(f"embedding {embedding.provider}/{embedding.name}", embedding.version, "its provider")
+
+
+def _fallback(controls: Controls) -> Iterator[str]:
+    for link in controls.fallback:
+        if isinstance(link, ModelLink):
+            yield from _version(f"fallback model {link.provider}/{link.name}", link.version, "its provider")
 
 
 def _content(what: str, pinned_by: str | None, snapshot: str | None) -> Iterator[str]:
