@@ -10,7 +10,23 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import apps, audit, bundles, demo, doctor, imports, keys, lab, metrics, owners, readiness, releases, reports, serve
+from workbench.cli import (
+    apps,
+    audit,
+    bundles,
+    demo,
+    doctor,
+    handoffs,
+    imports,
+    keys,
+    lab,
+    metrics,
+    owners,
+    readiness,
+    releases,
+    reports,
+    serve,
+)
 from workbench.cli.interruption import is_stopped, never_lost
 from workbench.errors import NotPermitted, WorkbenchError
 
@@ -61,6 +77,7 @@ app.add_typer(bundles.group, name="bundle")
 app.add_typer(releases.group, name="release")
 app.add_typer(metrics.group, name="metrics")
 app.add_typer(owners.group, name="owner")
+app.add_typer(handoffs.group, name="handoff")
 app.add_typer(keys.group, name="key")
 app.add_typer(audit.group, name="audit")
 app.add_typer(reports.group, name="report")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from workbench.notebook.handoff_panel import HandoffPanel
     from workbench.readiness.model import Review
     from workbench.versions.model import BundleDiff
     from workbench.views.page import Page
     from workbench.workspace import Workspace
 
-__all__ = ["changes", "open", "part"]
+__all__ = ["changes", "handoffs", "open", "part"]
 
 
 def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `notebook.open()` reads as what it does
@@ -51,3 +52,15 @@ def changes(ws: Workspace, review: Review) -> BundleDiff | Page:
     if review.baseline_id not in {known.bundle.bundle_id for known in ws.versions.list(review.app)}:
         return Page(lead=(f"The log names the baseline {review.baseline_id}, but it was never registered, so its parts are unknown.",))
     return ws.versions.diff(review.baseline_id, review.bundle_id)
+
+
+def handoffs(ws: Workspace, app: str | None = None) -> HandoffPanel:
+    """The handoff queue of one app, or of every app that you may look at, with buttons to decide.
+
+    Raises:
+        UnknownSubject: nobody registered the app.
+        NotPermitted: you may not look at it.
+    """
+    from workbench.notebook.handoff_panel import HandoffPanel  # noqa: PLC0415
+
+    return HandoffPanel(ws, app)
