@@ -11,17 +11,25 @@ from hypothesis import strategies as st
 
 from tests.gateway.standin import ANSWER, ASK, NOW
 from workbench.controls.events import Choice
+from workbench.controls.model import Asked
 from workbench.errors import RequestRefused
-from workbench.gateway.chat import ChatRequest, answer_headers, completion, read_chat
+from workbench.gateway.about import About
+from workbench.gateway.chat import ChatRequest, read_chat
+from workbench.gateway.completions import completion, told
 from workbench.gateway.problem import Problem
 
 
-def read(headers: dict[str, str] | None = None, **changes: object) -> ChatRequest:
+def read(headers: dict[str, str] | None = None, /, *, serving: str = "hosted", **changes: object) -> ChatRequest:
     body = {name: value for name, value in {**ASK, **changes}.items() if value is not ...}
-    return read_chat(json.dumps(body).encode(), {name.encode(): value.encode() for name, value in (headers or {}).items()})
+    named = {name.encode(): value.encode() for name, value in (headers or {}).items()}
+    return read_chat(json.dumps(body).encode(), named, serving_of=lambda _app: serving)
 
 
-def refused(headers: dict[str, str] | None = None, **changes: object) -> Problem:
+def read_raw(body: bytes, headers: dict[bytes, bytes]) -> ChatRequest:
+    return read_chat(body, headers, serving_of=lambda _app: "hosted")
+
+
+def refused(headers: dict[str, str] | None = None, /, **changes: object) -> Problem:
     with pytest.raises(Problem) as found:
         read(headers, **changes)
     return found.value
@@ -30,38 +38,40 @@ def refused(headers: dict[str, str] | None = None, **changes: object) -> Problem
 def test_a_plain_request_is_an_app_and_its_messages():
     request = read()
     assert (request.app, request.messages) == ("support", ({"role": "user", "content": "Where is my order?"},))
-    assert (request.unit, request.session, request.workflow, request.deadline_s, request.ignored) == (None, None, None, None, ())
+    assert request.about == About(unit=None, session=None, workflow=None, metadata={}, deadline_s=None)
+    assert (request.asked, request.ignored) == (Asked(), ())
 
 
 def test_the_unit_is_the_header_else_safety_identifier_else_user_else_the_session():
     headers = {"x-workbench-unit": "of-header", "x-workbench-session": "of-session"}
     fields = {"safety_identifier": "of-safety", "user": "of-user"}
-    assert read(headers, **fields).unit == "of-header"
+    assert read(headers, **fields).about.unit == "of-header"
     headers.pop("x-workbench-unit")
-    assert read(headers, **fields).unit == "of-safety"
+    assert read(headers, **fields).about.unit == "of-safety"
     fields.pop("safety_identifier")
-    assert read(headers, **fields).unit == "of-user"
-    assert read(headers).unit == read(headers).session == "of-session"
-    assert read(metadata={"session_id": "of-metadata"}).unit == "of-metadata"
+    assert read(headers, **fields).about.unit == "of-user"
+    assert read(headers).about.unit == read(headers).about.session == "of-session"
+    assert read(metadata={"session_id": "of-metadata"}).about.unit == "of-metadata"
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t"])
 def test_a_blank_unit_is_none(blank: str):
-    assert read({"x-workbench-unit": blank}, safety_identifier=blank, user=blank).unit is None
-    assert read({"x-workbench-unit": blank}, user="of-user").unit == "of-user"
+    assert read({"x-workbench-unit": blank}, safety_identifier=blank, user=blank).about.unit is None
+    assert read({"x-workbench-unit": blank}, user="of-user").about.unit == "of-user"
 
 
 @given(unit=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=100))
 def test_a_unit_is_the_same_string_however_it_comes(unit: str):
-    assert read({"x-workbench-unit": unit}).unit == read(user=unit).unit == read(safety_identifier=unit).unit == (unit.strip() or None)
+    found = {read({"x-workbench-unit": unit}).about.unit, read(user=unit).about.unit, read(safety_identifier=unit).about.unit}
+    assert found == {unit.strip() or None}
 
 
 def test_session_and_workflow_come_by_header_or_metadata_and_the_header_wins():
     metadata = {"session_id": "s-1", "workflow": "returns", "other": "kept"}
     request = read(metadata=metadata)
-    assert (request.session, request.workflow, request.metadata) == ("s-1", "returns", metadata)
+    assert (request.about.session, request.about.workflow, request.about.metadata) == ("s-1", "returns", metadata)
     request = read({"x-workbench-session": "s-2", "x-workbench-workflow": "orders"}, metadata=metadata)
-    assert (request.session, request.workflow) == ("s-2", "orders")
+    assert (request.about.session, request.about.workflow) == ("s-2", "orders")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,7 @@ def test_session_and_workflow_come_by_header_or_metadata_and_the_header_wins():
     ],
 )
 def test_the_deadline_is_in_seconds_and_our_own_header_wins(headers: dict[str, str], seconds: float | None):
-    assert read(headers).deadline_s == seconds
+    assert read(headers).about.deadline_s == seconds
 
 
 @pytest.mark.parametrize("name", ["x-deadline-ms", "x-stainless-read-timeout"])
@@ -108,7 +118,7 @@ def test_a_talk_with_tools_keeps_its_form_and_nothing_that_we_do_not_know():
 def test_what_has_no_effect_is_named_back():
     request = read(temperature=0.2, tools=[{"type": "function"}], seed=None, safety_identifer="misspelt", **{"bad\r\nheader": 1})
     assert request.ignored == ("safety_identifer", "temperature", "tools")
-    assert (b"x-workbench-ignored", b"safety_identifer, temperature, tools") in answer_headers(ANSWER, ignored=request.ignored)
+    assert (b"x-workbench-ignored", b"safety_identifer, temperature, tools") in told(ANSWER, ignored=request.ignored)
 
 
 @pytest.mark.parametrize(
@@ -151,16 +161,10 @@ def test_what_is_wrong_is_named(changes: dict[str, object], param: str):
     assert json.loads(problem.body)["error"]["type"] == "invalid_request_error"
 
 
-def test_streaming_is_a_clear_no_until_it_is_there():
-    problem = refused(stream=True)
-    assert (problem.status, problem.code, problem.param) == (501, "streaming_not_supported", "stream")
-    assert read(stream=False).app == "support"
-
-
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"model": "\\ud800"}', b"[" * 5000, b"NaN", b"null", b"[]", b'"text"', b"7"])
 def test_what_is_no_object_of_json_is_refused(body: bytes):
     with pytest.raises(Problem) as found:
-        read_chat(body, {})
+        read_raw(body, {})
     assert found.value.status == 400
 
 
@@ -192,7 +196,7 @@ def test_no_refusal_repeats_what_was_sent(changes: dict[str, object]):
 )
 def test_any_body_is_a_request_or_a_problem(body: bytes):
     with pytest.raises(Problem):
-        read_chat(body, {})
+        read_raw(body, {})
 
 
 @given(
@@ -206,13 +210,13 @@ def test_every_message_of_text_arrives_as_it_was_sent(role: str, content: str, e
         body = json.dumps({"model": "support", "messages": [message]}, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return  # half of a pair is no text in UTF-8
-    assert read_chat(body, {}).messages == ({"role": role, "content": content},)
+    assert read_raw(body, {}).messages == ({"role": role, "content": content},)
 
 
 def test_a_header_that_is_not_utf8_or_too_long_is_refused():
     for value in (b"\xff", b"x" * 257):
         with pytest.raises(Problem) as found:
-            read_chat(json.dumps(ASK).encode(), {b"x-workbench-unit": value})
+            read_raw(json.dumps(ASK).encode(), {b"x-workbench-unit": value})
         assert (found.value.status, found.value.param) == (400, "x-workbench-unit")
 
 
@@ -261,7 +265,7 @@ def test_the_finish_reason_is_one_of_the_dialects(status: str, reason: str | Non
 
 
 def test_the_headers_say_what_the_controls_did():
-    assert dict(answer_headers(ANSWER)) == {
+    assert dict(told(ANSWER)) == {
         b"x-workbench-bundle": b"support@0123456789ab",
         b"x-workbench-arm": b"stable",
         b"x-workbench-release": b"rel-1",
@@ -269,7 +273,7 @@ def test_the_headers_say_what_the_controls_did():
         b"x-workbench-fallback": b"false",
     }
     fallback = replace(ANSWER, bundle_id=None, release_id=None, is_fallback=True, attempts=0, arm="none", handoff_id="h-1")
-    assert dict(answer_headers(fallback)) == {
+    assert dict(told(fallback)) == {
         b"x-workbench-arm": b"none",
         b"x-workbench-attempts": b"0",
         b"x-workbench-fallback": b"true",
@@ -279,8 +283,8 @@ def test_the_headers_say_what_the_controls_did():
 
 @given(text=st.text(min_size=1, max_size=20))
 def test_a_value_that_would_break_the_headers_is_left_out(text: str):
-    told = dict(answer_headers(replace(ANSWER, handoff_id=text, release_id=text))).get(b"x-handoff-id")
-    assert told == (text.encode() if text.isascii() and text.isprintable() else None)
+    found = dict(told(replace(ANSWER, handoff_id=text, release_id=text))).get(b"x-handoff-id")
+    assert found == (text.encode() if text.isascii() and text.isprintable() else None)
 
 
 @pytest.mark.parametrize(

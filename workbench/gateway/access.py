@@ -9,11 +9,12 @@ from datetime import datetime
 
 import orjson
 
+from workbench.controls.model import Answer, Embedded, Head
 from workbench.ownership.keys import ApiKey
 
 LOGGER = logging.getLogger("workbench.gateway")
-CLIENT_LEFT = 499
-"""Logged as the status where nobody was there to read one."""
+LEFT = 499
+"""Stands as the status where nobody was there to read one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,14 +25,24 @@ class Access:
     method: str
     route: str = "other"
     """The path as we know it; what a caller made up is not repeated."""
+    status: int = LEFT
+    """What the response said at its head."""
     key: ApiKey | None = None
     bundle: str | None = None
     arm: str | None = None
+    answer: Answer | None = None
+    """Where there was one, whole."""
     code: str | None = None
     """Of the problem, where there was one."""
 
+    def note(self, told: Answer | Head | Embedded) -> None:
+        """Take in what the controls told."""
+        self.bundle, self.arm = told.bundle_id, told.arm
+        if isinstance(told, Answer):
+            self.answer = told
 
-def write(access: Access, *, status: int, at: datetime, duration_ms: float) -> None:
+
+def write(access: Access, *, at: datetime, duration_ms: float) -> None:
     """Write the line, where anybody listens."""
     if not LOGGER.isEnabledFor(logging.INFO):
         return
@@ -41,7 +52,7 @@ def write(access: Access, *, status: int, at: datetime, duration_ms: float) -> N
         "request_id": access.request_id,
         "method": access.method,
         "route": access.route,
-        "status": status,
+        "status": access.status,
         "duration_ms": round(duration_ms, 3),
         "key": key.key_id if key else None,
         "app": key.app if key else None,
@@ -52,7 +63,7 @@ def write(access: Access, *, status: int, at: datetime, duration_ms: float) -> N
     LOGGER.info(orjson.dumps(line).decode())
 
 
-def write_fault(access: Access, error: Exception) -> None:
+def write_fault(access: Access, error: BaseException) -> None:
     """Where something broke that nobody foresaw. Its message is left out: it may hold what the caller sent."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     LOGGER.error(orjson.dumps({"request_id": access.request_id, "fault": type(error).__name__, "frames": frames}).decode())

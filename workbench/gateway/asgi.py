@@ -1,101 +1,64 @@
-"""The gateway as a plain ASGI application: paths, keys, limits, disconnects. What is asked and answered is in `chat`."""
+"""The gateway as a plain ASGI application: the table of its endpoints, and who may use them.
+
+It expects to be served by `server`, which cancels a request whose client has left. No endpoint reaches a model but through the controls.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, TypedDict
 
 import orjson
 
-from workbench.controls.model import Answer
+from workbench.controls.model import Assignment
 from workbench.errors import RequestRefused
-from workbench.gateway import access, chat
+from workbench.gateway import access, chat, completions, embeddings, metrics, models, ofrep
+from workbench.gateway.about import About
 from workbench.gateway.access import Access
+from workbench.gateway.backing import Backing, Serving
+from workbench.gateway.exchange import BODY_WAIT_S, MOST_BODY_BYTES, NOT_MODIFIED, Exchange, Receive, Reply, Scope, Send
 from workbench.gateway.problem import Problem
+from workbench.gateway.streaming import stream_out
 from workbench.ownership.keys import ApiKey
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 SOURCE = "gateway"
 """How the log names this edge."""
-MOST_BODY_BYTES = 4 << 20
-BODY_WAIT_S = 30.0
-"""How long a request may take to arrive."""
+CONNECTION = "connection"
+"""Names, in a scope's state, what wants to know the task that answers."""
+MOST_LOOKUPS = 2
+"""Questions to the log at once: they take threads."""
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _ELSEWHERE_AT_OPENAI = frozenset({
-    "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "embeddings", "evals", "files",
-    "fine_tuning", "images", "moderations", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
+    "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "evals", "files", "fine_tuning", "images",
+    "moderations", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
 })  # fmt: skip
 """What stands behind /v1/ in OpenAI's API."""
-
-
-class Handle(Protocol):
-    """The controls, as far as an edge needs them."""
-
-    async def __call__(
-        self,
-        app: str,
-        messages: Sequence[Mapping[str, Any]],
-        /,
-        *,
-        unit: str | None,
-        session: str | None,
-        workflow: str | None,
-        metadata: Mapping[str, str] | None,
-        deadline_s: float | None,
-        request_id: str | None,
-        source: str,
-    ) -> Answer: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backing:
-    """What the gateway stands on."""
-
-    handle: Handle
-    key_of: Callable[[str], ApiKey | None]
-    """The key whose text this is."""
-    apps: Callable[[], Collection[str]]
-    """The apps that are served here."""
-    hindrances: Callable[[], Sequence[str]]
-    """Why no traffic should come, one sentence each."""
-    clock: Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reply:
-    status: int
-    body: bytes
-    headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Exchange:
-    """One request on its way."""
-
-    path: str
-    headers: chat.Headers
-    receive: Receive
-    access: Access
-
-
-class _ClientLeft(Exception):
-    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
     route: str
     method: str
-    answer: Callable[[_Exchange], Awaitable[_Reply]]
+    answer: Callable[[Exchange], Awaitable[Reply | None]]
+    """The reply; None where it has sent its own."""
+
+
+class _About(TypedDict):
+    """What is passed on with every question."""
+
+    unit: str | None
+    session: str | None
+    workflow: str | None
+    metadata: Mapping[str, str] | None
+    deadline_s: float | None
+    request_id: str | None
+    source: str
 
 
 class Gateway:
@@ -113,50 +76,73 @@ class Gateway:
         self._count = itertools.count()
         self._most_body_bytes = most_body_bytes
         self._body_wait_s = body_wait_s
-        endpoints = (
+        self._meter = metrics.Meter()
+        self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
+        self.is_stopping = False
+        """Whether it takes its leave: it says so on /readyz."""
+        fixed = (
             _Endpoint(route="/v1/chat/completions", method="POST", answer=self._chat),
+            _Endpoint(route="/v1/embeddings", method="POST", answer=self._embeddings),
             _Endpoint(route="/v1/models", method="GET", answer=self._models),
+            _Endpoint(route=ofrep.FLAGS, method="POST", answer=self._flags),
             _Endpoint(route="/healthz", method="GET", answer=self._alive),
             _Endpoint(route="/readyz", method="GET", answer=self._ready),
+            _Endpoint(route="/metrics", method="GET", answer=self._metrics),
         )
-        self._endpoints = {endpoint.route: endpoint for endpoint in endpoints}
-        self._one_model = _Endpoint(route="/v1/models/{model}", method="GET", answer=self._model)
+        self._fixed = {endpoint.route: endpoint for endpoint in fixed}
+        self._named = (
+            _Endpoint(route="/v1/models/{model}", method="GET", answer=self._model),
+            _Endpoint(route="/v1/requests/{id}", method="GET", answer=self._request),
+            _Endpoint(route="/v1/handoffs/{id}", method="GET", answer=self._handoff),
+            _Endpoint(route=f"{ofrep.FLAGS}/{{key}}", method="POST", answer=self._flag),
+        )
+
+    @property
+    def routes(self) -> tuple[tuple[str, str], ...]:
+        """Method and path of every endpoint."""
+        return tuple((endpoint.method, endpoint.route) for endpoint in (*self._fixed.values(), *self._named))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         seen = Access(request_id=f"req_{self._first_half}{next(self._count):012x}", method=scope["method"])
-        exchange = _Exchange(path=scope["path"], headers=dict(scope["headers"]), receive=receive, access=seen)
-        reply = await self._reply(exchange)
-        if reply is not None:
-            await _send(send, reply, request_id=seen.request_id)
-        status = access.CLIENT_LEFT if reply is None else reply.status
-        access.write(seen, status=status, at=self._backing.clock(), duration_ms=(time.perf_counter() - started_s) * 1000)
-
-    async def _reply(self, exchange: _Exchange) -> _Reply | None:
-        """What is sent, whatever happens; None when nobody is there to read it."""
+        exchange = Exchange(path=scope["path"], headers=dict(scope["headers"]), receive=receive, send=send, access=seen)
+        connection = scope.get("state", {}).get(CONNECTION)
+        if connection is not None:
+            connection.task = asyncio.current_task()
+        self._meter.in_flight += 1
         try:
-            return await self._endpoint(exchange).answer(exchange)
-        except _ClientLeft:
-            exchange.access.code = "client_left"
-            return None
-        except Problem as problem:
-            return _told(problem, exchange)
-        except RequestRefused as refused:
-            return _told(Problem.of(refused), exchange)
+            await self._answer(exchange)
         except asyncio.CancelledError:
-            return _told(Problem(503, "stopping", "This gateway is stopping; send the request again.", retry_after_s=1), exchange)
-        except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is answered and logged without what the caller sent
-            access.write_fault(exchange.access, error)
-            return _told(Problem(500, "internal", "The gateway failed; its log tells more under the id of this request."), exchange)
+            seen.code = seen.code or "client_left"  # nobody is there, or nobody took the answer in time
+        finally:
+            if connection is not None:
+                connection.task = None
+            self._meter.in_flight -= 1
+            duration_s = time.perf_counter() - started_s
+            self._meter.count(seen, duration_s=duration_s)
+            access.write(seen, at=self._backing.clock(), duration_ms=duration_s * 1000)
 
-    def _endpoint(self, exchange: _Exchange) -> _Endpoint:
+    async def _answer(self, exchange: Exchange) -> None:
+        """Send what is to be sent, whatever happens."""
+        try:
+            reply = await self._endpoint(exchange).answer(exchange)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge: what nobody foresaw is answered without what was sent
+            problem = exchange.problem_of(error)
+            if problem is None:
+                return
+            body = ofrep.failure(problem, exchange.path) if exchange.access.route.startswith(ofrep.FLAGS) else problem.body
+            reply = Reply(status=problem.status, body=body, headers=problem.headers)
+        if reply is not None:
+            await exchange.reply(reply)
+
+    def _endpoint(self, exchange: Exchange) -> _Endpoint:
         """What answers this path and method.
 
         Raises:
             Problem: nothing does.
         """
         path = exchange.path
-        endpoint = self._one_model if path.startswith("/v1/models/") else self._endpoints.get(path)
+        endpoint = self._fixed.get(path) or next((named for named in self._named if _is_below(path, named.route)), None)
         if endpoint is None:
             raise _not_here(path)
         exchange.access.route = endpoint.route
@@ -166,7 +152,7 @@ class Gateway:
             raise Problem(405, "method_not_allowed", f"{endpoint.route} takes {allow}.", allow=allow)
         return endpoint
 
-    def _key(self, exchange: _Exchange) -> ApiKey:
+    def _key(self, exchange: Exchange) -> ApiKey:
         """The key that came with the request.
 
         Raises:
@@ -181,44 +167,113 @@ class Gateway:
         exchange.access.key = key
         return key
 
-    async def _chat(self, exchange: _Exchange) -> _Reply:
-        key, seen = self._key(exchange), exchange.access
-        request = chat.read_chat(await self._body(exchange), exchange.headers)
-        self._require_app(key, request.app)
-        answer = await _while_connected(
-            exchange.receive,
-            self._backing.handle(
-                request.app,
-                request.messages,
-                unit=request.unit,
-                session=request.session,
-                workflow=request.workflow,
-                metadata=request.metadata,
-                deadline_s=request.deadline_s,
-                request_id=seen.request_id,
-                source=SOURCE,
-            ),
-        )
-        seen.bundle, seen.arm = answer.bundle_id, answer.arm
-        body = chat.completion(answer, app=request.app, at=self._backing.clock())
-        return _Reply(status=200, body=body, headers=chat.answer_headers(answer, ignored=request.ignored))
-
-    async def _models(self, exchange: _Exchange) -> _Reply:
+    async def _chat(self, exchange: Exchange) -> Reply | None:
         key = self._key(exchange)
-        return _Reply(status=200, body=chat.model_list((key.app,), at=key.created_at))
+        request = chat.read_chat(await self._body(exchange), exchange.headers, serving_of=lambda app: self._serving(key, app))
+        about = _passed_on(request.about, exchange)
+        at = self._backing.clock()
+        if request.asked.is_streamed:
+            streaming = self._backing.stream(request.app, request.messages, **about, asked=request.asked)
+            await stream_out(exchange, streaming, app=request.app, at=at, has_usage=request.has_usage, ignored=request.ignored)
+            return None
+        answer = await self._backing.handle(request.app, request.messages, **about, asked=request.asked)
+        exchange.access.note(answer)
+        body = completions.completion(answer, app=request.app, at=at)
+        return Reply(status=200, body=body, headers=completions.told(answer, ignored=request.ignored))
 
-    async def _model(self, exchange: _Exchange) -> _Reply:
+    async def _embeddings(self, exchange: Exchange) -> Reply:
         key = self._key(exchange)
-        self._require_app(key, exchange.path.removeprefix("/v1/models/"))
-        return _Reply(status=200, body=chat.model(key.app, at=key.created_at))
+        request = embeddings.read_embedding(await self._body(exchange), exchange.headers, serving_of=lambda app: self._serving(key, app))
+        embedded = await self._backing.embed(request.app, request.texts, **_passed_on(request.about, exchange))
+        exchange.access.note(embedded)
+        body = embeddings.embedding_list(embedded, is_base64=request.is_base64)
+        return Reply(status=200, body=body, headers=embeddings.told(embedded, ignored=request.ignored))
 
-    async def _alive(self, _: _Exchange) -> _Reply:
-        return _Reply(status=200, body=b'{"status":"alive"}')
+    async def _models(self, exchange: Exchange) -> Reply:
+        key = self._key(exchange)
+        return Reply(status=200, body=models.model_list((key.app,), at=key.created_at))
 
-    async def _ready(self, _: _Exchange) -> _Reply:
-        reasons = self._backing.hindrances()
+    async def _model(self, exchange: Exchange) -> Reply:
+        key = self._key(exchange)
+        self._require_app(key, _named(exchange))
+        return Reply(status=200, body=models.model(key.app, at=key.created_at))
+
+    async def _request(self, exchange: Exchange) -> Reply:
+        return await self._looked_up(exchange, self._backing.request, "request")
+
+    async def _handoff(self, exchange: Exchange) -> Reply:
+        return await self._looked_up(exchange, self._backing.handoff, "handoff")
+
+    async def _looked_up(self, exchange: Exchange, look_up: Callable[[str, str], Mapping[str, Any] | None], what: str) -> Reply:
+        """What is known of something of the key's app, by its id; another app's is not found."""
+        key, named = self._key(exchange), _named(exchange)
+        found = None
+        if _ID.fullmatch(named):
+            async with self._lookups:
+                found = await asyncio.to_thread(look_up, key.app, named)
+        if found is None:
+            raise Problem(404, f"unknown_{what}", f"{key.app} has no {what} of this id, or not yet: the log takes a moment.")
+        return Reply(status=200, body=orjson.dumps(dict(found), default=str), headers=((b"cache-control", b"no-store"),))
+
+    async def _flags(self, exchange: Exchange) -> Reply:
+        key = self._key(exchange)
+        body = ofrep.bulk(self._assignment(key.app, ofrep.read_unit(await self._body(exchange))))
+        tag = ofrep.etag(body)
+        headers = ((b"etag", tag), (b"cache-control", b"private, no-cache"))
+        if ofrep.is_known(tag, exchange.headers):
+            return Reply(status=NOT_MODIFIED, body=b"", headers=headers)
+        return Reply(status=200, body=body, headers=headers)
+
+    async def _flag(self, exchange: Exchange) -> Reply:
+        key, flag = self._key(exchange), _named(exchange)
+        if flag != key.app:
+            if flag in self._backing.apps():
+                raise _other_app(key, None)
+            raise ofrep.no_such_flag(key.app)
+        assignment = self._assignment(key.app, ofrep.read_unit(await self._body(exchange)))
+        if assignment is None:
+            raise ofrep.no_such_flag(key.app)
+        exchange.access.bundle, exchange.access.arm = assignment.bundle_id, assignment.arm
+        return Reply(status=200, body=ofrep.one(assignment))
+
+    def _assignment(self, app: str, unit: str) -> Assignment | None:
+        """What serves the unit; None where the app has no route."""
+        try:
+            return self._backing.assign(app, unit)
+        except RequestRefused:
+            return None
+
+    async def _alive(self, _: Exchange) -> Reply:
+        return Reply(status=200, body=b'{"status":"alive"}')
+
+    async def _ready(self, _: Exchange) -> Reply:
+        reasons = self._hindrances()
         status, word = (503, "not ready") if reasons else (200, "ready")
-        return _Reply(status=status, body=orjson.dumps({"status": word, "reasons": list(reasons)}))
+        return Reply(status=status, body=orjson.dumps({"status": word, "reasons": reasons}))
+
+    async def _metrics(self, _: Exchange) -> Reply:
+        backing = self._backing
+        body = metrics.exposition(
+            self._meter,
+            backing.status(),
+            backing.flush(),
+            keys_age_s=backing.keys_age_s(),
+            is_ready=not self._hindrances(),
+            now=backing.clock(),
+        )
+        return Reply(status=200, body=body, content_type=metrics.CONTENT_TYPE)
+
+    def _hindrances(self) -> list[str]:
+        return [*(["the gateway is stopping"] if self.is_stopping else []), *self._backing.hindrances()]
+
+    def _serving(self, key: ApiKey, app: str) -> Serving:
+        """How the app is served.
+
+        Raises:
+            Problem: the key does not open it.
+        """
+        self._require_app(key, app)
+        return self._backing.serving(app)
 
     def _require_app(self, key: ApiKey, app: str) -> None:
         """Return when the key opens the app.
@@ -229,92 +284,42 @@ class Gateway:
         if app == key.app:
             return
         if app in self._backing.apps():
-            raise Problem(403, "other_app", f"This API key opens {key.app}, not the app that `model` names.", param="model")
+            raise _other_app(key, "model")
         raise Problem(404, "unknown_app", f"`model` names no app of this gateway; this API key opens {key.app}.", param="model")
 
-    async def _body(self, exchange: _Exchange) -> bytes:
-        """The request's body.
-
-        Raises:
-            Problem: it is too long, too slow or compressed.
-        """
-        headers = exchange.headers
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Problem(415, "unsupported_encoding", "This gateway reads plain bodies; send no content-encoding.")
-        if int(headers.get(b"content-length", 0)) > self._most_body_bytes:
-            raise self._too_long()
-        try:
-            async with asyncio.timeout(self._body_wait_s):
-                return await self._received(exchange.receive)
-        except TimeoutError:
-            raise Problem(408, "body_timeout", f"The body did not arrive within {self._body_wait_s:g} s.") from None
-
-    async def _received(self, receive: Receive) -> bytes:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientLeft
-            body += message.get("body", b"")
-            if len(body) > self._most_body_bytes:
-                raise self._too_long()
-            if not message.get("more_body", False):
-                return bytes(body)
-
-    def _too_long(self) -> Problem:
-        return Problem(413, "body_too_long", f"The body is longer than {self._most_body_bytes:,} bytes.")
+    async def _body(self, exchange: Exchange) -> bytes:
+        return await exchange.body(most_bytes=self._most_body_bytes, wait_s=self._body_wait_s)
 
 
-async def _while_connected(receive: Receive, answering: Awaitable[Answer]) -> Answer:
-    """The answer. When the client leaves before it is there, answering is cancelled: that ends the model's work and keeps the record.
-
-    Raises:
-        _ClientLeft: the client left.
-    """
-    task = asyncio.current_task()
-    is_over = has_left = False
-
-    async def watch() -> None:
-        nonlocal has_left
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if not is_over and task is not None:
-            has_left = True
-            task.cancel()
-
-    watching = asyncio.create_task(watch())
-    try:
-        answer = await answering
-    except asyncio.CancelledError:
-        if not has_left:
-            raise
-        raise _ClientLeft from None
-    finally:
-        is_over = True
-        watching.cancel()
-    if has_left:
-        raise _ClientLeft
-    return answer
+def _passed_on(about: About, exchange: Exchange) -> _About:
+    return {
+        "unit": about.unit,
+        "session": about.session,
+        "workflow": about.workflow,
+        "metadata": about.metadata,
+        "deadline_s": about.deadline_s,
+        "request_id": exchange.access.request_id,
+        "source": SOURCE,
+    }
 
 
-async def _send(send: Send, reply: _Reply, *, request_id: str) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(reply.body)).encode()),
-        (b"x-request-id", request_id.encode()),
-        *reply.headers,
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+def _is_below(path: str, route: str) -> bool:
+    return path.startswith(route[: route.index("{")])
 
 
-def _told(problem: Problem, exchange: _Exchange) -> _Reply:
-    exchange.access.code = problem.code
-    return _Reply(status=problem.status, body=problem.body, headers=problem.headers)
+def _named(exchange: Exchange) -> str:
+    """What the end of the path names."""
+    return exchange.path[exchange.access.route.index("{") :]
+
+
+def _other_app(key: ApiKey, param: str | None) -> Problem:
+    named = "`model`" if param else "this path"
+    return Problem(403, "other_app", f"This API key opens {key.app}, not the app that {named} names.", param=param)
 
 
 def _not_here(path: str) -> Problem:
     root, _, rest = path.removeprefix("/").partition("/")
     if root == "v1" and rest.partition("/")[0] in _ELSEWHERE_AT_OPENAI:
-        return Problem(501, "not_supported", "This gateway does not speak this part of OpenAI's API; it serves /v1/chat/completions.")
+        served = "/v1/chat/completions and /v1/embeddings"
+        return Problem(501, "not_supported", f"This gateway does not speak this part of OpenAI's API; it serves {served}.")
     return Problem(404, "unknown_path", "There is nothing at this path; the gateway serves /v1/chat/completions and /v1/models.")

@@ -6,19 +6,25 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from workbench.controls.model import Answer, Asked, Embedded, Message
 from workbench.controls.pipeline import STOPPING
+from workbench.controls.service import Controls
 from workbench.errors import UsageError
-from workbench.gateway.asgi import Backing, Gateway
+from workbench.gateway.asgi import Gateway
+from workbench.gateway.backing import AnswerStream, Backing
+from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
+from workbench.gateway.problem import Problem
 from workbench.observability.logs import FlushLoop
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8080
 DRAIN_S = 30
 """How long requests may go on when the gateway stops; then they are cancelled, and recorded as that."""
+NOTICE_S = 2.0
+"""What a balancer that asks each second needs to see that the gateway stops."""
 _BACKSTOP_S = 5
 """How long what was cancelled may take to end."""
 _BACKLOG = 2048
@@ -34,13 +42,16 @@ _KEEP_ALIVE_S = 75
 """How long an idle connection stays open; longer than the 60 s of usual balancers, so that the other side is the one that closes."""
 
 
-def serve(ws: Workspace, *, host: str = HOST, port: int = PORT, on_ready: Callable[[str], None] = lambda _url: None) -> None:
+def serve(
+    ws: Workspace, *, host: str = HOST, port: int = PORT, notice_s: float = NOTICE_S, on_ready: Callable[[str], None] = lambda _url: None
+) -> None:
     """Serve until SIGINT or SIGTERM, then finish what was taken and return.
 
     Args:
         ws: an open workspace; whoever opened it closes it.
         host: address to listen at.
         port: 0 takes a free one.
+        notice_s: how long after SIGTERM requests are still taken, while /readyz says that they should go elsewhere.
         on_ready: told the base URL when requests are taken.
 
     Raises:
@@ -49,7 +60,7 @@ def serve(ws: Workspace, *, host: str = HOST, port: int = PORT, on_ready: Callab
         StoreError: the ledger cannot be read.
     """
     with _backed(ws) as backing, _listening(host, port) as listener:
-        server = _server(backing)
+        server = _server(backing, notice_s=notice_s)
         with _stopped_by_signals(server):
             on_ready(_url(listener))
             server.run(sockets=[listener])
@@ -88,30 +99,54 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
         started_at: datetime = ws.clock()
         yield Backing(
-            handle=ws.controls.handle,
+            handle=partial(_handled, ws.controls),
+            stream=_not_streamed,
+            embed=_not_embedded,
+            assign=ws.controls.assign,
+            serving=lambda _app: "hosted",  # the controls refuse the others
+            request=_not_looked_up,
+            handoff=_not_looked_up,
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
             hindrances=lambda: hindrances(
                 ws.controls.status(), flushing.status, keys_age_s=keys.age_s, started_at=started_at, now=ws.clock()
             ),
+            status=ws.controls.status,
+            flush=lambda: flushing.status,
+            keys_age_s=lambda: keys.age_s,
             clock=ws.clock,
         )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which cancels what outlasts its end as stopped, so that no END blames the client.
+    """uvicorn's server, which says that it stops before it does, and cancels what outlasts its end as stopped: no END blames the client.
 
     Args:
+        gateway: what it serves.
         config: how it serves; its graceful time is the backstop.
         drain_s: how long requests may go on when it stops.
+        notice_s: how long after SIGTERM it still takes requests.
     """
 
-    def __init__(self, config: uvicorn.Config, *, drain_s: int) -> None:
+    def __init__(self, gateway: Gateway, config: uvicorn.Config, *, drain_s: int, notice_s: float) -> None:
         super().__init__(config)
+        self._gateway = gateway
         self._drain_s = drain_s
+        self._notice_s = notice_s
+        self._hurry = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop. Somebody at a terminal, and whoever asks twice, does not wait for balancers."""
+        if self.should_exit or sig == signal.SIGINT:
+            self._hurry.set()
+        self._gateway.is_stopping = True
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take nothing new, and return when what was taken has ended."""
+        """Say so, take nothing new, and return when what was taken has ended."""
+        self._gateway.is_stopping = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), self._notice_s)
         timer = asyncio.get_running_loop().call_later(self._drain_s, self._cancel_requests)
         try:
             await super().shutdown(sockets)
@@ -124,11 +159,12 @@ class _Server(uvicorn.Server):
             task.cancel(STOPPING)
 
 
-def _server(backing: Backing, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
+def _server(backing: Backing, *, drain_s: int = DRAIN_S, notice_s: float = 0.0) -> uvicorn.Server:
+    gateway = Gateway(backing)
     config = uvicorn.Config(
-        Gateway(backing),
+        gateway,
         loop="uvloop",
-        http="httptools",
+        http=_connections(),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -137,7 +173,30 @@ def _server(backing: Backing, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
         proxy_headers=False,
         timeout_graceful_shutdown=drain_s + _BACKSTOP_S,
     )
-    return _Server(config, drain_s=drain_s)
+    return _Server(gateway, config, drain_s=drain_s, notice_s=notice_s)
+
+
+def _connections() -> type[Connection]:
+    """Connections with this process's limits."""
+    return type("LimitedConnection", (Connection,), {"most": most_connections()})
+
+
+async def _handled(controls: Controls, app: str, messages: Sequence[Message], /, *, asked: Asked, **about: Any) -> Answer:
+    """The answer; the controls do not look at its form yet."""
+    del asked
+    return await controls.handle(app, messages, **about)
+
+
+def _not_streamed(_app: str, _messages: object, /, **_about: object) -> AbstractAsyncContextManager[AnswerStream]:
+    raise Problem(501, "streaming_not_supported", "This gateway does not stream yet; send stream: false.", param="stream")
+
+
+async def _not_embedded(_app: str, _texts: object, /, **_about: object) -> Embedded:
+    raise Problem(501, "embeddings_not_supported", "This gateway makes no embeddings yet.")
+
+
+def _not_looked_up(_app: str, _id: str) -> None:
+    raise Problem(501, "lookup_not_supported", "This gateway does not tell this yet.")
 
 
 @contextmanager

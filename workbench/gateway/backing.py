@@ -1,0 +1,123 @@
+"""What the gateway stands on, as far as it needs it. `server` puts the real parts in; tests put others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from workbench.controls.events import Finished, TextPart, ToolPart
+from workbench.controls.model import Answer, Asked, Assignment, ControlsStatus, Embedded, Head
+from workbench.observability.logs import FlushStatus
+from workbench.ownership.keys import ApiKey
+
+Serving = Literal["hosted", "proxied", "external"]
+
+
+class Handle(Protocol):
+    """The answer to a talk, whole."""
+
+    async def __call__(
+        self,
+        app: str,
+        messages: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        unit: str | None,
+        session: str | None,
+        workflow: str | None,
+        metadata: Mapping[str, str] | None,
+        deadline_s: float | None,
+        request_id: str | None,
+        source: str,
+        asked: Asked,
+    ) -> Answer: ...
+
+
+class AnswerStream(Protocol):
+    """An answer on its way: guarded, so what comes may leave. The END record is committed before the last `Finished` comes."""
+
+    @property
+    def head(self) -> Head:
+        """What is known when the first content may leave."""
+
+    @property
+    def answer(self) -> Answer:
+        """All that is known, after the last event."""
+
+    def __aiter__(self) -> AsyncIterator[TextPart | ToolPart | Finished]:
+        """The events; may raise StreamBroken amid them."""
+
+
+class Stream(Protocol):
+    """The answer to a talk, piece by piece.
+
+    Entering waits until START is written and the first content may leave; RequestRefused comes from there. Leaving early ends the
+    model's work, and leaves an END that says so.
+    """
+
+    def __call__(
+        self,
+        app: str,
+        messages: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        unit: str | None,
+        session: str | None,
+        workflow: str | None,
+        metadata: Mapping[str, str] | None,
+        deadline_s: float | None,
+        request_id: str | None,
+        source: str,
+        asked: Asked,
+    ) -> AbstractAsyncContextManager[AnswerStream]: ...
+
+
+class Embed(Protocol):
+    """Vectors for texts."""
+
+    async def __call__(
+        self,
+        app: str,
+        texts: Sequence[str],
+        /,
+        *,
+        unit: str | None,
+        session: str | None,
+        workflow: str | None,
+        metadata: Mapping[str, str] | None,
+        deadline_s: float | None,
+        request_id: str | None,
+        source: str,
+    ) -> Embedded: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backing:
+    """What the gateway stands on."""
+
+    handle: Handle
+    stream: Stream
+    embed: Embed
+    assign: Callable[[str, str], Assignment]
+    """What the app's route gives a unit now; reads memory only."""
+    serving: Callable[[str], Serving]
+    """How an app is served."""
+    request: Callable[[str, str], Mapping[str, Any] | None]
+    """What the log knows of an app's request, by its id; may take its time."""
+    handoff: Callable[[str, str], Mapping[str, Any] | None]
+    """How an app's held answer stands, by its id; may take its time."""
+    key_of: Callable[[str], ApiKey | None]
+    """The key whose text this is."""
+    apps: Callable[[], Collection[str]]
+    """The apps that are served here."""
+    hindrances: Callable[[], Sequence[str]]
+    """Why no traffic should come, one sentence each."""
+    status: Callable[[], ControlsStatus]
+    flush: Callable[[], FlushStatus]
+    """How the log's way to the lake is."""
+    keys_age_s: Callable[[], float]
+    """Seconds since the keys were last read."""
+    clock: Callable[[], datetime]
