@@ -14,6 +14,7 @@ def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         "WORKBENCH_CATALOG",
         "WORKBENCH_DATA",
         "WORKBENCH_SPOOL",
+        "WORKBENCH_SPOOL_QUOTA",
         "WORKBENCH_VAULT_KEY",
         "WORKBENCH_VAULT_KEY_FILE",
     ):

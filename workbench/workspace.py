@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import SecretStr
+from pydantic import ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Folder or `s3://…` prefix of the lake's Parquet files; by default inside the workspace."""
     spool: Literal["write", "durable"] = "write"
     """`write` survives a killed process, `durable` a power cut."""
+    spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
+    """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
     route_keep_s: float = 30.0
     """Seconds that a gateway serves a candidate by the last route it read while the ledger is out of reach; then stable only."""
     most_in_flight: int = 1000
@@ -192,7 +194,13 @@ class Workspace:
         """What happened, written."""
         from workbench.observability.logs import Logs
 
-        return Logs(self.lake, spool_folder=self.home / "spool", clock=self.clock, mode=self.settings.spool)
+        return Logs(
+            self.lake,
+            spool_folder=self.home / "spool",
+            clock=self.clock,
+            mode=self.settings.spool,
+            quota_bytes=self.settings.spool_quota,
+        )
 
     @cached_property
     def controls(self) -> Controls:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from workbench.cli.main import app, main
 from workbench.demo.place import fresh_workspace
+from workbench.observability.gaps import Gap
 from workbench.spec.base import is_steering
 from workbench.spec.login import login_of_process
 from workbench.versions.service import Versions
@@ -361,3 +362,18 @@ def test_app_check_names_every_fault_of_metrics_and_bundles_at_once(starter: Pat
     message = fails(monkeypatch, capsys, "app", "check", starter)
     for part in ("latency_p95", "from 0 to 1", "system.md"):
         assert part in message
+
+
+def test_what_the_log_lacks_is_named_by_doctor_and_listed(starter: Path):
+    now = datetime.now(UTC)
+    assert "none: every request" in run("audit", "unfinished")
+    with Workspace.open() as ws:
+        start = {"app": "shop", "revision": 0, "is_final": False, "status": "unknown", "ts_start": now, "bundle": "shop@1"}
+        ws.logs.record({"requests": [{**start, "request_id": f"req-{n}"} for n in range(5)]})
+        ws.logs.record({"spans": [Gap(app="shop", n=7, since=now, until=now).row()]})
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--json"))}
+    assert rows["unfinished requests"]["state"] == rows["audit gaps"]["state"] == "note"
+    assert "5 requests died with their process (status unknown), newest first: req-4, req-3, req-2;" in rows["unfinished requests"]["seen"]
+    assert "shop: 7 audit records" in rows["audit gaps"]["seen"]
+    assert [row["request_id"] for row in json.loads(run("audit", "unfinished", "-n", "2", "--json"))] == ["req-3", "req-4"]
+    assert "req-0" in run("audit", "unfinished")

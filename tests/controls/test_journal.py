@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from datetime import timedelta
 
+import orjson
 import pytest
 
 from tests.controls.tiny import NOW
 from workbench.controls.journal import Journal
 from workbench.errors import RequestRefused, StoreError, UsageError
+from workbench.observability.gaps import Gap
 
 ROW = {"requests": [{"request_id": "r1", "app": "support", "ts_start": NOW}]}
 DISK_FULL = StoreError("spool", seen="could not be written: disk full")
@@ -165,3 +168,95 @@ def test_a_commit_that_ends_after_its_loop_harms_nobody():
 
     asyncio.run(leave())
     assert log.commit() == 1
+
+
+START = {"requests": [{"request_id": "r1", "app": "support", "ts_start": NOW, "is_final": False}]}
+END = {"requests": [{"request_id": "r1", "app": "support", "ts_start": NOW, "is_final": True, "ts_end": NOW + timedelta(seconds=2)}]}
+ONE_CALL = Gap(app="support", n=2, since=NOW, until=NOW + timedelta(seconds=2))
+
+
+def counted(row):
+    return orjson.loads(row["attributes"])["records"]
+
+
+@pytest.fixture
+def lenient(tape, now):
+    return Journal(tape, may_go_on=lambda app: app == "support", wait_s=0.05, monotonic=lambda: now[0])
+
+
+def test_a_call_that_may_goes_on_and_its_gap_is_written_once_the_log_works_again(lenient, tape):
+    tape.faults = [DISK_FULL, DISK_FULL]
+    asyncio.run(lenient.commit(START))
+    asyncio.run(lenient.commit(END))
+    assert lenient.gaps == (ONE_CALL,)
+    assert "disk full" in lenient.fault
+    assert tape.batches == []
+    asyncio.run(lenient.commit(ROW))
+    stored, gap = tape.batches
+    assert stored == ROW
+    assert [(row["app"], row["error_type"], row["ts_start"], row["duration_ms"], counted(row)) for row in gap["spans"]] == [
+        ("support", "audit_gap", NOW, 2000.0, 2)
+    ]
+    asyncio.run(lenient.commit(ROW))
+    assert len(tape.batches) == 3, "it is written once"
+    assert lenient.gaps == (ONE_CALL,), "and shown as long as the process lives"
+
+
+def test_a_gap_that_could_not_be_written_is_written_later_with_what_came_since(lenient, tape):
+    tape.faults = [DISK_FULL, None, DISK_FULL, DISK_FULL]
+    asyncio.run(lenient.commit(START))
+    asyncio.run(lenient.commit(ROW))
+    asyncio.run(lenient.commit(END))
+    assert [set(batch) for batch in tape.batches] == [{"requests"}]
+    asyncio.run(lenient.commit(ROW))
+    assert [counted(row) for row in tape.batches[-1]["spans"]] == [2]
+
+
+def test_a_stuck_log_keeps_nobody_waiting_who_may_go_on(lenient, tape):
+    tape.is_stuck = True
+    asyncio.run(lenient.commit(START))
+    lenient.check("support")
+    with pytest.raises(RequestRefused):
+        lenient.check("other")
+    asyncio.run(lenient.commit(END))
+    assert len(tape.pending) == 1, "nothing may queue behind a stuck commit"
+    assert [gap.n for gap in lenient.gaps] == [1], "the stuck one may still be stored"
+    tape.pending[0].set_exception(DISK_FULL)
+    assert lenient.gaps == (ONE_CALL,)
+
+
+def test_without_leave_the_call_is_refused_and_only_what_happened_is_a_gap(journal, tape):
+    tape.faults = [DISK_FULL]
+    with pytest.raises(RequestRefused):
+        asyncio.run(journal.commit(START))
+    assert journal.gaps == (), "the call was refused before anything happened"
+    tape.faults = [DISK_FULL, DISK_FULL]
+    with pytest.raises(RequestRefused):
+        asyncio.run(journal.commit(END))
+    journal.leave(END)
+    assert [gap.n for gap in journal.gaps] == [2]
+
+
+def test_what_fails_after_its_caller_left_is_counted(journal, tape):
+    async def leave():
+        tape.is_stuck = True
+        task = asyncio.create_task(journal.commit(END))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    tape.pending[0].set_exception(DISK_FULL)
+    assert [gap.n for gap in journal.gaps] == [1]
+
+
+def test_a_journal_that_closes_writes_its_gap_or_says_it_in_the_process_log(lenient, tape, caplog):
+    lenient.close()
+    assert tape.batches == []
+    tape.faults = [DISK_FULL, DISK_FULL]
+    asyncio.run(lenient.commit(START))
+    lenient.close()
+    assert "could not be written down: support: 1 audit records" in caplog.text
+    lenient.close()
+    assert [counted(row) for row in tape.batches[0]["spans"]] == [1]

@@ -54,6 +54,8 @@ def canary(ws, share=0.25, **values):
 class Gate:
     """A log whose commits happen when the test says so."""
 
+    pressure = 0.0
+
     def __init__(self) -> None:
         self.pending: list[tuple[dict, Future[None]]] = []
 
@@ -104,6 +106,20 @@ def test_without_its_end_record_no_answer_leaves(released, model, tape):
         assert refusal(controls).code == "audit_unavailable"
         assert len(model.asked) == 1
     assert [row["is_final"] for row in tape.rows()] == [False]
+
+
+def test_an_app_whose_audit_is_best_effort_answers_and_leaves_a_gap_that_is_told(ws, tape):
+    put_route(ws, stable=register(ws, "v1", app={**APP, "audit": "best_effort"}).bundle_id)
+    with serving(ws, Model(), log=tape) as controls:
+        tape.faults = [DISK_FULL, DISK_FULL]
+        assert ask(controls).status == "ok"
+        status = controls.status()
+        assert not status.is_ready
+        assert any("support: 2 audit records from" in alarm for alarm in status.alarms)
+        assert ask(controls).status == "ok"
+        assert controls.status().is_ready, "a gap is an alarm, not a reason to send nobody here"
+        assert any("the audit has a gap" in alarm for alarm in controls.status().alarms)
+    assert [row["name"] for row in tape.rows("spans") if row["kind"] == "other"] == ["audit_gap"]
 
 
 def test_a_spool_that_cannot_be_written_refuses_before_the_model(released, model):
@@ -633,6 +649,15 @@ def test_more_calls_than_allowed_are_refused_at_once(released, tape):
         assert [(fault.code, fault.http_status, fault.retry_after_s) for fault in refused] == [("overloaded", 429, 1.0)] * 2
         assert controls.status().refused == {"overloaded": 2}
         assert controls.status().in_flight == 0
+
+
+def test_an_audit_that_is_nearly_full_takes_only_what_a_person_waits_for(released, model, tape):
+    with serving(released, model, log=tape) as controls:
+        tape.pressure = 0.79
+        assert ask(controls, priority="shadow").status == "ok"
+        tape.pressure = 0.8
+        assert [refusal(controls, priority=priority).code for priority in ("batch", "shadow")] == ["overloaded"] * 2
+        assert ask(controls).status == "ok"
 
 
 # Beginning and end

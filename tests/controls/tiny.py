@@ -146,6 +146,7 @@ class Tape:
         self.faults: list[Exception | None] = []
         self.is_stuck = False
         self.pending: list[Future[None]] = []
+        self.pressure = 0.0
 
     def submit(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Future[None]:
         rows_of(rows)

@@ -306,3 +306,69 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/spools.*could not be written"):
         Spool.create(tmp_path / "file" / "spools", clock=Clock())
+
+
+def filled(spool) -> tuple[list[float], StoreError]:
+    """The pressure after each row of 8 kB that a spool takes, and what it says when it takes no more."""
+    pressures = []
+    for _ in range(1000):
+        refused = spool.append([("requests", b"x" * 8000)]).exception(10)
+        if refused is not None:
+            return pressures, refused
+        pressures.append(spool.pressure)
+    raise AssertionError("it took 8 MB")
+
+
+def test_a_full_quota_refuses_until_the_lake_has_some_of_the_rows(tmp_path):
+    spool = Spool.create(tmp_path, clock=Clock(), quota_bytes=1 << 20)
+    for _ in range(3):
+        pressures, refused = filled(spool)
+        stored = rows_in(spool.path)
+        assert "its quota of 1 MB is used" in str(refused)
+        assert "WORKBENCH_SPOOL_QUOTA" in str(refused)
+        assert 100 < len(stored) == len(pressures) < 132, "what was acknowledged is there; a megabyte holds some 130 such rows"
+        assert pressures == sorted(pressures)
+        assert pressures[0] < 0.1
+        assert pressures[-1] > 0.8
+        assert spool.pressure == 1.0
+        spool.delete_to(stored[-1][0])
+        while rows_in(spool.path):  # the thread deletes beside us
+            spool.sync()
+    assert spool.pressure < 0.1
+    assert spool.path.stat().st_size <= 1 << 20
+    spool.close()
+
+
+_ON_A_FULL_DISK = """
+import resource, signal, sqlite3, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from workbench.errors import StoreError
+from workbench.observability.spool import Spool
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+spool = Spool.create(Path(sys.argv[1]), clock=lambda: datetime.now(UTC), mode=sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+acknowledged, refused = set(), set()
+for number in range(300):
+    try:
+        spool.append([("requests", b"%d %s" % (number, b"x" * 3000)), ("spans", b"%d" % number)]).result(20)
+    except StoreError:
+        refused.add(number)
+    else:
+        acknowledged.add(number)
+    if number == 200:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+connection = sqlite3.connect(f"{spool.path.as_uri()}?mode=ro", uri=True)
+stored = [[int(payload.split()[0]) for (payload,) in connection.execute("SELECT payload FROM rows WHERE log_table = ?", (table,))]
+          for table in ("requests", "spans")]
+assert stored[0] == stored[1] == sorted(acknowledged), "acknowledged and stored differ, or an append was torn"
+assert min(acknowledged) < 200 < max(acknowledged) and refused, (len(acknowledged), len(refused))
+assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+spool.close(remove=True)
+"""
+
+
+@pytest.mark.parametrize("mode", ["write", "durable"])
+def test_a_disk_that_takes_no_more_acknowledges_nothing_and_works_again_afterwards(tmp_path, mode):
+    subprocess.run([sys.executable, "-c", _ON_A_FULL_DISK, str(tmp_path), mode], check=True, timeout=100)

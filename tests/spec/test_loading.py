@@ -394,6 +394,12 @@ class TestAppFolder:
         assert len(seen) == 1
         assert 'rollback.target: got "fallback", but app.yaml declares no fallback' in seen[0]
 
+    def test_an_app_of_high_risk_answers_nothing_that_it_cannot_record(self, folder: Path) -> None:
+        path = folder / "app.yaml"
+        path.write_text(path.read_text() + "audit: best_effort\n")
+        seen = self.change(folder, "app.yaml", "risk_tier: medium", "risk_tier: high")
+        assert "audit: got best_effort" in seen[0]
+
     def test_faults_of_several_files_come_together(self, folder: Path) -> None:
         (folder / "plan.yaml").write_text("steps: []\n")
         (folder / "rota.yaml").write_text("zone: Nowhere/Land\n")

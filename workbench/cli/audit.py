@@ -49,3 +49,26 @@ def tail_(n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How m
         print_json(entries)
     else:
         typer.echo(entries_text(entries, names=names, width=terminal_width()))
+
+
+@group.command("unfinished")
+def unfinished_(
+    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many requests, the newest.")] = 50, as_json: Json = False
+) -> None:
+    """The requests that began and never ended, because their process died: their status is unknown. The oldest of them first."""
+    from workbench import Workspace
+    from workbench.views.tables import rows_text
+
+    with Workspace.open(create=False) as ws:
+        ws.ownership.require(ws.actor, "audit.verify", None)
+        found = ws.logs.unfinished()[-n:]
+    if as_json:
+        print_json(found)
+    elif found:
+        rows = [
+            {"request": one.request_id, "app": one.app, "bundle": one.bundle or "-", "began": f"{one.ts_start:%Y-%m-%d %H:%M:%S} UTC"}
+            for one in found
+        ]
+        typer.echo(rows_text(rows, width=terminal_width()))
+    else:
+        typer.echo("none: every request that is in the log has ended, or its process still runs")

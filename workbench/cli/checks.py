@@ -11,6 +11,8 @@ from workbench.ledger.audit import verify
 from workbench.workspace import Workspace, default_home
 
 Row = dict[str, str]
+_SHOWN = 3
+"""Of what should not be there, the newest."""
 
 
 def run_checks() -> list[Row]:
@@ -22,6 +24,7 @@ def run_checks() -> list[Row]:
     rows.append(_row("workspace", "ok", str(home)))
     with Workspace.open(create=False) as ws:
         rows += [_try("ledger", lambda: _ledger(ws)), _try("lake", lambda: _lake(ws)), _try("spools", lambda: _spools(ws))]
+        rows += [_find("unfinished requests", lambda: _unfinished(ws)), _find("audit gaps", lambda: _gaps(ws))]
     return rows
 
 
@@ -57,11 +60,32 @@ def _spools(ws: Workspace) -> str:
     return "empty" if not waiting else ", ".join(f"{spool}: {n} rows wait for the lake" for spool, n in waiting.items())
 
 
+def _unfinished(ws: Workspace) -> str:
+    found = ws.logs.unfinished()
+    if not found:
+        return ""
+    newest = ", ".join(request.request_id for request in found[: -_SHOWN - 1 : -1])
+    what = "request died with its process" if len(found) == 1 else "requests died with their process"
+    return f"{len(found):,} {what} (status unknown), newest first: {newest}; `workbench audit unfinished` lists all"
+
+
+def _gaps(ws: Workspace) -> str:
+    return "; ".join(map(str, ws.logs.gaps()[: -_SHOWN - 1 : -1]))
+
+
 def _try(check: str, look: Callable[[], str]) -> Row:
     try:
         return _row(check, "ok", look())
     except WorkbenchError as error:
         return _row(check, "broken", str(error))
+
+
+def _find(check: str, look: Callable[[], str]) -> Row:
+    """As `_try`, for something that should not be there."""
+    row = _try(check, look)
+    if row["state"] != "ok":
+        return row
+    return _row(check, "note", row["seen"]) if row["seen"] else _row(check, "ok", "none")
 
 
 def _row(check: str, state: str, seen: str) -> Row:

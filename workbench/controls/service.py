@@ -97,7 +97,7 @@ class Controls:
         self._clock = clock
         self._turn_clock = turn_clock
         self._most_in_flight = most_in_flight
-        self._journal = Journal(log, monotonic=monotonic)
+        self._journal = Journal(log, may_go_on=self._goes_on_without_audit, monotonic=monotonic)
         self._recorder = Recorder(sealer)
         self._shelf = Shelf(self._load, monotonic=monotonic)
         self._routes = RouteTable(self._read, on_reading=self._keep, interval_s=interval_s, keep_s=keep_s, monotonic=monotonic)
@@ -260,6 +260,7 @@ class Controls:
         if loop is not None:
             loop.close()
         self._shelf.close()
+        self._journal.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -276,8 +277,8 @@ class Controls:
         with self._recording_refusals(call):
             if self._ending is not None:
                 raise not_ready(self._ending)
-            self._journal.check()
-            most = most_in_flight(call.priority, most=self._most_in_flight, pressure=0.0)
+            self._journal.check(call.app)
+            most = most_in_flight(call.priority, most=self._most_in_flight, pressure=self._journal.pressure)
             if not self._tally.enter(most):
                 raise overloaded(most)
 
@@ -334,12 +335,18 @@ class Controls:
             return route, reading.specs[app]
         raise never_released(app) if app in reading.apps else unknown_app(app, reading.apps)
 
+    def _goes_on_without_audit(self, app: str) -> bool:
+        spec = self._routes.reading.specs.get(app)
+        return spec is not None and spec.audit == "best_effort"
+
     def _alarms(self) -> Iterator[_Alarm]:
         """What all gateways meet at once and stable serves through is no hindrance: a ledger away for a moment, a broken candidate."""
         if self._is_started and self._routes.alarm:
             yield _Alarm(self._routes.alarm, is_hindrance=self._routes.is_stale)
         if self._journal.fault:
             yield _Alarm(f"the audit: {self._journal.fault}", is_hindrance=True)
+        for gap in self._journal.gaps:
+            yield _Alarm(f"the audit has a gap: {gap}", is_hindrance=False)
         faults = self._shelf.faults
         for app, route in sorted(self._routes.reading.routes.items()):
             for arm, bundle_id in (("stable", route.stable), ("candidate", route.candidate)):

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
 from workbench.ledger.forking import in_each_child
 from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, newest_batch, read_mark, store
+from workbench.observability.gaps import Gap, Unfinished, stored_gaps, unfinished_requests
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rows import conformed, rows_of
-from workbench.observability.spool import WAIT_S, Mode, Spool, wait_until_committed
+from workbench.observability.spool import QUOTA_BYTES, WAIT_S, Mode, Spool, wait_until_committed
 from workbench.observability.tables import REQUESTS
 
 _GRACE_S = 5.0
@@ -54,12 +55,20 @@ class Logs:
     """The log's writing side. Threads share it; a forked child gets a spool of its own on its first record."""
 
     def __init__(
-        self, lake: Lake, *, spool_folder: Path, clock: Callable[[], datetime], mode: Mode = "write", grace_s: float = _GRACE_S
+        self,
+        lake: Lake,
+        *,
+        spool_folder: Path,
+        clock: Callable[[], datetime],
+        mode: Mode = "write",
+        quota_bytes: int = QUOTA_BYTES,
+        grace_s: float = _GRACE_S,
     ) -> None:
         self._lake = lake
         self._folder = spool_folder
         self._clock = clock
         self._mode = mode
+        self._quota_bytes = quota_bytes
         self._grace_s = grace_s
         self._spool: Spool | None = None
         self._start_locks()
@@ -95,6 +104,12 @@ class Logs:
         committed.set_result(None)
         return committed
 
+    @property
+    def pressure(self) -> float:
+        """How full this process' spool is, 0 to 1. Whoever has work that can wait refuses it before the end."""
+        spool = self._spool
+        return spool.pressure if spool is not None and spool.is_of_this_process else 0.0
+
     def flush(self) -> FlushReport:
         """Bring into the lake what this process recorded, and every other spool that nobody flushes.
 
@@ -124,6 +139,15 @@ class Logs:
             with _unless_adopted(path):
                 counts[path.stem] = SpoolReader(path).count(self.mark(path.stem))
         return {spool_id: n for spool_id, n in counts.items() if n}
+
+    def gaps(self) -> tuple[Gap, ...]:
+        """Records that could not be stored, as far as it was written down afterwards; oldest first."""
+        return self._lake.read(stored_gaps)
+
+    def unfinished(self) -> tuple[Unfinished, ...]:
+        """Requests that began and never ended, because their process died; oldest first. Those in a spool do not count yet."""
+        living = {path.stem for path in self._folder.glob("*.sqlite")}
+        return self._lake.read(lambda connection: unfinished_requests(connection, living))
 
     def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int, as_of: int | None = None) -> bool:
         """Store rows in bulk, with the mark of their source, in one transaction; False when the mark covers them already.
@@ -228,7 +252,7 @@ class Logs:
             return spool
         with self._opening:
             if self._spool is None or not self._spool.is_of_this_process:
-                self._spool = Spool.create(self._folder, clock=self._clock, mode=self._mode)
+                self._spool = Spool.create(self._folder, clock=self._clock, mode=self._mode, quota_bytes=self._quota_bytes)
             return self._spool
 
     def _flush_own(self, drained: list[str]) -> int:

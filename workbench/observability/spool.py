@@ -25,6 +25,8 @@ from workbench.observability.locks import FileLock, is_at
 
 Mode = Literal["write", "durable"]
 FORMAT = 1
+QUOTA_BYTES = 2 << 30
+"""Of a spool on the disk, where nobody says otherwise."""
 WAIT_S = 30.0
 """How long a thread waits for a place in the queue, or for its commit."""
 _SYNCHRONOUS: dict[Mode, str] = {"write": "NORMAL", "durable": "FULL"}
@@ -33,6 +35,7 @@ _MOST_GROUP_ROWS = 20_000
 _MOST_ROWS_AT_ONCE = 64
 _INSERT = "INSERT INTO rows (recorded_at, log_table, payload) VALUES "
 _DELETED_AT_ONCE = 1_000
+_MEASURED_EACH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,9 @@ def wait_until_committed(committed: Future[None], timeout_s: float = WAIT_S) -> 
 class Spool:
     """The owner's side. Made by `Spool.create`; a forked child must make its own."""
 
-    def __init__(self, path: Path, lock: FileLock, connection: sqlite3.Connection, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, path: Path, lock: FileLock, connection: sqlite3.Connection, clock: Callable[[], datetime], *, quota_bytes: int
+    ) -> None:
         self.path = path
         self.spool_id = path.stem
         self.flushed_to = 0
@@ -77,6 +82,10 @@ class Spool:
         self._queued_bytes = 0
         self._in_hand: list[_Append] = []
         self._delete_to = 0
+        self._quota_bytes = quota_bytes
+        self._used_bytes = 0
+        self._unmeasured_bytes = 0
+        self._is_full = False
         self._is_closing = False
         self._is_dead = False
         self._thread = threading.Thread(target=self._run, name=f"spool {self.spool_id}", daemon=True)
@@ -84,8 +93,15 @@ class Spool:
         in_each_child(self, Spool._abandon_in_child)
 
     @classmethod
-    def create(cls, folder: Path, *, clock: Callable[[], datetime], mode: Mode = "write") -> Spool:
+    def create(cls, folder: Path, *, clock: Callable[[], datetime], mode: Mode = "write", quota_bytes: int = QUOTA_BYTES) -> Spool:
         """A new spool of this process. Its id is random and never used again, so its sequence numbers stay unique.
+
+        Args:
+            folder: where it lies.
+            clock: when a row is recorded.
+            mode: what a commit survives.
+            quota_bytes: what the rows may take on the disk; beyond it nothing is taken until the lake has some of them. SQLite itself
+                refuses to grow the file; its write-ahead file comes on top, usually 4 MB and shortened to 16 MB.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -101,11 +117,18 @@ class Spool:
                 break
         try:
             with at_work():
-                connection = _made(path, mode)
+                connection = _made(path, mode, quota_bytes)
         except sqlite3.Error as fault:
             lock.remove()
             raise _unwritable(path, fault) from fault
-        return cls(path, lock, connection, clock)
+        return cls(path, lock, connection, clock, quota_bytes=quota_bytes)
+
+    @property
+    def pressure(self) -> float:
+        """How full it is, 0 to 1: of its quota on the disk, or of its queue, whichever is nearer to its end; 1 on a full disk."""
+        if self._is_full:
+            return 1.0
+        return min(1.0, max(self._used_bytes / self._quota_bytes, self._queued_bytes / _MOST_QUEUED_BYTES))
 
     def append(self, rows: Sequence[tuple[str, bytes]], *, wait_s: float = 0.0) -> Future[None]:
         """Queue rows (table name, payload) as one unit: all of them are committed or none.
@@ -197,7 +220,9 @@ class Spool:
             self._take()
             delete_to = self._delete_to
         if self._in_hand:
-            self._settle(self._commit(self._in_hand))
+            fault = self._commit(self._in_hand)
+            self._measure(fault)
+            self._settle(fault)
         if delete_to and self._delete_chunk(delete_to) < _DELETED_AT_ONCE:
             with self._changed:
                 if self._delete_to == delete_to:
@@ -219,7 +244,9 @@ class Spool:
                 self._connection.execute("COMMIT")
         except sqlite3.Error as fault:
             self._roll_back()
-            return _unwritable(self.path, fault)
+            self._is_full = getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            return _unwritable(self.path, fault, quota_bytes=self._quota_bytes)
+        self._is_full = False
         return None if self._is_in_place() else self._taken_away()
 
     def _settle(self, fault: StoreError | None) -> None:
@@ -254,10 +281,20 @@ class Spool:
         try:
             statement = "DELETE FROM rows WHERE seq IN (SELECT seq FROM rows WHERE seq <= ? ORDER BY seq LIMIT ?)"
             with at_work():
-                return self._connection.execute(statement, (to, _DELETED_AT_ONCE)).rowcount
+                n = self._connection.execute(statement, (to, _DELETED_AT_ONCE)).rowcount
+                self._used_bytes, self._is_full = _used_bytes(self._connection), False
+                return n
         except sqlite3.Error:
             self._roll_back()
             return 0
+
+    def _measure(self, fault: StoreError | None) -> None:
+        """Look at the file's size again after a failure, or when it has grown by so much that it shows."""
+        self._unmeasured_bytes += sum(waiting.size for waiting in self._in_hand)
+        if fault is not None or self._unmeasured_bytes >= min(_MEASURED_EACH_BYTES, self._quota_bytes // 16):
+            self._unmeasured_bytes = 0
+            with contextlib.suppress(sqlite3.Error), at_work():
+                self._used_bytes = _used_bytes(self._connection)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -300,13 +337,20 @@ def remove_files(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _made(path: Path, mode: Mode) -> sqlite3.Connection:
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    """What the rows take of the file. Pages of deleted rows stay in it and are used again."""
+    pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def _made(path: Path, mode: Mode, quota_bytes: int) -> sqlite3.Connection:
     """A writing connection to a new spool."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[mode]}")
         connection.execute("PRAGMA journal_size_limit = 16777216")
+        connection.execute(f"PRAGMA max_page_count = {quota_bytes // connection.execute('PRAGMA page_size').fetchone()[0]}")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "CREATE TABLE rows (seq INTEGER PRIMARY KEY AUTOINCREMENT, recorded_at REAL NOT NULL, "
@@ -320,7 +364,14 @@ def _made(path: Path, mode: Mode) -> sqlite3.Connection:
     return connection
 
 
-def _unwritable(path: Path, fault: sqlite3.Error | OSError) -> StoreError:
+def _unwritable(path: Path, fault: sqlite3.Error | OSError, *, quota_bytes: int = 0) -> StoreError:
+    if quota_bytes and getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreError(
+            f"spool {path}",
+            seen=f"full: its quota of {quota_bytes >> 20} MB is used, or the disk has no space left",
+            needed="a lake that takes its rows, or more space",
+            next_step="see with `workbench doctor` why the rows wait; free space on the disk, or set a larger WORKBENCH_SPOOL_QUOTA",
+        )
     return StoreError(
         f"spool {path}",
         seen=f"could not be written: {fault}",

@@ -186,6 +186,8 @@ class AppSpec(Spec):
     handoff: HandoffRule | None = None
     kill_switch: Text | None = None
     """How the application is switched off, in words that work at night."""
+    audit: Literal["required", "best_effort"] = "required"
+    """What happens while records cannot be stored: `required` refuses calls, `best_effort` answers them and counts the gap."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -213,4 +215,10 @@ class AppSpec(Spec):
                     f"{later.to} within {format_duration(later.within)} stands after {earlier.to} within {format_duration(earlier.within)}"
                 )
                 raise ValueError(f"escalation: {spans}; order the steps by time")
+        return self
+
+    @model_validator(mode="after")
+    def _high_risk_keeps_its_audit(self) -> Self:
+        if self.risk_tier == "high" and self.audit != "required":
+            raise ValueError("audit: got best_effort; an application of risk tier high answers nothing that it cannot record (required)")
         return self
