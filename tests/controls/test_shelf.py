@@ -21,6 +21,7 @@ class Registry:
     def __init__(self) -> None:
         self.faults: dict[str, Exception] = {}
         self.loads: list[str] = []
+        self.forgotten: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
         self.now = 0.0
@@ -40,7 +41,7 @@ def registry():
 
 @pytest.fixture
 def shelf(registry):
-    made = Shelf(registry.load, monotonic=lambda: registry.now)
+    made = Shelf(registry.load, forget=registry.forgotten.append, monotonic=lambda: registry.now)
     yield made
     registry.gate.set()
     made.close()
@@ -125,7 +126,25 @@ def test_a_bundle_lingers_after_its_route_and_is_forgotten_later(shelf, registry
     registry.now += LINGER_S
     shelf.keep(["a@2"])
     assert shelf.ready("a@1") is not None
+    assert registry.forgotten == []
     registry.now += 1
     shelf.keep(["a@2"])
     assert shelf.ready("a@1") is None
-    wait_for(lambda: shelf.loaded == ("a@2",))
+    wait_for(lambda: shelf.loaded == ("a@2",) and registry.forgotten == ["a@1"])
+
+
+def test_a_bundle_that_comes_back_is_loaded_after_what_it_left_was_forgotten(registry):
+    done = []
+    shelf = Shelf(
+        lambda bundle_id: (done.append("load"), registry.load(bundle_id))[1],
+        forget=lambda _: done.append("forget"),
+        monotonic=lambda: registry.now,
+    )
+    shelf.keep(["a@1"])
+    shelf.check()
+    registry.now += LINGER_S + 1
+    shelf.keep([])
+    shelf.keep(["a@1"])
+    shelf.check()
+    assert done == ["load", "forget", "load"]
+    shelf.close()

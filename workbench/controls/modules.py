@@ -6,6 +6,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import PurePosixPath
@@ -51,6 +52,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 _FINDER = _Finder()
+_ROOT = "workbench_hosted_"
+_CHANGING = threading.RLock()
+"""Held while modules come or go: one bundle may be loaded by one thread while another forgets it."""
 
 
 def load_entry(entry: str, files: Mapping[str, bytes], *, digest: str, subject: str) -> Any:
@@ -83,17 +87,28 @@ def load_module(name: str, files: Mapping[str, bytes], *, digest: str, subject: 
     Raises:
         UsageError: the files do not hold it, or it cannot be imported.
     """
-    root = f"workbench_hosted_{digest.removeprefix('sha256:')[:32]}"
+    root = f"{_ROOT}{digest.removeprefix('sha256:')[:32]}"
     full = f"{root}.{name}"
-    if full not in sys.modules:
-        _announce(root, files)
-        if full not in _FINDER.sources:
-            raise UsageError(subject, seen=f"its code has no module {name!r}", needed="the module's file in orchestration.code")
-    try:
-        return importlib.import_module(full)
-    except Exception as error:
-        seen = f"importing {name} failed: {type(error).__name__}: {error}"
-        raise UsageError(subject, seen=seen, needed="code that can be imported from the bundle's files and the environment") from error
+    with _CHANGING:
+        if full not in sys.modules:
+            _announce(root, files)
+            if full not in _FINDER.sources:
+                raise UsageError(subject, seen=f"its code has no module {name!r}", needed="the module's file in orchestration.code")
+        try:
+            return importlib.import_module(full)
+        except Exception as error:
+            seen = f"importing {name} failed: {type(error).__name__}: {error}"
+            needed = "code that can be imported from the bundle's files and the environment"
+            raise UsageError(subject, seen=seen, needed=needed) from error
+
+
+def forget_modules(bundle_id: str) -> None:
+    """Let go of the bundle's modules and their source. A call that still runs on them goes on, but imports none of them any more."""
+    root = f"{_ROOT}{bundle_id.rpartition('@')[2]}"
+    with _CHANGING:
+        for kept in (sys.modules, _FINDER.sources):
+            for name in [name for name in tuple(kept) if name.startswith(root)]:
+                kept.pop(name, None)
 
 
 def _inside(path: str) -> str:

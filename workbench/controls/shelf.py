@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
+from workbench.controls.modules import forget_modules
 from workbench.controls.serving import Serving
 from workbench.errors import IntegrityError, WorkbenchError
 
@@ -35,11 +36,19 @@ class Shelf:
 
     Args:
         load: makes a bundle ready to answer; runs on the shelf's own thread.
+        forget: lets go of what loading a bundle left in the process; runs there too, so that it is over before the bundle is loaded anew.
         monotonic: the machine's time, in seconds.
     """
 
-    def __init__(self, load: Callable[[str], Serving], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Serving],
+        *,
+        forget: Callable[[str], None] = forget_modules,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._load = load
+        self._forget = forget
         self._monotonic = monotonic
         self._places: Mapping[str, _Place] = {}
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundles")
@@ -48,6 +57,8 @@ class Shelf:
         """Load those that are not here yet, try again those that failed a while ago, and forget what was not named for long."""
         now = self._monotonic()
         places = {bundle_id: place for bundle_id, place in self._places.items() if now - place.named_at <= LINGER_S}
+        for bundle_id in self._places.keys() - places.keys():
+            self._executor.submit(self._forget, bundle_id)
         for bundle_id in bundle_ids:
             place = places.get(bundle_id)
             if place is None or (_fault(place.future) is not None and now - place.since > RETRY_S):
