@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import nullcontext
 
 import pytest
 
-from tests.release.house import APP, House, login, person, refused, slack
+from tests.release.house import APP, SPECS, House, login, person, refused, slack
 from workbench.errors import ConflictError, IntegrityError, NotPermitted, ReleaseRefused, StoreError, UnknownSubject, UsageError
 from workbench.readiness.model import ReviewVerdict
 from workbench.release.model import Kind, Release, State
@@ -118,9 +119,54 @@ def test_a_draft_whose_process_was_killed_is_finished_by_whoever_began_it(house:
         house.releases.start(APP, "v2", reason="mine", actor=person("both"))
     with pytest.raises(ConflictError):
         house.ready("v3")
+    release = house.releases.start(APP, "v2", reason="once more", actor=person("requester"))
+    assert (release.release_id, release.state, release.reason) == ("shop.1", State.READY, "once more")
+    assert house.acts() == ["release.start", "release.start", "release.ready"]
+
+
+def test_of_two_starts_of_one_draft_the_one_that_breaks_leaves_the_other_its_draft(house: House):
+    reviewing, other_reviews, ended = threading.Event(), threading.Event(), []
+    review = house.reviewer.review
+
+    def first(*_: object, **__: object):
+        house.reviewer.review = second
+        reviewing.set()
+        assert other_reviews.wait(20)
+        raise KeyboardInterrupt
+
+    def second(*about: object, **named: object):
+        other_reviews.set()
+        thread.join()
+        return review(*about, **named)
+
+    def start_and_break() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            house.ready()
+        ended.append(house.releases.get(APP).state)
+
+    house.reviewer.review = first
+    thread = threading.Thread(target=start_and_break)
+    thread.start()
+    assert reviewing.wait(20)
     release = house.ready()
+    assert ended == [State.DRAFT]
     assert (release.release_id, release.state) == ("shop.1", State.READY)
-    assert house.acts() == ["release.start", "release.ready"]
+
+
+def test_of_two_starts_of_one_draft_both_tell_what_the_first_review_said(house: House):
+    review, said = house.reviewer.review, []
+
+    def overtaken(*about: object, **named: object):
+        house.reviewer.review = review
+        said.append(house.ready())
+        return review(*about, **named)
+
+    house.reviewer.review = overtaken
+    house.reviewer.verdict = ReviewVerdict.NO_GO
+    release = house.ready()
+    assert [each.state for each in (release, *said)] == [State.ABORTED] * 2
+    assert release.note == said[0].note
+    assert house.acts() == ["release.start", "release.start", "release.stop"]
 
 
 def test_there_is_one_open_release_of_an_app(house: House):
@@ -262,6 +308,25 @@ def test_an_app_in_service_enters_with_the_bundle_that_serves(house: House):
         house.releases.adopt(APP, "v2", reason="no, this one", actor=person("approver"))
     with pytest.raises(NotPermitted):
         house.releases.adopt(APP, "v2", reason="mine", actor=person("requester"))
+
+
+def test_where_the_risk_is_high_nobody_adopts_what_they_registered(house: House):
+    house.declare(app={**SPECS["app"], "risk_tier": "high"})
+    house.bundle("v4", by=person("both"))
+    with pytest.raises(NotPermitted, match=r"both registered its bundle; needed: somebody else to adopt it, because the risk tier is high"):
+        house.releases.adopt(APP, "v4", reason="serves", actor=person("both"))
+    assert house.route is None
+    assert house.releases.history(APP) == ()
+    assert house.acts()[-1] == "release.refused"
+    house.releases.adopt(APP, "v4", reason="serves", actor=person("approver"))
+    assert house.route.stable == house.releases.history(APP)[0].bundle_id
+
+
+@pytest.mark.parametrize("tier", ["low", "medium"])
+def test_where_the_risk_is_lower_one_person_says_what_serves(house: House, tier: str):
+    house.declare(app={**SPECS["app"], "risk_tier": tier})
+    house.bundle("v4", by=person("both"))
+    assert house.releases.adopt(APP, "v4", reason="serves", actor=person("both")).state is State.PROMOTED
 
 
 def test_nobody_adopts_while_a_release_is_open(house: House):

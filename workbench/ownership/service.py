@@ -236,18 +236,22 @@ class Ownership:
             add_override(act, StoredOverride(seq=entry.seq, **asdict(wanted)))
         return wanted
 
+    def risk_tier(self, app: str) -> str | None:
+        """The tier that the app declares; None where it declares nothing, which counts as high."""
+        spec = self._declared_app(app)
+        return spec.risk_tier if spec else None
+
     def _answer(
         self, actor: Actor, act: str, app: str | None, *, declared_by: str | None = None, people: PeopleSpec | None = None
     ) -> Permission:
         """What one people.yaml says; without one, what may be done before anybody is declared."""
-        spec = self._declared_app(app)
         duty = self.on_call(app) if app is not None and act in ON_CALL_ACTS else ()
         return may(
             actor if actor.identity is None or people is None else replace(actor, person=name_in(people, actor.identity)),
             act,
             app,
             people=people,
-            risk_tier=spec.risk_tier if spec else None,
+            risk_tier=self.risk_tier(app) if app is not None else None,
             declared_by=declared_by,
             on_call={shift.person for shift in duty},
             is_console_allowed=self._is_demo,

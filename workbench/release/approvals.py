@@ -65,6 +65,25 @@ def objection_to_person(person: str, known_as: Collection[str], *, requester: st
     needed = "the approval of a second person"
     if requester in known_as:
         return Objection(reason="same_person", seen=f"{person} asked for this release", needed=needed)
+    return objection_to_registrar(person, known_as, registrar, needed=needed)
+
+
+def objection_to_adopting(
+    person: str, known_as: Collection[str], *, registrar: Registrar | None, risk_tier: str | None
+) -> Objection | None:
+    """Why this person may not say alone that the bundle is in service already; None when they may.
+
+    No review and no approval come before it. So where the risk tier is high (or none is declared, which counts as high) whoever
+    registered the bundle is one person, and whoever adopts it the second.
+    """
+    if risk_tier in ("low", "medium"):
+        return None
+    tier = "the risk tier is high" if risk_tier else "no risk tier is declared"
+    return objection_to_registrar(person, known_as, registrar, needed=f"somebody else to adopt it, because {tier}")
+
+
+def objection_to_registrar(person: str, known_as: Collection[str], registrar: Registrar | None, *, needed: str) -> Objection | None:
+    """Why this person is not another one than who registered the bundle; None when they are, or it is not registered."""
     if registrar is None:
         return None
     if not registrar.known_as:

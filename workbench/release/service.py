@@ -150,7 +150,8 @@ class Releases:
     ) -> Release:
         """A release of the bundle with a fresh readiness review: READY, or ABORTED because it was stopped at its gates.
 
-        A draft of the same person and bundle whose review was never finished, because its process was killed, is finished now.
+        A draft of the same person and bundle whose review was never finished, because its process was killed, is taken up and finished
+        now, for the reason that is given now. Where its process lives after all, the first review that is made settles it for both.
 
         Args:
             app: the application.
@@ -172,13 +173,12 @@ class Releases:
             with self._ledger.write() as act:
                 turn = self._turn(act, doer)
                 _check_baseline(app, baseline, stored_route(act.connection, app))
-                draft = turn.unfinished(candidate.bundle_id)
-                if draft is None:
+                known = turn.unfinished(candidate.bundle_id)
+                if known is None:
                     self._insist_on_release(turn, f"release of {app}")
-                    done = turn.draft(candidate.bundle_id, reason=words)
-        if draft is None:
-            self._told(done)
-            draft = done.row
+                done = turn.take_up(known, reason=words) if known else turn.draft(candidate.bundle_id, reason=words)
+        self._told(done)
+        draft = done.row
         with self._given_up_when_broken(draft, doer):
             review = self._reviewer().review(app, candidate, baseline=baseline or draft.previous_stable, actor=doer.author)
             return self._settled(draft, review, doer)
@@ -189,7 +189,7 @@ class Releases:
         Raises:
             ConflictError: the workbench knows already who serves the app, or a release is open.
             IntegrityError: the bundle's stored parts are gone or altered.
-            NotPermitted: the actor may neither approve releases nor administrate.
+            NotPermitted: the actor may neither approve releases nor administrate, or registered the bundle where that takes two persons.
             UnknownSubject: there is no such bundle.
         """
         words = self._words(reason)
@@ -198,6 +198,9 @@ class Releases:
             self._versions.files(found.bundle_id)
             with self._ledger.write() as act:
                 done = self._turn(act, doer).adopt(found.bundle_id, reason=words)
+                registrar = registrar_in(foundation(act.connection, done.row), self._ownership.people(app))
+                tier = self._ownership.risk_tier(app)
+                insist_person(done.row, rule.objection_to_adopting(doer.person, doer.known_as, registrar=registrar, risk_tier=tier))
         return self._told(done)
 
     def approve(
@@ -509,7 +512,7 @@ class Releases:
         with self._ledger.write() as act:
             turn = self._turn(act, doer)
             seen = _found(act.connection, draft.release_id)
-            if seen.state != State.DRAFT and seen.ended_at is None:  # settled by another process that took the same draft up
+            if seen.state != State.DRAFT:  # settled by another process that took the same draft up, or aborted by somebody
                 return self._release(seen)
             stops = why_stopped(review, newest_declarations(act.connection, app=doer.app), plan_digest=seen.plan_digest)
             detail: dict[str, JSON] = {"review": review.review_id, "verdict": str(review.verdict)}
@@ -522,13 +525,17 @@ class Releases:
 
     @contextmanager
     def _given_up_when_broken(self, draft: StoredRelease, doer: Doer) -> Iterator[None]:
-        """Ends the draft when its review could not be made, so that it does not stand in the way of the next."""
+        """Ends the draft when its review could not be made, so that it does not stand in the way of the next.
+
+        One that another process took up meanwhile is left to that one.
+        """
         try:
             yield
         except BaseException as error:
             words = str(error) if isinstance(error, WorkbenchError) else type(error).__name__
             with suppress(WorkbenchError), self._ledger.write() as act:
                 seen = _found(act.connection, draft.release_id)
+                expect(seen, draft.version)
                 note = f"its review could not be made: {words}"
                 self._turn(act, doer).apply(Act.STOP, seen, note=note, detail={"reason": note})
             raise
