@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from workbench.errors import UnknownSubject
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, newest_of
 from workbench.ledger.registry import StoredBundle, StoredDeclaration, bundle_rows, newest_declarations
 from workbench.ledger.store import WriteTransaction
@@ -116,6 +117,22 @@ def stored_release(connection: Connection, release_id: str) -> StoredRelease | N
     """The release of this id, or None."""
     row = connection.execute(select(releases).where(releases.c.release_id == release_id)).mappings().one_or_none()
     return StoredRelease(**row) if row else None
+
+
+def known_release(connection: Connection, release_id: str) -> StoredRelease:
+    """The release of this id, or the open one of the app of this name.
+
+    Raises:
+        UnknownSubject: there is none.
+    """
+    row = stored_release(connection, release_id) or open_release(connection, release_id)
+    if row is None:
+        raise UnknownSubject(
+            f"release {release_id}",
+            seen="no release has this id, and no app of this name has an open one",
+            next_step="list them: `workbench release history APP`",
+        )
+    return row
 
 
 def releases_of(connection: Connection, app: str) -> tuple[StoredRelease, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.ledger.releases import Foundation, StoredApproval, StoredLock, StoredRelease
@@ -101,3 +101,8 @@ def approval_of(row: StoredApproval) -> Approval:
 def lock_from(row: StoredLock) -> Lock:
     """The lock of a row."""
     return Lock(app=row.app, kind=LockKind(row.kind), holder=row.holder, reason=row.reason, since=row.since)
+
+
+def locks_from(rows: Iterable[StoredLock]) -> tuple[Lock, ...]:
+    """The locks of rows."""
+    return tuple(map(lock_from, rows))
