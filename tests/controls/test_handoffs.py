@@ -169,9 +169,11 @@ def test_what_nobody_decides_in_time_expires_and_its_text_is_gone(shared: Desk):
     assert (result.state, result.decision, result.answer, result.is_final) == (S.EXPIRED, None, None, True)
     with pytest.raises(ConflictError, match="nobody decided in time"):
         desk.handoffs.approve("h1", digest)
-    assert (desk.handoffs.expire(), desk.handoffs.expire()) == (1, 0)
+    assert desk.handoffs.expire() == 0, "asking took it away already"
     assert desk.state() == "expired"
     assert desk.handoffs.show("h1").draft is None
+    with desk.ledger.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM vault").scalar() == 0
     assert [act for act, _ in acts(desk)].count("handoff.deliver") == 0
 
 
@@ -179,7 +181,7 @@ def test_a_decision_that_nobody_fetched_expires_too(desk: Desk):
     desk.open()
     desk.handoffs.approve("h1", desk.shown_digest())
     desk.clock.forward(hours=24, minutes=30)
-    assert desk.handoffs.expire() == 1
+    assert (desk.handoffs.expire(), desk.handoffs.expire()) == (1, 0)
     assert desk.handoffs.result("h1", "shop").answer is None
     assert ("handoff.deliver", "workbench:handoffs") not in acts(desk)
 
@@ -204,6 +206,17 @@ def test_a_lease_that_lapses_opens_the_item_for_others(desk: Desk):
     desk.clock.forward(minutes=15)
     assert desk.state() == "open"
     assert desk.handoffs.claim("h1", APPROVER).claimed_by == "approver"
+
+
+def test_any_text_can_be_handed_over(shared: Desk):
+    odd = "a\0b\u202e\U0001f600'\";--"
+    shared.open(
+        messages=({"role": "user", "content": odd},), proposed=odd, workflow=odd, session_id=odd, request_id=odd, signals=(odd,), unit=odd
+    )
+    assert shared.handoffs.show("h1").draft.proposed == odd
+    shared.handoffs.edit("h1", shared.shown_digest(), odd)
+    assert shared.handoffs.result("h1", "shop").answer == odd
+    shared.handoffs.list(only_waiting=False)
 
 
 def test_many_items_expire_in_rounds(desk: Desk):
@@ -374,6 +387,8 @@ def test_erasing_a_unit_leaves_nothing_of_it_and_everything_of_others(shared: De
         {"due_s": 0},
         {"due_s": -1},
         {"due_s": 72 * 3600 + 1},
+        {"due_s": float("nan")},
+        {"due_s": float("inf")},
         {"callback": "orders"},
     ],
 )

@@ -15,6 +15,7 @@ from workbench import notebook
 from workbench.controls.handoff import HandoffState, Mode
 from workbench.errors import UnknownSubject
 from workbench.ledger.audit import tail
+from workbench.notebook.display import FORMS
 from workbench.ownership.model import Actor, Assurance
 from workbench.workspace import Workspace
 
@@ -143,6 +144,14 @@ def test_a_notebook_shows_the_widgets_and_other_readers_the_queue(ws):
     data = shown[0] if isinstance(shown, tuple) else shown
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "1 item waits for a person." in data["text/plain"]
+
+
+def test_an_item_that_a_cell_ends_with_is_a_page(ws):
+    open_item(ws)
+    shown = ws.handoffs.show("h1")
+    page = FORMS[type(shown)](shown)
+    assert PROPOSED in page["text/plain"]
+    assert PROPOSED in page["text/html"]
 
 
 def test_an_unknown_app_has_no_panel(ws):

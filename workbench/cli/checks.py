@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from workbench.errors import WorkbenchError
@@ -23,7 +24,8 @@ def run_checks() -> list[Row]:
         return [*rows, _row("workspace", "note", f"{home} does not exist yet; `workbench demo` or `workbench import` makes it")]
     rows.append(_row("workspace", "ok", str(home)))
     with Workspace.open(create=False) as ws:
-        rows += [_try("ledger", lambda: _ledger(ws)), _try("lake", lambda: _lake(ws)), _try("spools", lambda: _spools(ws))]
+        looks = {"ledger": _ledger, "lake": _lake, "spools": _spools, "vault": _vault}
+        rows += [_try(check, partial(look, ws)) for check, look in looks.items()]
         rows += [_find("unfinished requests", lambda: _unfinished(ws)), _find("audit gaps", lambda: _gaps(ws))]
     return rows
 
@@ -71,6 +73,10 @@ def _unfinished(ws: Workspace) -> str:
 
 def _gaps(ws: Workspace) -> str:
     return "; ".join(map(str, ws.logs.gaps()[: -_SHOWN - 1 : -1]))
+
+
+def _vault(ws: Workspace) -> str:
+    return "a key is given" if ws.handoffs.can_hold("") else "no key is given: nothing is held for a person"
 
 
 def _try(check: str, look: Callable[[], str]) -> Row:

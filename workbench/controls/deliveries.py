@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from workbench.controls.callbacks import Courier, Letter, letter_of
-from workbench.controls.handoff import DECISIONS, Handoff, HandoffResult, as_of, attempted, delivered
+from workbench.controls.handoff import DECISIONS, Handoff, HandoffResult, HandoffState, as_of, attempted, delivered
 from workbench.controls.handoff_rows import Proof, by_itself, changes, handoff_of, result_in, unknown
 from workbench.errors import ConflictError, WorkbenchError
 from workbench.ledger.canonical import JSON
@@ -57,8 +57,11 @@ class Deliveries:
             if row is None or app not in (None, row.app):
                 raise unknown(handoff_id)
             seen = as_of(handoff_of(row), now)
-            if not seen.is_deliverable:
-                return result_in(self._vault.at(connection, now), seen, self._proof)
+            result = None if seen.is_deliverable else result_in(self._vault.at(connection, now), seen, self._proof)
+        if seen.state is HandoffState.EXPIRED or seen.expires_at <= now:
+            self.expire(now)  # a text whose time is over goes when it is asked for, where no thread takes it away
+        if result is not None:
+            return result
         with self._ledger.write() as act:
             row, now = stored_handoff(act.connection, handoff_id), self._clock()
             if row is None:

@@ -50,7 +50,10 @@ def row_of(new: NewHandoff, sealer: Sealer, *, due: timedelta, shown_digest: str
         due: how long people have.
         shown_digest: of the text that is kept; None where none is.
     """
-    plain = sealer.redactor.identifier
+
+    def plain(name: str) -> str:
+        return sealer.redactor.identifier(name).replace("\0", "\ufffd")  # PostgreSQL stores no NUL
+
     return StoredHandoff(
         handoff_id=new.handoff_id,
         app=new.app,

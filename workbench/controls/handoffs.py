@@ -244,12 +244,13 @@ class Handoffs:
             raise UsageError("handoff", seen="its id is none", needed="1 to 128 letters, digits and _ . : -")
         spec = self._app_spec(new.app)
         rule = (spec.handoff if spec else None) or HandoffRule()
-        due = rule.due if new.due_s is None else timedelta(seconds=new.due_s)
-        if not timedelta() < due <= LONGEST:
-            raise UsageError(f"handoff {new.handoff_id}", seen=f"due in {due}", needed=f"more than nothing, at most {LONGEST}")
+        due_s = rule.due.total_seconds() if new.due_s is None else new.due_s
+        if not 0 < due_s <= LONGEST.total_seconds():
+            needed = f"more than 0 s, at most {LONGEST.total_seconds():.0f} s"
+            raise UsageError(f"handoff {new.handoff_id}", seen=f"due in {due_s:g} s", needed=needed)
         if new.callback is not None:
             self._courier.url(new.app, new.callback)
-        return due
+        return timedelta(seconds=due_s)
 
     def _permitted(self, handoff_id: str, act: str, actor: Author | None) -> tuple[Author, str]:
         """Who acts, and how the app of the item names them.

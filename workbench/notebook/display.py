@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from workbench.controls.handoff import Shown
 from workbench.readiness.model import Review
 from workbench.versions.model import Bundle, BundleDiff
 from workbench.views.bundles import bundle_html, bundle_text, diff_html, diff_text
+from workbench.views.handoffs import shown_html, shown_text
 from workbench.views.page import Page, page_html, page_text
 from workbench.views.review import review_bundle
 
@@ -17,6 +19,7 @@ FORMS: Mapping[type, Callable[[Any], MimeBundle]] = {
     Review: review_bundle,
     BundleDiff: lambda diff: {"text/plain": diff_text(diff), "text/html": diff_html(diff)},
     Bundle: lambda bundle: {"text/plain": bundle_text(bundle), "text/html": bundle_html(bundle)},
+    Shown: lambda item: {"text/plain": shown_text(item), "text/html": shown_html(item)},
     Page: lambda page: {"text/plain": page_text(page), "text/html": page_html(page)},
 }
 

@@ -41,12 +41,12 @@ def queue_html(handoffs: Sequence[Handoff], *, now: datetime) -> str:
     return page_html(queue_page(handoffs, now=now))
 
 
-def shown_text(item: Shown, *, now: datetime, width: int = WIDTH) -> str:
+def shown_text(item: Shown, *, now: datetime | None = None, width: int = WIDTH) -> str:
     """An item with its talk, for a terminal."""
     return page_text(shown_page(item, now=now), width=width)
 
 
-def shown_html(item: Shown, *, now: datetime) -> str:
+def shown_html(item: Shown, *, now: datetime | None = None) -> str:
     """An item with its talk as an HTML fragment."""
     return page_html(shown_page(item, now=now, has_commands=False))
 
@@ -78,12 +78,12 @@ def queue_page(handoffs: Sequence[Handoff], *, now: datetime) -> Page:
     return Page(title="Handoffs", lead=lead, sections=(section,) if rows else ())
 
 
-def shown_page(item: Shown, *, now: datetime, has_commands: bool = True) -> Page:
+def shown_page(item: Shown, *, now: datetime | None = None, has_commands: bool = True) -> Page:
     """An item: why a person is asked, the talk, what is proposed, and what can be done.
 
     Args:
         item: as it was shown by the queue.
-        now: the moment, for how long there is.
+        now: the moment, for how long there is; None where that is not known.
         has_commands: whether the commands that decide on it are printed below.
     """
     handoff, draft = item.handoff, item.draft
@@ -148,9 +148,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _due(handoff: Handoff, now: datetime) -> str:
+def _due(handoff: Handoff, now: datetime | None) -> str:
     at = f"{handoff.due_at:%Y-%m-%d %H:%M} UTC"
-    if not handoff.is_waiting:
+    if now is None or not handoff.is_waiting:
         return at
     minutes, seconds = divmod(int(max(handoff.due_at - now, timedelta()).total_seconds()), 60)
     left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds} s"  # noqa: PLR2004 - of an hour
