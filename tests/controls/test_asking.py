@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.controls.asking import REQUEST, Asked, Scripted, Streaming, failing, other_model, sibling, target
 from tests.controls.tiny import said
@@ -314,3 +317,48 @@ def test_a_provider_that_is_told_gets_the_rest_of_the_time_and_the_key_of_the_qu
     first, second = model.sendings
     assert (first.left_s, first.idempotency_key, second.idempotency_key) == (20.0, "k1", "k1")
     assert 16.0 < second.left_s < 17.0
+
+
+# Whatever happens
+
+_acts = st.one_of(
+    st.just(said()),
+    st.builds(failing, st.sampled_from(ASKABLE), hint_s=st.none() | st.floats(0, 40)),
+    st.lists(st.floats(0, 30), min_size=1, max_size=2).map(lambda waits: [*waits, said()]),
+    st.tuples(st.floats(0, 30), st.builds(failing, st.sampled_from(ASKABLE))).map(list),
+)
+
+
+@given(
+    st.lists(st.lists(_acts, min_size=1, max_size=4), min_size=1, max_size=4),
+    st.floats(0, 60),
+    st.integers(0, 3),
+    st.booleans(),
+    st.text(max_size=3),
+)
+def test_no_order_of_failures_breaks_a_promise(scripts, within_s, retries, is_streamed, label):
+    kinds = ("primary", "sibling", "model", "model")
+    targets = [
+        target(Scripted(list(script)), kind=kind, name=f"p{place}")
+        for place, (kind, script) in enumerate(zip(kinds, scripts, strict=False))
+    ]
+    asked = Asked(*targets, retries=retries, is_one_clock=True)
+    try:
+        answer = asked.stream(within_s=within_s, label=label)[1] if is_streamed else asked.complete(within_s=within_s, label=label) and None
+    except ProviderError as fault:
+        answer = fault
+    models = [step for step in asked.steps if step.kind == "model"]
+    assert asked.clock.now() <= max(within_s, 0.0) + 1e-6
+    assert len(models) <= 4
+    assert [step.attempt for step in models] == list(range(1, len(models) + 1))
+    by_target = [step.details["provider"] for step in models]
+    assert max(map(by_target.count, by_target), default=0) <= 1 + min(retries, 2)
+    assert by_target == sorted(by_target)
+    for step, following in pairwise(models):
+        row = HANDLING[FailureKind(step.details["failure"])]
+        is_same = step.details["provider"] == following.details["provider"]
+        assert row.retry_same if is_same else row.fallback
+        assert following.start_s + 0.049 <= within_s
+    assert all("failure" in step.details for step in models[:-1])
+    assert (answer is None) is bool(models and "failure" not in models[-1].details)
+    assert all(state.in_flight == 0 for state in asked.health.snapshot())

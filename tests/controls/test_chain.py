@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.controls.tiny import register, spec
-from workbench.controls.chain import Ending, chain_of
+from workbench.controls.chain import Ending, chain_of, embedding_chain_of
 from workbench.controls.limits import Limits
 from workbench.controls.providers import Providers
 from workbench.controls.retries import RetryPolicy
@@ -55,6 +55,12 @@ def test_a_registered_chain_is_read_back_as_it_was_declared(ws):
     assert chain.policy == RetryPolicy(per_target=2, in_all=3)
     assert chain.limits == Limits(connect_s=2.0, first_token_s=10.0, min_tokens_per_s=3.0)
     assert (chain.stream.release, chain.stream.after_commit) == ("hold_all", "terminate")
+
+
+def test_vectors_come_from_one_model_alone():
+    chain = embedding_chain_of({"provider": "acme", "name": "vectors"}, WHOLE, PROVIDERS)
+    assert [target.name for target in chain.targets] == ["acme/vectors"]
+    assert (chain.endings, chain.policy.per_target, chain.limits.connect_s) == ((), 2, 2.0)
 
 
 def test_a_bundle_that_declares_nothing_asks_its_model_once():

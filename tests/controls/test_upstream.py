@@ -17,13 +17,11 @@ import orjson
 import pytest
 import uvloop
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.controls.tiny import ASK, Tape, put_route, register, said, serving
 from workbench.controls.addresses import Address, address_of, variable
 from workbench.controls.providers import ProviderError, Providers
-from workbench.controls.upstream import Upstream, retry_after_s
+from workbench.controls.upstream import Upstream
 from workbench.demo.clock import VirtualClock
 from workbench.demo.provider import LocalProvider
 from workbench.demo.traffic import run_to_end
@@ -319,18 +317,6 @@ def test_an_address_in_the_environment_wins_over_what_is_installed():
 
 def test_the_demos_provider_is_installed():
     assert Providers({}).named("local") is LocalProvider
-
-
-@given(st.text(max_size=12))
-def test_a_hint_is_seconds_or_nothing(text):
-    seconds = retry_after_s({"retry-after": text})
-    assert seconds is None or seconds >= 0
-
-
-def test_the_finer_hint_comes_first():
-    assert retry_after_s({"retry-after-ms": "1500", "retry-after": "2"}) == 1.5
-    assert retry_after_s({"retry-after-ms": "soon", "retry-after": "2"}) == 2
-    assert [retry_after_s({"retry-after": text}) for text in ("Wed, 21 Oct 2026 07:28:00 GMT", "-1", "nan", "inf", "")] == [None] * 5
 
 
 # Through the whole controls

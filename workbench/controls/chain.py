@@ -63,6 +63,23 @@ def chain_of(model: Mapping[str, Any], controls: Mapping[str, Any], providers: P
     )
 
 
+def embedding_chain_of(embedding: Mapping[str, Any], controls: Mapping[str, Any], providers: Providers) -> Chain:
+    """The chain to the model that turns text into vectors: that one alone, for the vectors of another are of another space.
+
+    Args:
+        embedding: `embedding` of the bundle's part `retrieval`.
+        controls: as of `chain_of`.
+        providers: as of `chain_of`.
+
+    Raises:
+        UsageError: the provider is not known.
+    """
+    spec = _spec(controls)
+    name = embedding["provider"]
+    target = Target(kind="primary", provider=name, model=embedding["name"], factory=providers.named(name))
+    return Chain(targets=(target,), policy=RetryPolicy.of(retries=spec.retries, attempts=spec.attempts), limits=_limits(spec.limits))
+
+
 def _spec(controls: Mapping[str, Any]) -> Controls:
     """The part, read. Links that bundles of earlier days could hold, and that never did anything, still do nothing."""
     known = []

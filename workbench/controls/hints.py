@@ -46,6 +46,11 @@ def hint_s(headers: Mapping[str, str], body: bytes = b"", *, now: datetime) -> f
     return min((min(seconds, LONGEST_S) for seconds in named), default=None)
 
 
+def hint_of_body(body: bytes) -> float | None:
+    """Seconds to wait that a body alone names; None where it names none."""
+    return min((min(seconds, LONGEST_S) for seconds in _of_body(body) if seconds is not None), default=None)
+
+
 def span_s(text: str) -> float | None:
     """The seconds of `2`, `2.5`, `250ms`, `3s`, `1m30s`; None for anything else."""
     text = text.strip()

@@ -95,6 +95,14 @@ class StreamingProvider(Protocol):
         """The answer's events; it ends only when the answer is complete. May raise ProviderError."""
 
 
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """A provider that turns texts into vectors."""
+
+    async def embed(self, request: Mapping[str, Any], *, attempt: int = 1, sending: Sending = ...) -> Mapping[str, Any]:
+        """The embeddings, in OpenAI's form. May raise ProviderError."""
+
+
 ProviderFactory = Callable[[Clock], Provider]
 """Makes the provider of one turn, whose waiting passes on the turn's clock."""
 
