@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from workbench.ledger.inbox import Inbox
     from workbench.ledger.messages import Messages
     from workbench.ledger.store import Ledger
+    from workbench.observability.erasure import Erasure
     from workbench.observability.imports import Imports
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
     from workbench.observability.redaction import Redactor
+    from workbench.observability.upkeep import Upkeep
     from workbench.ownership.keys import Keys
     from workbench.ownership.service import Ownership
     from workbench.readiness.service import Readiness
@@ -259,6 +261,32 @@ class Workspace:
             author=self.actor,
             clock=self.clock,
             record=ImportRecord(self.ledger),
+        )
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """The log, kept small."""
+        from workbench.observability.upkeep import Upkeep
+
+        return Upkeep(self.lake, cited=lambda: self.readiness.cited_snapshots())  # noqa: PLW0108 - only a regular run asks
+
+    @cached_property
+    def erasure(self) -> Erasure:
+        """What is to be forgotten."""
+        from workbench.observability.erasure import Erasure, HeldInLedger
+        from workbench.observability.sealing import Sealer
+
+        return Erasure(
+            self.ledger,
+            self.lake,
+            self.logs,
+            self.upkeep,
+            unit_hash=Sealer(self.redactor, self.unit_key).unit_hash,
+            others=(HeldInLedger(self.ledger),),
+            authority=self.ownership,
+            author=self.actor,
+            clock=self.clock,
+            clean=self._cleaned,
         )
 
     @cached_property

@@ -15,7 +15,7 @@ from tests.observability.lakes import NOON
 from tests.observability.metric_logs import Fixture, outcome, request, score, spec
 from workbench.errors import UsageError
 from workbench.observability.evidence import content_of, evidence_id, rounded, row_set, window_from_json, window_json
-from workbench.observability.metrics import DIFFERENT, SAME, UNAVAILABLE, Metrics
+from workbench.observability.metrics import DIFFERENT, ERASED, EXPIRED, SAME, Metrics
 from workbench.observability.model import Evidence, RowSet, Window
 
 
@@ -64,7 +64,7 @@ def test_the_id_covers_everything_but_when_and_at_which_snapshot_it_was_collecte
     record = shop.metrics.measure("latency_p50", app="shop", bundle="one")
     assert record.evidence_id == evidence_id(record)
     assert evidence_id(replace(record, collected_at=NOON, snapshot=99)) == record.evidence_id
-    assert shop.metrics.verify(replace(record, snapshot=99)) == UNAVAILABLE
+    assert shop.metrics.verify(replace(record, snapshot=99)) == SAME
     changes = {
         "kind": "comparison",
         "app": "desk",
@@ -129,7 +129,19 @@ def test_an_expired_snapshot_is_unavailable(shop):
     shop.add([request()])
     expire = f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{record.snapshot}])"
     shop.lake.write(lambda connection: connection.execute(expire).fetchall(), what="expire a snapshot")
-    assert shop.metrics.verify(record) == UNAVAILABLE
+    assert shop.metrics.verify(record) == EXPIRED
+    note = f"INSERT INTO lake.expiries (first_snapshot, last_snapshot, reason) VALUES ({record.snapshot}, {record.snapshot}, 'erasure')"
+    shop.lake.write(lambda connection: connection.execute(note), what="say why")
+    assert shop.metrics.verify(record) == ERASED
+
+
+def test_a_record_that_the_newest_rows_bear_out_is_true_without_its_snapshot(shop):
+    shop.add([request(bundle="one")])
+    record = shop.metrics.measure("volume", app="shop", bundle="one")
+    shop.add([request(bundle="two")])
+    expire = f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{record.snapshot}])"
+    shop.lake.write(lambda connection: connection.execute(expire).fetchall(), what="expire a snapshot")
+    assert shop.metrics.verify(record) == SAME
 
 
 def test_without_a_log_a_record_says_so_and_stays_true(shop):

@@ -68,11 +68,16 @@ def test_batch_ids_rise_and_each_covers_what_its_mark_says(tmp_path):
 
 def test_a_large_spool_goes_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(flusher, "_ROWS_AT_ONCE", 7)
-    lake = open_lake(tmp_path)
-    logs = open_logs(tmp_path, lake=lake)
-    logs.record(rows(20))
+    lake, clock = open_lake(tmp_path), Clock()
+    logs = open_logs(tmp_path, lake=lake, clock=clock)
+    for n in (1, 1, 8, 7, 3):
+        clock.move(1)
+        logs.record(rows(n))
     logs.flush()
     assert (count(lake), count(lake, "flushed"), doubles(lake)) == (20, 3, 0)
+    sql = "SELECT to_seq - from_seq + 1 FROM lake.flushed ORDER BY from_seq"
+    pieces = lake.read(lambda connection: connection.execute(sql).fetchall())
+    assert pieces == [(10,), (7,), (3,)], "a record is never cut"
     logs.close()
 
 

@@ -72,3 +72,22 @@ def unfinished_(
         typer.echo(rows_text(rows, width=terminal_width()))
     else:
         typer.echo("none: every request that is in the log has ended, or its process still runs")
+
+
+@group.command("evidence")
+def evidence_(review: Annotated[str, typer.Argument(help="The review's id, or its beginning.")], as_json: Json = False) -> None:
+    """Ask the log again what REVIEW rests on. Exit 1 when it says something else, 3 when a record's snapshot is gone: erased or expired."""
+    from workbench import Workspace
+    from workbench.views.erasure import evidence_text
+
+    with Workspace.open(create=False) as ws:
+        asked = ws.readiness.get(review)
+        ws.require_view(asked.app)
+        cited = dict.fromkeys(evidence_id for gate in asked.gates for evidence_id in gate.evidence_ids)
+        answers = {evidence_id: ws.readiness.verify(evidence_id) for evidence_id in cited}
+    if as_json:
+        print_json(answers)
+    else:
+        typer.echo(evidence_text(answers, width=terminal_width()))
+    found = set(answers.values())
+    raise typer.Exit(0 if found <= {"SAME"} else 1 if "DIFFERENT" in found else 3)

@@ -16,10 +16,12 @@ from workbench.cli import (
     bundles,
     demo,
     doctor,
+    erasing,
     handoffs,
     imports,
     keys,
     lab,
+    lake,
     metrics,
     owners,
     readiness,
@@ -69,6 +71,7 @@ app.command("init")(apps.init)
 app.command("doctor")(doctor.doctor)
 app.command("lab")(lab.lab)
 app.command("import")(imports.import_)
+app.command("erase")(erasing.erase)
 app.command("serve")(serve.serve)
 app.command("readiness")(readiness.readiness)
 app.command("rollback")(releases.rollback)
@@ -79,6 +82,7 @@ app.add_typer(metrics.group, name="metrics")
 app.add_typer(owners.group, name="owner")
 app.add_typer(handoffs.group, name="handoff")
 app.add_typer(keys.group, name="key")
+app.add_typer(lake.group, name="lake")
 app.add_typer(audit.group, name="audit")
 app.add_typer(reports.group, name="report")
 

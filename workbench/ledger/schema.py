@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,29 @@ def _use_write_ahead_log(engine: Engine, place: str) -> None:
             raise StoreError(
                 f"ledger {place}", seen=seen, needed="a local disk that several processes can share", next_step="move the workspace there"
             )
+    finally:
+        raw.close()
+
+
+def scrub(engine: Engine, tables: Sequence[str]) -> bool:
+    """Whether nothing of deleted rows is left in the ledger's own files; False when somebody had them in use all the time.
+
+    Args:
+        engine: the ledger's.
+        tables: where rows were deleted.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            for table in tables:
+                connection.execute(text(f'VACUUM FULL "{table}"'))
+        return True
+    raw = engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute("PRAGMA query_only=OFF")
+        cursor.execute("VACUUM")
+        return not cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
         raw.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Self
@@ -16,7 +16,7 @@ from workbench.ledger.canonical import JSON
 from workbench.ledger.engines import WRITES, engine_for, parse_url, shown
 from workbench.ledger.faults import told_by
 from workbench.ledger.forking import at_work, before_each_fork
-from workbench.ledger.schema import bring_up_to_date
+from workbench.ledger.schema import bring_up_to_date, scrub
 
 
 class WriteTransaction:
@@ -119,6 +119,14 @@ class Ledger:
                 if connection.dialect.name == "postgresql":
                     read_head(connection, lock=True)  # one writer at a time from the start, as BEGIN IMMEDIATE is on SQLite
                 yield WriteTransaction(connection, self._clock)
+
+    def scrub(self, tables: Sequence[str]) -> bool:
+        """Whether nothing of the rows that were deleted from these tables is left in the ledger's own files.
+
+        False when somebody had them in use all the time; what a server keeps in its log and its archives is not reached.
+        """
+        with at_work(), told_by(self.place):
+            return scrub(self._engine, tables)
 
     def close(self) -> None:
         """Gives back all connections. Transactions that are open end when their blocks do."""

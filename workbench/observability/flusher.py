@@ -1,7 +1,8 @@
 """From spool to lake, exactly once: rows and the mark that covers them are one lake transaction.
 
 Whoever flushes re-reads the mark under the writers' lock and leaves out what it covers. So it does not matter how often a
-flush is tried, who died after its COMMIT, or how many processes drain the same spool.
+flush is tried, who died after its COMMIT, or how many processes drain the same spool. Rows of a unit that was erased meanwhile
+are left out by the same reading (see `erased.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from workbench.errors import ConflictError, NewerWorkspace, StoreError
 from workbench.ledger.forking import at_work
+from workbench.observability.erased import without_erased
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rollup import rollup_sql
@@ -97,12 +99,13 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
     batch_id = newest_batch(connection) + 1
     if stretch.as_of is not None and stretch.as_of + 1 < batch_id:
         _refuse_known(connection, stretch, stretch.as_of)
-    place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": _timestamp(now)}
+    place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": timestamp(now)}
     behind = mark if stretch.numbers_rows else -1
-    n = sum(_insert_table(connection, WRITABLE[name], arrow, behind, place) for name, arrow in stretch.tables.items())
+    tables = without_erased(connection, stretch.tables)
+    n = sum(_insert_table(connection, WRITABLE[name], arrow, behind, place) for name, arrow in tables.items())
     connection.execute(
         "INSERT INTO lake.flushed (spool_id, from_seq, to_seq, batch_id, flushed_at) "
-        f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {_timestamp(now)})"
+        f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {timestamp(now)})"
     )
     return Stored(is_new=True, rows=n, to_seq=stretch.to_seq)
 
@@ -160,7 +163,8 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
     return 0 if inserted is None else int(inserted[0])
 
 
-def _timestamp(at: datetime) -> str:
+def timestamp(at: datetime) -> str:
+    """The time as SQL."""
     return f"CAST({literal(at.isoformat())} AS TIMESTAMPTZ)"
 
 
@@ -222,15 +226,16 @@ class SpoolReader:
             raise NewerWorkspace(f"spool {self.path}", seen=f"format {found}", needed=f"at most {FORMAT}", next_step="update the workbench")
 
     def _rows(self, after: int, until: int) -> list[tuple[int, str, bytes]]:
+        """A piece that ends where a record does: what belongs together is stored, or left out, together."""
         rows: list[tuple[int, str, bytes]] = []
-        size = 0
-        wanted = "SELECT seq, log_table, payload FROM rows WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        size, newest = 0, None
+        wanted = "SELECT seq, log_table, payload, recorded_at FROM rows WHERE seq > ? AND seq <= ? ORDER BY seq"
         with self._connected() as connection:
-            for row in connection.execute(wanted, (after, until, _ROWS_AT_ONCE)):
-                rows.append(row)
-                size += len(row[2])
-                if size >= _BYTES_AT_ONCE:
+            for seq, table, payload, recorded_at in connection.execute(wanted, (after, until)):
+                if (len(rows) >= _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE) and recorded_at != newest:
                     break
+                rows.append((seq, table, payload))
+                size, newest = size + len(payload), recorded_at
         return rows
 
     def _stretch(self, rows: Sequence[tuple[int, str, bytes]]) -> Stretch:

@@ -57,6 +57,11 @@ class Lake:
         address = engine.LakeAddress.parse(catalog=catalog, data=data, scratch=lock.parent / "scratch")
         return cls(address, lock, lock_wait_s=lock_wait_s)
 
+    @property
+    def address(self) -> engine.LakeAddress:
+        """Where it is."""
+        return self._address
+
     def snapshot(self) -> int | None:
         """The newest snapshot's number; None when nothing was ever written."""
         return self.read(_snapshot)
@@ -105,6 +110,16 @@ class Lake:
                     self._raise_explained(fault, what)
             time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (k - 1)) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """A block in which no process writes the lake, nor does this one: for work on the catalogue's file from outside.
+
+        Raises:
+            StoreBusy: the lock could not be had.
+        """
+        with self._exclusive(what):
+            yield
 
     def close(self) -> None:
         """Give back the instance. Using the lake again is an error."""

@@ -22,6 +22,7 @@ from workbench.observability.gaps import Gap, Unfinished, stored_gaps, unfinishe
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rows import conformed, rows_of
+from workbench.observability.scrubbing import scrub
 from workbench.observability.spool import QUOTA_BYTES, WAIT_S, Mode, Spool, wait_until_committed
 from workbench.observability.tables import REQUESTS
 
@@ -110,8 +111,8 @@ class Logs:
         spool = self._spool
         return spool.pressure if spool is not None and spool.is_of_this_process else 0.0
 
-    def flush(self) -> FlushReport:
-        """Bring into the lake what this process recorded, and every other spool that nobody flushes.
+    def flush(self, *, everything: bool = False) -> FlushReport:
+        """Bring into the lake what this process recorded, and every other spool that nobody flushes; or, with `everything`, every spool.
 
         Raises:
             StoreError: this process' rows could not be stored; they stay in the spool.
@@ -125,7 +126,7 @@ class Logs:
             for path in self._other_spools():
                 try:
                     with _unless_adopted(path):
-                        n += self._flush_other(path, drained, adopted)
+                        n += self._flush_other(path, drained, adopted, everything=everything)
                 except StoreBusy:
                     raise
                 except (WorkbenchError, duckdb.Error, OSError) as fault:
@@ -148,6 +149,20 @@ class Logs:
         """Requests that began and never ended, because their process died; oldest first. Those in a spool do not count yet."""
         living = {path.stem for path in self._folder.glob("*.sqlite")}
         return self._lake.read(lambda connection: unfinished_requests(connection, living))
+
+    def scrub(self) -> tuple[str, ...]:
+        """Leave nothing in any spool's file of what the lake holds; returns a sentence for each spool where that failed.
+
+        A deleted row stays readable in a free page or in the write-ahead log until something else is written over it.
+        """
+        faults = []
+        for path in sorted(self._folder.glob("*.sqlite")):
+            try:
+                with _unless_adopted(path):
+                    scrub(path, self.mark(path.stem))
+            except StoreError as fault:
+                faults.append(str(fault))
+        return tuple(faults)
 
     def append(self, batch: Mapping[str, pa.Table], *, source_id: str, from_seq: int, to_seq: int, as_of: int | None = None) -> bool:
         """Store rows in bulk, with the mark of their source, in one transaction; False when the mark covers them already.
@@ -272,13 +287,13 @@ class Logs:
         found = {path.with_suffix(".sqlite") for pattern in ("*.sqlite", "*.lock") for path in self._folder.glob(pattern)}
         return sorted(found - {own})
 
-    def _flush_other(self, path: Path, drained: list[str], adopted: list[str]) -> int:
+    def _flush_other(self, path: Path, drained: list[str], adopted: list[str], *, everything: bool) -> int:
         lock = FileLock(path.with_suffix(".lock"))
         if lock.try_acquire("adopting a spool"):
             stored = adopt(self._lake, path, lock, clock=self._clock)
             adopted.append(path.stem)
         else:
-            if not path.exists() or not self._is_left_alone(path):
+            if not path.exists() or not (everything or self._is_left_alone(path)):
                 return 0
             stored = drain(self._lake, path, after=self.mark(path.stem), clock=self._clock)
         if stored.rows:

@@ -36,7 +36,8 @@ from workbench.observability.reader import EMPTY, Key, Reader
 from workbench.observability.readings import TOTAL, Reading, read
 from workbench.spec.app import AppSpec
 
-SAME, DIFFERENT, UNAVAILABLE = "SAME", "DIFFERENT", "UNAVAILABLE"
+SAME, DIFFERENT = "SAME", "DIFFERENT"
+ERASED, EXPIRED = "UNAVAILABLE(erasure)", "UNAVAILABLE(retention)"
 T = TypeVar("T")
 
 
@@ -208,18 +209,26 @@ class Metrics:
         return self._look(snapshot, ask)
 
     def verify(self, evidence: Evidence) -> str:
-        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE when its snapshot is gone.
+        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE with the reason why its snapshot is gone.
 
-        The snapshot is not sealed: at any snapshot that gives the same statistics over the same rows the record is true.
+        The snapshot is not sealed: at any snapshot that gives the same statistics over the same rows the record is true. So where its own
+        is gone the newest is asked; only a record that the newest does not bear out is unavailable, as other rows may be why.
         """
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
         try:
-            again = self._read(evidence.snapshot, lambda reader: asked_again(reader, evidence, at=self._clock()))
+            return self._verified(evidence, evidence.snapshot)
         except duckdb.Error as fault:
             if not _is_gone(fault):
                 raise
-            return UNAVAILABLE
+        newest = self._lake.snapshot()
+        if newest is not None and self._verified(evidence, newest) == SAME:
+            return SAME
+        return self._lake.read(lambda connection: why_gone(connection, evidence.snapshot))
+
+    def _verified(self, evidence: Evidence, snapshot: int) -> str:
+        try:
+            again = self._read(snapshot, lambda reader: asked_again(reader, evidence, at=self._clock()))
         except UnusableRows:
             return DIFFERENT
         return SAME if again.evidence_id == evidence.evidence_id else DIFFERENT
@@ -254,6 +263,13 @@ class Metrics:
 def _is_gone(fault: duckdb.Error) -> bool:
     """Whether the snapshot that was asked for has expired, or never was."""
     return "No snapshot found" in str(fault)
+
+
+def why_gone(connection: duckdb.DuckDBPyConnection, snapshot: int) -> str:
+    """Why the lake no longer holds a snapshot."""
+    sql = f"SELECT count(*) FROM lake.expiries WHERE reason = 'erasure' AND {int(snapshot)} BETWEEN first_snapshot AND last_snapshot"
+    row = connection.execute(sql).fetchone()
+    return ERASED if row is not None and row[0] else EXPIRED
 
 
 def _readings(reader: Reader, question: Question, level: float | None) -> Iterator[tuple[Key, dict[str, Reading]]]:

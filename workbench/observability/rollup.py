@@ -32,8 +32,8 @@ def rollup_sql(source: str, *, spool_id: str, batch_id: str) -> str:
 
     Args:
         source: name of a relation with `revision`, `is_final` and `day` filled.
-        spool_id: SQL literal.
-        batch_id: SQL literal.
+        spool_id: SQL of the spool that brought the rows: a literal, or a column of `source`.
+        batch_id: SQL of their batch, likewise.
     """
     values = {
         "hour": "date_trunc('hour', ts_start)",
@@ -57,7 +57,7 @@ def rollup_sql(source: str, *, spool_id: str, batch_id: str) -> str:
         "batch_id": batch_id,
     }
     names = [column.name for column in REQUESTS_HOURLY.columns]
-    group = ", ".join(str(i + 1) for i, name in enumerate(names) if name in ROLLUP_KEY)
+    group = ", ".join(str(i + 1) for i, name in enumerate(names) if name in (*ROLLUP_KEY, "spool_id", "batch_id"))
     return (
         f"INSERT INTO lake.requests_hourly ({', '.join(names)}) "
         f"SELECT {', '.join(values[name] for name in names)} FROM {source} WHERE is_final GROUP BY {group}"

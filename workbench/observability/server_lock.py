@@ -34,7 +34,7 @@ class ServerLock:
             StoreBusy: another session held it for `wait_s` seconds.
             StoreError: the server does not answer, or its driver is not installed.
         """
-        psycopg = _driver()
+        psycopg = driver()
         try:
             connection = self._session()
             connection.execute(f"SET lock_timeout = {max(1, int(wait_s * 1000))}")
@@ -59,7 +59,7 @@ class ServerLock:
         Raises:
             StoreError: it does not, so somebody else may hold the lock.
         """
-        psycopg = _driver()
+        psycopg = driver()
         try:
             if self._connection is None:
                 raise psycopg.OperationalError("the session of the lock has ended")
@@ -69,7 +69,7 @@ class ServerLock:
             raise _unreachable(fault, what) from fault
 
     def release(self) -> None:
-        psycopg = _driver()
+        psycopg = driver()
         if self._connection is None:
             return
         try:
@@ -91,7 +91,7 @@ class ServerLock:
 
     def _session(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._connection is None or self._connection.closed:
-            self._connection = _driver().connect(
+            self._connection = driver().connect(
                 self._target, autocommit=True, application_name=f"workbench writer {os.getpid()}", connect_timeout=10
             )
             self._pid = os.getpid()
@@ -105,12 +105,12 @@ class ServerLock:
         )
         try:
             row = self._session().execute(query).fetchone()
-        except _driver().Error:
+        except driver().Error:
             row = None
         return f"{row[0]} on {row[1]}" if row else "another session"
 
 
-def _driver() -> ModuleType:
+def driver() -> ModuleType:
     """The psycopg module, imported when PostgreSQL is used."""
     try:
         import psycopg  # noqa: PLC0415

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from workbench.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the lake's tables. A step up adds columns; nothing is ever renamed or dropped."""
 
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -263,11 +263,29 @@ FLUSHED = LogTable(
 )
 """The insert-only marks. `max(to_seq)` of a spool or import says how far it is stored; it is written with the rows."""
 
+ERASURES = LogTable(
+    name="erasures",
+    columns=(
+        *_columns("BIGINT", "erasure_id"),
+        *_text("unit_hash"),
+        *_time("erased_at"),
+        *_columns("BIGINT", "through_snapshot requests spans scores outcomes"),
+    ),
+)
+"""The units whose rows were taken out, in the transaction that did it, with how many rows of each table they were. Rows of the unit from
+before `erased_at` are never stored again; snapshots up to `through_snapshot` showed them."""
+
+EXPIRIES = LogTable(
+    name="expiries",
+    columns=(*_columns("BIGINT", "first_snapshot last_snapshot"), *_text("reason"), *_time("expired_at")),
+)
+"""Which stretch of snapshots was given up, and why: `erasure` or `retention`. Those of it that were kept then are still there."""
+
 LAKE_META = LogTable(name="lake_meta", columns=(*_columns("INTEGER", "schema_version"), *_time("changed_at")))
 """The schema versions this lake has had; the greatest holds."""
 
 TABLES: Mapping[str, LogTable] = MappingProxyType(
-    {table.name: table for table in (REQUESTS, SPANS, SCORES, OUTCOMES, REQUESTS_HOURLY, FLUSHED, LAKE_META)}
+    {table.name: table for table in (REQUESTS, SPANS, SCORES, OUTCOMES, REQUESTS_HOURLY, FLUSHED, ERASURES, EXPIRIES, LAKE_META)}
 )
 WRITABLE: Mapping[str, LogTable] = MappingProxyType({table.name: table for table in TABLES.values() if table.time is not None})
 """The tables that callers write; the others are the storage's own."""

@@ -17,6 +17,7 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "audit.verify": _EVERY_ROLE,
     "log.import": _OPERATING,
     "log.record": _OPERATING,
+    "log.maintain": _OPERATING,
     "bundle.register": _OPERATING,
     "declare": _OPERATING,
     "declare.people": frozenset({Role.ADMIN}),

@@ -177,6 +177,21 @@ class Readiness:
             )
         return dict(row)
 
+    def verify(self, evidence_id: str) -> str:
+        """Whether the log still says what a stored evidence record says, as of `Metrics.verify`.
+
+        Raises:
+            UnknownSubject: there is none of this id.
+            IntegrityError: its content is no longer what its id is the digest of.
+        """
+        return self._metrics.verify(_evidence_of(self.evidence(evidence_id)))
+
+    def cited_snapshots(self) -> frozenset[int]:
+        """The log's snapshots that evidence names."""
+        wanted = select(evidence_table.c.snapshot).where(evidence_table.c.snapshot.is_not(None)).distinct()
+        with self._ledger.read() as connection:
+            return frozenset(connection.execute(wanted).scalars())
+
     def _bundle(self, app: str, bundle: Bundle | str | None) -> Bundle:
         if bundle is None:
             return self._versions.latest(app)
