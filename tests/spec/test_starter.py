@@ -83,7 +83,7 @@ def test_no_placeholder_is_left(starter: Path) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_each_file_of_the_starter_fits_its_json_schema(starter: Path, name: str) -> None:
-    path = starter / ("bundles/v1/bundle.yaml" if name == "bundle" else f"{name}.yaml")
+    path = starter / (f"bundles/v1/{name}.yaml" if name in ("bundle", "guards") else f"{name}.yaml")
     schema = json.loads((starter / f"schemas/{name}.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)

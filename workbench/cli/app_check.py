@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.errors import SpecError
 from workbench.observability.bars import faults
+from workbench.spec.guards import GuardsSpec
 from workbench.spec.loading import AppFolder, load_app_folder
+from workbench.versions.guards import declared_guards
 from workbench.versions.reading import read_bundle
 
 _MEANING = {
@@ -28,12 +31,20 @@ def check_folder(folder: Path) -> tuple[str, ...]:
     bundles = sorted(path.parent for path in folder.glob("bundles/*/bundle.yaml"))
     for bundle in bundles:
         try:
-            read_bundle(bundle)
+            guards = declared_guards(read_bundle(bundle))
         except SpecError as error:
             found.append(str(error))
+        else:
+            found += _too_late(bundle, guards, loaded)
     if found:
         raise SpecError(str(folder), seen="\n  " + "\n  ".join(found), next_step="\nnothing was stored")
     return _summary(loaded, [bundle.name for bundle in bundles])
+
+
+def _too_late(bundle: Path, guards: GuardsSpec | None, loaded: AppFolder) -> Iterator[str]:
+    """Guards that look at an answer after it left, where the risk does not allow it."""
+    if guards is not None and guards.streaming == "after" and loaded.app.risk_tier != "low":
+        yield f"bundles/{bundle.name}: its guards say `streaming: after`, which needs `risk_tier: low`, not {loaded.app.risk_tier}"
 
 
 def _summary(loaded: AppFolder, bundles: list[str]) -> tuple[str, ...]:

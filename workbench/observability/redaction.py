@@ -11,16 +11,15 @@ What is found, and what is not, is said in `detectors`.
 
 from __future__ import annotations
 
-import binascii
 import hmac
 import re
 from typing import Any, NamedTuple
-from urllib.parse import unquote_plus
 
 import orjson
 
-from workbench.observability.credentials import LONG_RUN, secret_from
+from workbench.observability.credentials import secret_from
 from workbench.observability.detectors import find, names_phone, without_overlaps
+from workbench.observability.encodings import encoded
 from workbench.observability.suspicion import LONG, PERCENT, Found, suspicion
 
 REDACTION_VERSION = "1"
@@ -28,13 +27,11 @@ REDACTION_VERSION = "1"
 
 _DEEPEST = 32
 _DEEPEST_NESTED_JSON = 3
-_LONGEST_DECODED = 1 << 20
 _SHORTEST_PII_NUMBER = 7
 _LONGEST_CACHED = 16_384
 _MOST_CACHED = 1024
 _LONGEST_KEY = 128
 _KEY_STARTS = ("wb_", "sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
-_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLACEHOLDER = re.compile(r"<(?:EMAIL|PHONE|CARD|IBAN|IP|SSN|SECRET|ENCODED):[0-9a-f]{8}>")
 
 
@@ -114,7 +111,8 @@ class Redactor:
     def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
         found = find(text, hint=hint, flags=flags)
         if flags & (LONG | PERCENT):
-            found = without_overlaps(found + self._encoded(text, flags))
+            hidden = [Found(run.start, run.end, "ENCODED", text[run.start : run.end]) for run in encoded(text, flags) if find(run.text)]
+            found = without_overlaps(found + hidden)
         if not found:
             return text
         pieces, end = [], 0
@@ -189,23 +187,6 @@ class Redactor:
         redacted = self._flat(text, unit, "", suspicion(text.encode()))
         return value if redacted is text else redacted
 
-    def _encoded(self, text: str, flags: int) -> list[Found]:
-        """Runs of base64 or percent-encoding whose decoded form holds something."""
-        found = []
-        if flags & LONG:
-            found += [
-                Found(*run.span(), "ENCODED", run[0])
-                for run in LONG_RUN.finditer(text)
-                if not run[0].isdigit() and _is_hiding(_from_base64(run[0]))
-            ]
-        if flags & PERCENT and _PERCENT.search(text):
-            found += [
-                Found(*token.span(), "ENCODED", token[0])
-                for token in re.finditer(r"\S++", text)
-                if _PERCENT.search(token[0]) and _is_hiding(unquote_plus(token[0][:_LONGEST_DECODED]))
-            ]
-        return found
-
 
 def _may_name_somebody(value: str) -> bool:
     """A cheap look at an identifier; most are UUIDs, hashes or short words."""
@@ -242,31 +223,3 @@ def _is_secret(item: object, least: int) -> bool:
         return False
     text = str(item)
     return len(text) >= least and _PLACEHOLDER.fullmatch(text) is None
-
-
-def _is_hiding(decoded: str | None) -> bool:
-    return decoded is not None and bool(find(decoded))
-
-
-def _from_base64(run: str) -> str | None:
-    """The text that a base64 run holds (both alphabets, padded or not); None when it is no text."""
-    head = _decoded(run[:64])
-    if head is None or not _is_text(head[:48]):
-        return None
-    whole = _decoded(run[:_LONGEST_DECODED])
-    return whole.decode("utf-8", "ignore") if whole is not None else None
-
-
-def _decoded(run: str) -> bytes | None:
-    bare = run.rstrip("=")
-    bare = bare[: len(bare) - 1] if len(bare) % 4 == 1 else bare
-    try:
-        return binascii.a2b_base64(bare.replace("-", "+").replace("_", "/") + "=" * (-len(bare) % 4))
-    except binascii.Error:
-        return None
-
-
-def _is_text(start: bytes) -> bool:
-    """Whether bytes look like the start of a UTF-8 text; the last character may be cut."""
-    text = start.decode("utf-8", "replace")
-    return "\ufffd" not in text[:-1] and all(char.isprintable() or char in "\t\r\n" for char in text[:-1])

@@ -92,7 +92,9 @@ class Policy(Spec):
     """What the assistant must not do."""
 
     rules: str | None = None
-    """File with the rules."""
+    """File with the rules, in words."""
+    guards: str | None = None
+    """File with the guards that enforce them: `guards.yaml`."""
     thresholds: dict[str, Number] = Field(default_factory=dict)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from workbench.spec.agreement import Disagreement, disagreements
 from workbench.spec.app import AppSpec
 from workbench.spec.base import Spec
 from workbench.spec.document import Document, Fault, read_document, shorten
+from workbench.spec.document import Path as FaultPath
 from workbench.spec.faults import faults_of, nearest, path_text
 from workbench.spec.gates import GatesSpec
 from workbench.spec.people import PeopleSpec
@@ -53,6 +54,38 @@ def load_spec(model: type[S], path: Path) -> S:
     if spec is None:
         raise _spec_error(path, [_line(path.name, fault) for fault in faults])
     return spec
+
+
+def parse_spec(
+    model: type[S],
+    name: str,
+    content: bytes,
+    *,
+    subject: str = "",
+    check: Callable[[S], Iterable[tuple[FaultPath, str]]] = lambda _spec: (),
+) -> S:
+    """The spec that a file's content holds.
+
+    Args:
+        model: what it has to be.
+        name: of the file, for the message.
+        content: its bytes.
+        subject: what the message is about; the file where that is empty.
+        check: finds what disagrees with other files, as the path in this one and a sentence.
+
+    Raises:
+        SpecError: when anything in it is wrong; `seen` has one line per fault.
+    """
+    text, fault = _decoded(content)
+    if fault is None:
+        spec, document, faults = _read_text(model, text)
+        if spec is not None:
+            faults = [Fault(line=document.line_of(path), path=path, text=said) for path, said in check(spec)]
+        if spec is not None and not faults:
+            return spec
+    else:
+        faults = [fault]
+    raise SpecError(subject or name, seen="\n".join(_line(name, fault) for fault in faults))
 
 
 def load_app_folder(folder: Path) -> AppFolder:
@@ -124,8 +157,10 @@ class _Reading:
 def _read(model: type[S], path: Path) -> tuple[S | None, Document, list[Fault]]:
     """The spec, or None and its faults; the document is there either way."""
     text, fault = _text_of(path)
-    if fault is not None:
-        return None, Document(), [fault]
+    return (None, Document(), [fault]) if fault is not None else _read_text(model, text)
+
+
+def _read_text(model: type[S], text: str) -> tuple[S | None, Document, list[Fault]]:
     document = read_document(text)
     if document.value is None and not document.faults:
         return None, document, [Fault(line=None, text=f"is empty; {_STARTER}")]
@@ -154,8 +189,14 @@ def _text_of(path: Path) -> tuple[str, Fault | None]:
         return "", Fault(line=None, text=_missing(path))
     except OSError as error:
         return "", Fault(line=None, text=f"cannot be read: {error.strerror or error}")
-    if isinstance(content, str):
-        return "", Fault(line=None, text=content)
+    return ("", Fault(line=None, text=content)) if isinstance(content, str) else _decoded(content)
+
+
+def _decoded(content: bytes) -> tuple[str, Fault | None]:
+    if len(content) > MAX_BYTES:
+        return "", Fault(line=None, text=f"is larger than {MAX_BYTES // 1024} KiB, which no spec needs")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "", Fault(line=None, text="is UTF-16; save it as UTF-8")
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode("utf-8"), None
     except UnicodeDecodeError as error:
@@ -169,12 +210,7 @@ def _content_of(path: Path) -> bytes | str:
     if not stat.S_ISREG(mode):
         return "is a folder; needed a file" if stat.S_ISDIR(mode) else "is not a regular file"
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        return f"is larger than {MAX_BYTES // 1024} KiB, which no spec needs"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "is UTF-16; save it as UTF-8"
-    return content
+        return file.read(MAX_BYTES + 1)
 
 
 def _missing(path: Path) -> str:

@@ -13,6 +13,7 @@ from workbench.spec.base import Spec
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
+from workbench.spec.guards import GuardsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -25,6 +26,7 @@ SPECS: dict[str, type[Spec]] = {
     "plan": PlanSpec,
     "rota": RotaSpec,
     "bundle": BundleSpec,
+    "guards": GuardsSpec,
 }
 """Each spec under the name of its file."""
 

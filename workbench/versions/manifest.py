@@ -148,6 +148,6 @@ def _slots(part: PartName, content: dict[str, Any]) -> Iterator[tuple[str, dict[
             holders.append(("index", content.get("index", {})))
             yield from ((f"retrieval.{place}.file", holder, "file") for place, holder in holders if "file" in holder)
         case "policy":
-            yield from (("policy.rules", content, key) for key in ("rules",) if key in content)
+            yield from ((f"policy.{key}", content, key) for key in ("rules", "guards") if key in content)
         case "environment":
             yield from (("environment.lock", content, key) for key in ("lock",) if key in content)

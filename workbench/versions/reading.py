@@ -10,6 +10,7 @@ from pathlib import Path
 from workbench.errors import SpecError
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.loading import load_spec
+from workbench.versions.guards import declared_guards
 from workbench.versions.manifest import Lookup, ReadBundle, assemble
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -36,7 +37,9 @@ def read_bundle(bundle_dir: Path) -> ReadBundle:
     """
     path = bundle_dir if bundle_dir.is_file() else bundle_dir / SPEC_FILE
     spec = load_spec(BundleSpec, path)
-    return assemble(spec, FolderFiles(path, root=app_folder_of(path.parent) or path.parent).find)
+    read = assemble(spec, FolderFiles(path, root=app_folder_of(path.parent) or path.parent).find)
+    declared_guards(read)
+    return read
 
 
 def app_folder_of(folder: Path) -> Path | None:

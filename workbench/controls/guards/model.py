@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,16 +50,28 @@ class Finding:
         return self.action is not Action.ALLOW
 
 
-def gravest(findings: tuple[Finding, ...]) -> Action:
-    """The order that counts; `allow` where there is none."""
-    order = list(Action)
-    return max((finding.action for finding in findings), key=order.index, default=Action.ALLOW)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """A text after the output guards."""
 
     text: str
-    """What may leave: redacted where a rule orders that, empty where one blocks it."""
+    """What may leave: redacted where a rule orders that, empty where one blocks it. Where one hands off, what the person is shown."""
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def action(self) -> Action:
+        """The order that counts."""
+        return gravest(self.findings)
+
+
+def gravest(findings: tuple[Finding, ...]) -> Action:
+    """The order that counts; `allow` where there is none."""
+    return gravest_of(finding.action for finding in findings)
+
+
+def gravest_of(actions: Iterable[Action]) -> Action:
+    """Of several orders the one that counts."""
+    return max(actions, key=_GRAVITY.__getitem__, default=Action.ALLOW)
+
+
+_GRAVITY = {action: rank for rank, action in enumerate(Action)}

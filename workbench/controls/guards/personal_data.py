@@ -1,0 +1,116 @@
+"""Personal data and secrets in a text, plain or encoded, as redaction finds them before anything is stored. Pure."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+
+from workbench.controls.guards.matches import Match, Rule
+from workbench.controls.guards.model import Action
+from workbench.observability.credentials import secrets
+from workbench.observability.detectors import emails, ibans, ipv6, numbers
+from workbench.observability.encodings import encoded
+from workbench.observability.suspicion import AT, COLONS, DOTTED, IBAN, LONG, NUMBER, PERCENT, WORD, Found, suspicion
+from workbench.spec.folding import Plain
+
+SECRET = "secret"  # noqa: S105 - a kind of finding
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_PERCENT_WORD = re.compile(r"[!-~\w]++")
+_SECRET_FLAGS = LONG | WORD | AT | PERCENT
+
+
+class Detecting:
+    """Finds what the detectors know.
+
+    Args:
+        rules: kind, such as `email` or `secret`, to what is ordered for it; other kinds are not looked for.
+        guards: ids of the guards that it stands for.
+        on_error: as of every matcher.
+        timeout_s: as of every matcher.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], *, guards: tuple[str, ...], on_error: Action, timeout_s: float) -> None:
+        self.guards = guards
+        self.on_error = on_error
+        self.timeout_s = timeout_s
+        self._rules = {kind.upper(): rule for kind, rule in rules.items()}
+        self._flags = _SECRET_FLAGS if rules.keys() == {SECRET} else -1
+
+    def find(self, text: str, start: int) -> list[Match]:
+        flags = suspicion(text.encode("utf-8", "surrogatepass")) & self._flags
+        if not flags and "\\u" not in text:
+            return []
+        matches = [match for match in self._found(text, flags) if match.start >= start]
+        return sorted(matches, key=lambda match: match[:2])
+
+    def _found(self, text: str, flags: int) -> Iterator[Match]:
+        yield from self._plain(text, flags)
+        if flags & (LONG | PERCENT):
+            for begin, end, decoded in _decoded_runs(text, flags):
+                yield from (Match(begin, end, rule) for rule in self._rules_in(decoded))
+        if "\\u" in text:
+            yield from self._escaped(text)
+
+    def _plain(self, text: str, flags: int) -> Iterator[Match]:
+        for found in _everything(text, flags, wants_secrets="SECRET" in self._rules):
+            rule = self._rules.get(found.kind)
+            if rule is not None:
+                yield Match(found.start, found.end, rule)
+
+    def _rules_in(self, decoded: str) -> dict[Rule, None]:
+        flags = suspicion(decoded.encode("utf-8", "surrogatepass"))
+        return dict.fromkeys(match.rule for match in self._plain(decoded, flags)) if flags else {}
+
+    def _escaped(self, text: str) -> Iterator[Match]:
+        r"""What is written with JSON's `\u0040` in place of characters."""
+        read = _unescaped(text)
+        for match in self._plain(read.text, suspicion(read.text.encode("utf-8", "surrogatepass"))):
+            begin, end = read.span(match.start, match.end)
+            if end - begin != match.end - match.start:
+                yield Match(begin, end, match.rule)
+
+
+def _unescaped(text: str) -> Plain:
+    pieces: list[str] = []
+    starts, ends = array("l"), array("l")
+    done = 0
+    for escape in _ESCAPE.finditer(text):
+        pieces += [text[done : escape.start()], chr(int(escape[1], 16))]
+        starts.extend(range(done, escape.start() + 1))
+        ends.extend(range(done + 1, escape.start() + 1))
+        ends.append(escape.end())
+        done = escape.end()
+    starts.extend(range(done, len(text)))
+    ends.extend(range(done + 1, len(text) + 1))
+    return Plain("".join([*pieces, text[done:]]), starts, ends)
+
+
+def _everything(text: str, flags: int, *, wants_secrets: bool) -> Iterator[Found]:
+    """What each detector finds; stretches of different kinds may overlap, but no part of an account number is a number of its own."""
+    if wants_secrets and flags & (LONG | WORD | AT):
+        yield from secrets(text, flags)
+    if flags & AT:
+        yield from emails(text)
+    accounts = ibans(text) if flags & IBAN else []
+    yield from accounts
+    if flags & (NUMBER | DOTTED):
+        yield from (number for number in numbers(text) if not _is_within(number, accounts))
+    if flags & COLONS:
+        yield from ipv6(text)
+
+
+def _is_within(found: Found, others: Sequence[Found]) -> bool:
+    """Whether it is a part of one of the others, which stand in the order of the text."""
+    at = bisect_right(others, found.start, key=attrgetter("start")) - 1
+    return at >= 0 and found.end <= others[at].end
+
+
+def _decoded_runs(text: str, flags: int) -> Iterator[tuple[int, int, str]]:
+    yield from encoded(text, flags & LONG)
+    if flags & PERCENT:
+        for word in _PERCENT_WORD.finditer(text):
+            if "%" in word[0]:
+                yield from ((word.start(), word.end(), run.text) for run in encoded(word[0], PERCENT))
