@@ -18,6 +18,7 @@ from workbench.workspace import Workspace
 
 _LOUD = frozenset({State.HELD, State.PROMOTED, State.ROLLED_BACK})
 """States that a whole channel has to hear of."""
+_CHATS = frozenset({"slack", "console"})
 
 
 class Board:
@@ -48,6 +49,10 @@ class Board:
         """The releases that are open or ended after that moment, of all apps."""
         histories = map(self._ws.releases.history, self._ws.versions.apps())
         return tuple(each.release_id for history in histories for each in history if each.ended_at is None or each.ended_at >= since)
+
+    def is_from_chat(self, release_id: str) -> bool:
+        """Whether the release was asked for in the chat."""
+        return self._ws.releases.entries(release_id)[0].via in _CHATS
 
     def status(self, app: str) -> Said:
         """What serves the app, and where its release stands."""

@@ -43,8 +43,10 @@ def run(
     api_url: Annotated[str, typer.Option(envvar="SLACK_API_URL", help="Slack's Web API; GovSlack has its own.")] = "https://slack.com/api/",
 ) -> None:
     """Run the bot until it is told to stop, with SLACK_BOT_TOKEN and SLACK_APP_TOKEN or SLACK_SIGNING_SECRET of the environment."""
+    from bot.approvers import warnings_of
     from bot.chat import client_for
     from bot.running import assembled, house_of, serve_http, serve_socket
+    from workbench.views.tables import shown
     from workbench.workspace import Workspace
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -65,6 +67,8 @@ def run(
                 await serve_socket(bot, app_token=proof, on_ready=_say_ready)
 
     with Workspace.open(create=False, via="slack") as ws:
+        for warning in warnings_of(ws.ownership, ws.versions.apps()):
+            typer.echo(f"workbench-bot: warning: {shown(warning)}", err=True)
         asyncio.run(serve(ws))
 
 

@@ -51,6 +51,9 @@ class Board(Protocol):
     def current(self, *, since: datetime) -> Sequence[str]:
         """The releases that are open or ended after that moment."""
 
+    def is_from_chat(self, release_id: str) -> bool:
+        """Whether the release was asked for in the chat, where whoever asked for it has its thread begun."""
+
 
 class Threads:
     """The threads of one Slack workspace."""
@@ -79,17 +82,30 @@ class Threads:
                 await self._renew(release_id, parent, posted)
 
     async def show_all(self, *, now: datetime) -> None:
-        """Brings the threads of all releases up to date that are open or ended not long ago. What is refused is logged once."""
-        shown = {_release_in(name) for name in await self._posted(_name(""))}
-        current = await self._pool.call(self._board.current, since=now - _KEPT)
-        for release_id in (each for each in current if each in shown):
+        """Brings the threads of all releases up to date that are open or ended not long ago. What is refused is logged once.
+
+        A release that was asked for elsewhere, after the newest one of its app that has a thread, gets one in the same channel.
+        """
+        channels = {_release_in(name): message.channel for name, message in (await self._posted(_name(""))).items()}
+        for release_id in await self._pool.call(self._board.current, since=now - _KEPT):
+            channel = None if release_id in channels else await self._channel_for(release_id, channels)
+            if release_id not in channels and channel is None:
+                continue
             try:
-                await self.show(release_id)
+                await self.show(release_id, channel=channel)
                 self._behind.discard(release_id)
             except WorkbenchError as error:
                 level = logging.DEBUG if release_id in self._behind else logging.WARNING
                 log.log(level, "the thread of %s is not up to date: %s", release_id, error)
                 self._behind.add(release_id)
+
+    async def _channel_for(self, release_id: str, channels: Mapping[str, str]) -> str | None:
+        """Where the thread of a release belongs that has none; None where nobody would look for it, or whoever asked for it begins it."""
+        app, number = _place_of(release_id)
+        newest = max((shown for shown in channels if _place_of(shown)[0] == app), key=_place_of, default=None)
+        if newest is None or number < _place_of(newest)[1] or await self._pool.call(self._board.is_from_chat, release_id):
+            return None
+        return channels[newest]
 
     async def announce(self, name: str, channel: str, said: Said) -> None:
         """Posts a message of this name, unless it was posted already."""
@@ -161,6 +177,12 @@ def _name(release_id: str) -> str:
 
 def _release_in(name: str) -> str:
     return name.removeprefix(_name("")).partition("@")[0]
+
+
+def _place_of(release_id: str) -> tuple[str, int]:
+    """Its app, and its place among the app's releases."""
+    app, _, number = release_id.rpartition(".")
+    return app, int(number)
 
 
 def _digest(said: Said) -> str:

@@ -52,6 +52,42 @@ def test_a_change_made_in_a_terminal_is_shown_in_the_thread(ws):
     run(story())
 
 
+def test_a_release_started_in_a_terminal_has_its_thread_where_the_app_had_its_last_one(ws):
+    async def story() -> None:
+        async with desk(ws) as at:
+            ws.releases.start(APP, "v3", reason="before anybody spoke of the app", actor=login("rita"))
+            await at.bot.worker.drain()
+            assert at.channel == [], "nobody knows yet where"
+            await at.type(BOTH, f"/release abort {APP} --reason not this one")
+            started = ws.releases.start(APP, "v2", reason="better answers", actor=login("rita"))
+            for _ in range(2):
+                await at.bot.worker.drain()
+            first, second = at.parents
+            assert first.channel == second.channel == CHANNEL
+            assert message_text(second).startswith("◔ READY")
+            assert started.release_id in message_text(second)
+            assert at.replies(second) == []
+            await at.click(APPROVER, "Approve")
+            assert ws.releases.get(started.release_id).state is State.APPROVED
+
+    run(story())
+
+
+def test_a_rollback_in_a_terminal_is_told_where_the_app_had_its_last_thread(ws):
+    async def story() -> None:
+        async with desk(ws) as at:
+            await at.type(REQUESTER, START)
+            await at.click(APPROVER, "Approve")
+            while (release := ws.releases.get(RELEASE)).is_open:
+                ws.releases.promote(RELEASE, early="no time", expected_version=release.version, actor=login("rita"))
+            taken_back = ws.releases.rollback(APP, reason="wrong refunds", actor=login("chief"))
+            await at.bot.worker.drain()
+            assert len(at.parents) == 2
+            assert taken_back.release_id in message_text(at.parents[-1])
+
+    run(story())
+
+
 def test_a_restarted_bot_edits_the_message_that_is_there(ws):
     async def story() -> None:
         async with FakeSlack([CHANNEL]) as slack:
