@@ -162,6 +162,7 @@ GARBAGE = {
     "json that is none": (head(), b"{"),
     "json that is no completion": (head(), b"{}"),
     "a reset in the middle": (*begun(), Act.RESET),
+    "whole and without a reason to end": (head(), *whole(choices=[{"index": 0, "message": {"content": ANSWER}}])[1:]),
     "an endless line": (head(kind="text/event-stream"), b"data: " + b"x" * (1 << 21)),
     "another content encoding": (head(Content_Encoding="gzip", kind="text/event-stream"), b"nope"),
 }

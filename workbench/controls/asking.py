@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from workbench.controls.chain import Chain
-from workbench.controls.completions import checked_completion, completion_of, model_details, prompt_s, usage_details
+from workbench.controls.completions import checked_completion, complete_completion, completion_of, model_details, prompt_s, usage_details
 from workbench.controls.events import Event, Finished, TextPart, ToolPart, Usage, assembled, events_of
 from workbench.controls.failures import FailureKind
 from workbench.controls.lastgood import LastGood, LastGoodAnswers
-from workbench.controls.providers import EmbeddingProvider, Provider, ProviderError, Sending, StreamingProvider
+from workbench.controls.providers import Provider, ProviderError, Sending, is_embedding, is_streaming
 from workbench.controls.question import Asking, Attempt, Question, deadline_passed
 from workbench.controls.retries import may_turn_elsewhere
 from workbench.controls.targets import TargetHealth
@@ -139,7 +139,7 @@ async def _completed(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
 
 
 async def _response(provider: Provider, attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
-    if isinstance(provider, StreamingProvider):
+    if is_streaming(provider):
         return await provider.complete(attempt.request, attempt=attempt.number, sending=_sending(attempt, asking))
     return await provider.complete(attempt.request, attempt=attempt.number)
 
@@ -197,7 +197,7 @@ def _begun_text(said: Sequence[Event]) -> str | None:
 
 async def _embedded(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
     provider = attempt.target.factory(asking.clock)
-    if not isinstance(provider, EmbeddingProvider):
+    if not is_embedding(provider):
         raise ProviderError(f"{attempt.target.name}: it gives no embeddings", code="no_embeddings", kind=FailureKind.BAD_REQUEST)
     try:
         async with asking.clock.limit(min(asking.left_s, attempt.limits.headers_s)):
@@ -221,12 +221,12 @@ async def _next(events: AsyncGenerator[Event], asking: Asking) -> Event | None:
 async def _events(attempt: Attempt, asking: Asking) -> AsyncGenerator[Event]:
     """The answer's events; a provider that does not stream says them all at once."""
     provider = attempt.target.factory(asking.clock)
-    if isinstance(provider, StreamingProvider):
+    if is_streaming(provider):
         async with aclosing(provider.stream(attempt.request, attempt=attempt.number, sending=_sending(attempt, asking))) as events:
             async for event in events:
                 yield event
         return
-    for event in events_of(completion_of(await _completed(attempt, asking))):
+    for event in events_of(complete_completion(await _completed(attempt, asking))):
         yield event
 
 

@@ -31,6 +31,18 @@ def completion_of(response: Mapping[str, Any]) -> Completion:
     return Completion(choices=tuple(_choice(choice) for choice in response["choices"]), details=model_details(response))
 
 
+def complete_completion(response: Mapping[str, Any]) -> Completion:
+    """What a checked chat completion says, when each choice of it came to its end.
+
+    Raises:
+        ProviderError: one did not.
+    """
+    completion = completion_of(response)
+    if completion.is_complete:
+        return completion
+    raise ProviderError("the answer broke off", code="upstream_truncated", kind=FailureKind.GARBAGE)
+
+
 def _choice(choice: Mapping[str, Any]) -> Choice:
     message = choice["message"]
     calls = tuple(

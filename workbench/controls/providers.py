@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from workbench.controls import failures
 from workbench.controls.addresses import Address, address_of, variable
@@ -84,7 +84,6 @@ class Provider(Protocol):
         """The chat completion. `attempt` counts from 1. May raise ProviderError."""
 
 
-@runtime_checkable
 class StreamingProvider(Protocol):
     """A provider that also answers piece by piece, and is told how an attempt is sent."""
 
@@ -95,12 +94,21 @@ class StreamingProvider(Protocol):
         """The answer's events; it ends only when the answer is complete. May raise ProviderError."""
 
 
-@runtime_checkable
 class EmbeddingProvider(Protocol):
     """A provider that turns texts into vectors."""
 
     async def embed(self, request: Mapping[str, Any], *, attempt: int = 1, sending: Sending = ...) -> Mapping[str, Any]:
         """The embeddings, in OpenAI's form. May raise ProviderError."""
+
+
+def is_streaming(provider: Provider) -> TypeGuard[StreamingProvider]:
+    """Whether it answers piece by piece, and is told how an attempt is sent."""
+    return hasattr(provider, "stream")
+
+
+def is_embedding(provider: object) -> TypeGuard[EmbeddingProvider]:
+    """Whether it turns texts into vectors."""
+    return hasattr(provider, "embed")
 
 
 ProviderFactory = Callable[[Clock], Provider]

@@ -233,8 +233,8 @@ class Question:
         return fault
 
     def _chance(self, what: str) -> float:
-        """A number in [0, 1) that the question's label decides."""
-        return fraction(f"{self.asking.label}\x1f{what}\x1f{len(self.faults)}")
+        """A number in [0, 1) that the question's label and moment decide: on virtual time a question finds the same luck again."""
+        return fraction(f"{self.asking.label}\x1f{what}\x1f{len(self.faults)}\x1f{self.asking.clock.now()}")
 
 
 def deadline_passed() -> ProviderError:

@@ -19,6 +19,8 @@ MOST_AT_ONCE, MOST_WAITING = 256, 256
 """Requests at one target of one process, and waiting for it."""
 _CHARACTERS_PER_TOKEN = 4
 """A rule of thumb, which rather counts too few: a target is passed over only where the request surely does not fit."""
+_SAID = ("content", "text", "tool_calls", "function", "arguments")
+"""Entries of a message that hold its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +107,9 @@ def _characters(value: Any) -> int:
     while waiting:
         part = waiting.pop()
         if isinstance(part, str):
-            n += 0 if part.startswith("data:") else len(part)
+            n += len(part)
         elif isinstance(part, Mapping):
-            waiting.extend(part.values())
+            waiting.extend(part[name] for name in _SAID if name in part)
         elif isinstance(part, list | tuple):
             waiting.extend(part)
     return n

@@ -18,7 +18,7 @@ import orjson
 
 from workbench.controls.addresses import Address
 from workbench.controls.chunks import ChunkReader
-from workbench.controls.completions import checked_completion, completion_of
+from workbench.controls.completions import checked_completion, complete_completion
 from workbench.controls.events import Event, events_of
 from workbench.controls.failures import FailureKind, kind_of_error, kind_of_status
 from workbench.controls.hints import hint_s
@@ -107,12 +107,16 @@ class Upstream:
         """
         limits = (sending or Sending()).limits
         pace = Pace(limits, asked_s=asyncio.get_running_loop().time())
-        options = {**(request.get("stream_options") or {}), "include_usage": True}
-        asked = {**request, "stream": True, "stream_options": options}
+        options = request.get("stream_options")
+        asked = {
+            **request,
+            "stream": True,
+            "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
+        }
         posted = self._posted("/chat/completions", asked, attempt=attempt, sending=sending, headers_s=limits.headers_s)
         async with posted as response:
             if response.content_type == "application/json":
-                for event in events_of(completion_of(await self._unstreamed(response, pace))):
+                for event in events_of(complete_completion(await self._unstreamed(response, pace))):
                     yield event
                 return
             if response.content_type in _PAGES:
