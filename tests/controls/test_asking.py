@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from tests.controls.asking import REQUEST, Asked, Scripted, Streaming, failing, other_model, sibling, target
 from tests.controls.tiny import said
+from workbench.controls.asking import Asking, ModelCaller
 from workbench.controls.breaker import State
+from workbench.controls.clock import RealClock
 from workbench.controls.failures import HANDLING, FailureKind
 from workbench.controls.limits import Limits
 from workbench.controls.providers import ProviderError
-from workbench.controls.targets import Capabilities
+from workbench.controls.targets import Capabilities, TargetHealth
 from workbench.demo.traffic import run_to_end
 
 ASKABLE = [kind for kind in FailureKind if kind not in ("deadline", "breaker_open", "throttled", "busy", "unfit")]
@@ -232,6 +235,29 @@ def test_callers_who_leave_count_neither_way_and_leave_no_place_taken():
         assert [step.status for step in asked.steps] == ["cancelled"]
     state = asked.health.snapshot()[0]
     assert (state.state, state.in_flight, state.failures) == (State.CLOSED, 0, {})
+
+
+def test_where_too_many_are_at_a_target_the_next_one_is_asked():
+    async def crowd():
+        release = asyncio.Event()
+
+        class Slow(Scripted):
+            async def complete(self, *_, **__):
+                await release.wait()
+                return said()
+
+        chain = Asked(target(Slow()), sibling(other := Scripted())).chain
+        caller = ModelCaller(chain, health := TargetHealth(most_at_once=1, most_waiting=0))
+        steps = []
+        first = asyncio.create_task(caller.complete(REQUEST, Asking(clock=RealClock(), deadline_s=math.inf, steps=[], label="a")))
+        await asyncio.sleep(0)
+        assert await caller.complete(REQUEST, Asking(clock=RealClock(), deadline_s=math.inf, steps=steps, label="b")) == said()
+        assert [(step.kind, step.details.get("reason")) for step in steps] == [("fallback", "busy"), ("model", None)]
+        release.set()
+        assert await first == said()
+        assert (len(other.asked), health.snapshot()[0].in_flight) == (1, 0)
+
+    asyncio.run(crowd())
 
 
 # What fits

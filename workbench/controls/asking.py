@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from workbench.controls.chain import Chain
+from workbench.controls.chain import Chain, Ending
 from workbench.controls.completions import checked_completion, complete_completion, completion_of, model_details, prompt_s, usage_details
 from workbench.controls.events import Event, Finished, TextPart, ToolPart, Usage, assembled, events_of
 from workbench.controls.failures import FailureKind
@@ -28,6 +28,14 @@ class _Opened(NamedTuple):
     exits: AsyncExitStack
 
 
+class Fallen(NamedTuple):
+    """What is said in place of an answer."""
+
+    ending: Ending
+    last_good: LastGood | None
+    """The answer from before and its age, where that is the ending."""
+
+
 class ModelCaller:
     """Asks the targets of one bundle. Calls share it.
 
@@ -42,9 +50,7 @@ class ModelCaller:
         self.chain = chain
         self._health = health
         self._bundle_id = bundle_id
-        ages = [ending.max_age_s for ending in chain.endings if ending.kind == "last_good"]
-        self._max_age_s = max(ages, default=0.0)
-        self._last_good = last_good if ages else None
+        self._last_good = last_good if any(ending.kind == "last_good" for ending in chain.endings) else None
 
     async def complete(self, request: Mapping[str, Any], asking: Asking) -> Mapping[str, Any]:
         """The chat completion of the first target that gives one; `model` in it is the one that answered.
@@ -116,9 +122,15 @@ class ModelCaller:
         chain = replace(self.chain, targets=targets)
         return Question(chain, self._health, {**question.request, "messages": messages}, question.asking, in_all=question.in_all)
 
-    def last_good(self, request: Mapping[str, Any]) -> LastGood | None:
-        """What the bundle answered to the same request not too long ago, where it may fall back on that."""
-        return self._last_good.find(self._bundle_id, request, max_age_s=self._max_age_s) if self._last_good is not None else None
+    def ending(self, request: Mapping[str, Any]) -> Fallen | None:
+        """What is said when nobody answered: the first ending of the bundle that can be given; None where it declares none."""
+        for ending in self.chain.endings:
+            if ending.kind != "last_good":
+                return Fallen(ending, None)
+            found = self._last_good.find(self._bundle_id, request, max_age_s=ending.max_age_s) if self._last_good is not None else None
+            if found is not None:
+                return Fallen(ending, found)
+        return None
 
 
 async def _completed(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
