@@ -207,9 +207,9 @@ class Process:
 
 
 @contextmanager
-def processes(n: int, place: Place) -> Iterator[list[Process]]:
+def processes(n: int, place: Place, *, notice_s: float = 0) -> Iterator[list[Process]]:
     """That many gateways of the place, all of them up; those that still run at the end are killed."""
-    command = [sys.executable, "-W", "error", "-m", "workbench", "serve", "--port", "0", "--notice", "0"]
+    command = [sys.executable, "-W", "error", "-m", "workbench", "serve", "--port", "0", "--notice", str(notice_s)]
     with ExitStack() as stack:
         started = []
         for number in range(n):

@@ -147,6 +147,7 @@ def backing_of(controls: StandIn) -> Backing:
         stream=controls.stream,
         embed=controls.embed,
         assign=controls.assign,
+        bundle_name={"support@0123456789ab": "v1", "support@ba9876543210": "v2"}.__getitem__,
         serving=lambda _app: controls.serving,
         request=lambda app, name: controls.known.get((app, name)),
         handoff=lambda app, name: controls.known.get((app, name)),

@@ -38,6 +38,18 @@ def test_a_question_goes_to_the_released_bundle_and_its_record_to_the_lake(place
     assert found == [(request_id, 0, False, "unknown", *shared), (request_id, 1, True, "ok", *shared)]
 
 
+def test_a_stream_is_answered_by_the_released_bundle_and_on_record(place: Place):
+    with running(place.ws) as url:
+        got = ask(url, {**ASK, "user": "u-1", "stream": True, "stream_options": {"include_usage": True}}, key=place.key)
+    *chunks, usage, done = [event.removeprefix("data: ") for event in got.body.decode().removesuffix("\n\n").split("\n\n")]
+    deltas = [json.loads(chunk)["choices"][0]["delta"] for chunk in chunks]
+    assert "".join(delta.get("content", "") for delta in deltas) == "Your parcel is on its way."
+    assert (json.loads(usage)["usage"]["total_tokens"], done) == (14, "[DONE]")
+    assert (got.headers["x-workbench-bundle"], got.headers["x-workbench-arm"]) == (place.v1, "stable")
+    request_id = got.headers["x-request-id"]
+    assert rows(place, "request_id, is_final, status") == [(request_id, False, "unknown"), (request_id, True, "ok")]
+
+
 def test_whoever_names_nobody_is_served_by_stable(place: Place):
     put_in_canary(place.ws, place.v2, 1.0)
     with running(place.ws) as url:

@@ -104,3 +104,14 @@ def test_with_the_ledger_out_of_reach_gateways_fall_to_stable_and_say_so(tmp_pat
 
 def reasons(url: str) -> str:
     return " ".join(send(url, "GET", "/readyz").json["reasons"])
+
+
+@pytest.mark.slow
+def test_a_gateway_that_stops_says_so_before_it_takes_nothing_new(place: Place):
+    with processes(1, place, notice_s=100) as [gateway]:
+        assert send(gateway.url, "GET", "/readyz").status == 200
+        gateway.process.terminate()
+        wait_until(lambda: send(gateway.url, "GET", "/readyz").status == 503)
+        assert send(gateway.url, "GET", "/readyz").json["reasons"] == ["the gateway is stopping"]
+        assert ask(gateway.url, ASK, key=place.key).status == 200
+        assert gateway.stop() == 0  # whoever asks twice is not kept waiting

@@ -11,12 +11,12 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import orjson
 
-from workbench.controls.model import Assignment
 from workbench.errors import RequestRefused
 from workbench.gateway import access, chat, completions, embeddings, metrics, models, ofrep
 from workbench.gateway.about import About
@@ -33,6 +33,7 @@ CONNECTION = "connection"
 """Names, in a scope's state, what wants to know the task that answers."""
 MOST_LOOKUPS = 2
 """Questions to the log at once: they take threads."""
+NAME_WAIT_S = 1.0
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _ELSEWHERE_AT_OPENAI = frozenset({
     "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "evals", "files", "fine_tuning", "images",
@@ -47,6 +48,8 @@ class _Endpoint:
     method: str
     answer: Callable[[Exchange], Awaitable[Reply | None]]
     """The reply; None where it has sent its own."""
+    has_head: bool = True
+    """Whether GET may be asked without its body: not where being told is what counts."""
 
 
 class _About(TypedDict):
@@ -78,6 +81,7 @@ class Gateway:
         self._body_wait_s = body_wait_s
         self._meter = metrics.Meter()
         self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
+        self._names: dict[str, str | None] = {}
         self.is_stopping = False
         """Whether it takes its leave: it says so on /readyz."""
         fixed = (
@@ -93,7 +97,7 @@ class Gateway:
         self._named = (
             _Endpoint(route="/v1/models/{model}", method="GET", answer=self._model),
             _Endpoint(route="/v1/requests/{id}", method="GET", answer=self._request),
-            _Endpoint(route="/v1/handoffs/{id}", method="GET", answer=self._handoff),
+            _Endpoint(route="/v1/handoffs/{id}", method="GET", answer=self._handoff, has_head=False),
             _Endpoint(route=f"{ofrep.FLAGS}/{{key}}", method="POST", answer=self._flag),
         )
 
@@ -109,6 +113,7 @@ class Gateway:
         connection = scope.get("state", {}).get(CONNECTION)
         if connection is not None:
             connection.task = asyncio.current_task()
+            exchange.is_arrived = connection.is_body_here
         self._meter.in_flight += 1
         try:
             await self._answer(exchange)
@@ -147,8 +152,9 @@ class Gateway:
             raise _not_here(path)
         exchange.access.route = endpoint.route
         method = exchange.access.method
-        if method != endpoint.method and not (method == "HEAD" and endpoint.method == "GET"):
-            allow = endpoint.method if endpoint.method != "GET" else "GET, HEAD"
+        allowed = (endpoint.method, "HEAD") if endpoint.method == "GET" and endpoint.has_head else (endpoint.method,)
+        if method not in allowed:
+            allow = ", ".join(allowed)
             raise Problem(405, "method_not_allowed", f"{endpoint.route} takes {allow}.", allow=allow)
         return endpoint
 
@@ -217,7 +223,8 @@ class Gateway:
 
     async def _flags(self, exchange: Exchange) -> Reply:
         key = self._key(exchange)
-        body = ofrep.bulk(self._assignment(key.app, ofrep.read_unit(await self._body(exchange))))
+        flag = await self._evaluation(exchange, key.app)
+        body = ofrep.bulk([] if flag is None else [flag])
         tag = ofrep.etag(body)
         headers = ((b"etag", tag), (b"cache-control", b"private, no-cache"))
         if ofrep.is_known(tag, exchange.headers):
@@ -230,18 +237,32 @@ class Gateway:
             if flag in self._backing.apps():
                 raise _other_app(key, None)
             raise ofrep.no_such_flag(key.app)
-        assignment = self._assignment(key.app, ofrep.read_unit(await self._body(exchange)))
-        if assignment is None:
+        evaluation = await self._evaluation(exchange, key.app)
+        if evaluation is None:
             raise ofrep.no_such_flag(key.app)
-        exchange.access.bundle, exchange.access.arm = assignment.bundle_id, assignment.arm
-        return Reply(status=200, body=ofrep.one(assignment))
+        return Reply(status=200, body=orjson.dumps(evaluation))
 
-    def _assignment(self, app: str, unit: str) -> Assignment | None:
-        """What serves the unit; None where the app has no route."""
+    async def _evaluation(self, exchange: Exchange, app: str) -> dict[str, Any] | None:
+        """The app's flag for the unit that the body names; None where the app has no route."""
+        unit = ofrep.read_unit(await self._body(exchange))
         try:
-            return self._backing.assign(app, unit)
+            assignment = self._backing.assign(app, unit)
         except RequestRefused:
             return None
+        exchange.access.bundle, exchange.access.arm = assignment.bundle_id, assignment.arm
+        return ofrep.evaluation(assignment, await self._name(assignment.bundle_id))
+
+    async def _name(self, bundle_id: str | None) -> str | None:
+        """The bundle's name. It is asked for once; where it cannot be told in time, it stays away, and the flag does without."""
+        if bundle_id is None:
+            return None
+        if bundle_id not in self._names:
+            name = None
+            with suppress(Exception):  # whatever ails the ledger, units get their bundle
+                async with asyncio.timeout(NAME_WAIT_S):
+                    name = await asyncio.to_thread(self._backing.bundle_name, bundle_id)
+            self._names[bundle_id] = name
+        return self._names[bundle_id]
 
     async def _alive(self, _: Exchange) -> Reply:
         return Reply(status=200, body=b'{"status":"alive"}')

@@ -103,6 +103,8 @@ class Backing:
     embed: Embed
     assign: Callable[[str, str], Assignment]
     """What the app's route gives a unit now; reads memory only."""
+    bundle_name: Callable[[str], str]
+    """Of a bundle, by its id; may take its time, and raise where the ledger is out of reach."""
     serving: Callable[[str], Serving]
     """How an app is served."""
     request: Callable[[str, str], Mapping[str, Any] | None]

@@ -102,6 +102,11 @@ class Connection(HttpToolsProtocol):
             self._stall_timer = None
 
     @property
+    def is_body_here(self) -> bool:
+        """Whether the request that is answered now has arrived whole; of pipelined ones nothing is said."""
+        return not self.pipeline and not self.cycle.more_body
+
+    @property
     def _is_between(self) -> bool:
         """Whether no request is in hand: the next one's head is to come, or the rest of one that was answered before it was read."""
         cycle: RequestResponseCycle | None = self.cycle

@@ -10,7 +10,7 @@ Source: OFREP's OpenAPI definition, paths /ofrep/v1/evaluate/flags and /ofrep/v1
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -65,9 +65,14 @@ def no_such_flag(app: str) -> Problem:
     return Problem(404, "flag_not_found", f"There is no such flag; this API key opens the flag {app}.")
 
 
-def evaluation(assignment: Assignment) -> dict[str, Any]:
-    """The app's flag for a unit."""
-    metadata = {"share": assignment.share, "route_version": assignment.route_version, "release_id": assignment.release_id}
+def evaluation(assignment: Assignment, bundle_name: str | None) -> dict[str, Any]:
+    """The app's flag for a unit. What is not known is left out."""
+    metadata = {
+        "share": assignment.share,
+        "route_version": assignment.route_version,
+        "release_id": assignment.release_id,
+        "bundle_name": bundle_name,
+    }
     flag: dict[str, Any] = {
         "key": assignment.app,
         "reason": _REASONS[assignment.reason],
@@ -79,14 +84,9 @@ def evaluation(assignment: Assignment) -> dict[str, Any]:
     return flag
 
 
-def one(assignment: Assignment) -> bytes:
-    """The answer about one flag."""
-    return orjson.dumps(evaluation(assignment))
-
-
-def bulk(assignment: Assignment | None) -> bytes:
-    """The answer about all flags; None where the app was never released."""
-    return orjson.dumps({"flags": [] if assignment is None else [evaluation(assignment)]})
+def bulk(flags: Sequence[Mapping[str, Any]]) -> bytes:
+    """The answer about all flags."""
+    return orjson.dumps({"flags": flags})
 
 
 def etag(body: bytes) -> bytes:

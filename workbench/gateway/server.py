@@ -6,8 +6,9 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from types import FrameType
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from workbench.controls.model import Answer, Asked, Embedded, Message
+from workbench.controls.handoffs import Handoffs
+from workbench.controls.model import Embedded
 from workbench.controls.pipeline import STOPPING
-from workbench.controls.service import Controls
-from workbench.errors import UsageError
+from workbench.errors import UnknownSubject, UsageError
 from workbench.gateway.asgi import Gateway
-from workbench.gateway.backing import AnswerStream, Backing
+from workbench.gateway.backing import Backing
 from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
@@ -99,13 +100,14 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
         started_at: datetime = ws.clock()
         yield Backing(
-            handle=partial(_handled, ws.controls),
-            stream=_not_streamed,
+            handle=ws.controls.handle,
+            stream=ws.controls.stream,
             embed=_not_embedded,
             assign=ws.controls.assign,
+            bundle_name=lambda bundle_id: ws.versions.get(bundle_id).name,
             serving=lambda _app: "hosted",  # the controls refuse the others
             request=_not_looked_up,
-            handoff=_not_looked_up,
+            handoff=partial(_held, ws.handoffs),
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
             hindrances=lambda: hindrances(
@@ -181,14 +183,13 @@ def _connections() -> type[Connection]:
     return type("LimitedConnection", (Connection,), {"most": most_connections()})
 
 
-async def _handled(controls: Controls, app: str, messages: Sequence[Message], /, *, asked: Asked, **about: Any) -> Answer:
-    """The answer; the controls do not look at its form yet."""
-    del asked
-    return await controls.handle(app, messages, **about)
-
-
-def _not_streamed(_app: str, _messages: object, /, **_about: object) -> AbstractAsyncContextManager[AnswerStream]:
-    raise Problem(501, "streaming_not_supported", "This gateway does not stream yet; send stream: false.", param="stream")
+def _held(handoffs: Handoffs, app: str, handoff_id: str) -> Mapping[str, Any] | None:
+    """How a held answer stands; asking delivers what was decided. None where the app has no such item."""
+    try:
+        found = handoffs.result(handoff_id, app)
+    except UnknownSubject:
+        return None
+    return {**asdict(found), "is_final": found.is_final}
 
 
 async def _not_embedded(_app: str, _texts: object, /, **_about: object) -> Embedded:
