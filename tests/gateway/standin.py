@@ -156,6 +156,7 @@ def backing_of(controls: StandIn) -> Backing:
         hindrances=lambda: controls.reasons,
         status=lambda: STATUS,
         flush=lambda: FLUSH,
+        spool_pressure=lambda: 0.25,
         keys_age_s=lambda: 0.5,
         clock=lambda: NOW,
     )

@@ -87,9 +87,9 @@ def test_the_state_of_the_parts_is_told_and_what_is_not_known_is_left_out(contro
     assert (found['refused_total{code="overloaded"}'], found['traffic_share{app="support"}']) == (1, 0.05)
     controls.reasons = ("a reason",)
     assert metrics(url)["ready"] == 0
-    unknown = exposition(
-        Meter(), replace(STATUS, route_age_s=None), replace(FLUSH, last_success=None), keys_age_s=0.0, is_ready=True, now=NOW
-    )
+    assert found["spool_pressure"] == 0.25
+    early, never = replace(STATUS, route_age_s=None), replace(FLUSH, last_success=None)
+    unknown = exposition(Meter(), early, never, spool_pressure=0.0, keys_age_s=0.0, is_ready=True, now=NOW)
     assert not {"route_age_seconds", "flush_lag_seconds"} & read(unknown).keys()
 
 

@@ -140,7 +140,14 @@ def test_a_bundle_whose_name_cannot_be_told_is_served_without(controls: StandIn,
     assert (flag["value"], "bundle_name" in flag["metadata"]) == ("support@ffffffffffff", False)
 
 
-@given(body=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+names = st.sampled_from(["targetingKey", "plan", "", " ", "u-1", "\ud800", "x" * 257])
+
+
+@given(
+    body=st.recursive(
+        st.none() | st.integers() | names, lambda v: st.lists(v, max_size=2) | st.dictionaries(names, v, max_size=3), max_leaves=4
+    )
+)
 def test_any_context_is_a_unit_or_a_problem(body: Any):
     try:
         sent = json.dumps({"context": body}, ensure_ascii=False).encode()

@@ -278,6 +278,7 @@ class Gateway:
             self._meter,
             backing.status(),
             backing.flush(),
+            spool_pressure=backing.spool_pressure(),
             keys_age_s=backing.keys_age_s(),
             is_ready=not self._hindrances(),
             now=backing.clock(),

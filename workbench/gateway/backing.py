@@ -120,6 +120,8 @@ class Backing:
     status: Callable[[], ControlsStatus]
     flush: Callable[[], FlushStatus]
     """How the log's way to the lake is."""
+    spool_pressure: Callable[[], float]
+    """How full the audit's room is, 0 to 1."""
     keys_age_s: Callable[[], float]
     """Seconds since the keys were last read."""
     clock: Callable[[], datetime]

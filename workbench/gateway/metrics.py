@@ -82,7 +82,16 @@ class Meter:
             yield f"{name}_count{_labels((('route', route),))} {sum(buckets)}"
 
 
-def exposition(meter: Meter, controls: ControlsStatus, flush: FlushStatus, *, keys_age_s: float, is_ready: bool, now: datetime) -> bytes:
+def exposition(
+    meter: Meter,
+    controls: ControlsStatus,
+    flush: FlushStatus,
+    *,
+    spool_pressure: float,
+    keys_age_s: float,
+    is_ready: bool,
+    now: datetime,
+) -> bytes:
     """The whole text."""
     shares = [((("app", route.app),), route.share) for route in controls.routes]
     lag_s = None if flush.last_success is None else max(0.0, (now - flush.last_success).total_seconds())
@@ -92,6 +101,7 @@ def exposition(meter: Meter, controls: ControlsStatus, flush: FlushStatus, *, ke
         *_gauge("keys_age_seconds", "Since the API keys were last read.", keys_age_s),
         *_gauge("route_age_seconds", "Since the ledger last told the routes.", controls.route_age_s),
         *_gauge("flush_lag_seconds", "Since the log last reached the lake; meanwhile it waits in the spool.", lag_s),
+        *_gauge("spool_pressure", "How full the audit's room is, 0 to 1; at 1 calls are refused.", spool_pressure),
         *_gauge("flush_failures_in_a_row", "Of bringing the log to the lake.", flush.failures_in_a_row),
         *_gauge("controls_in_flight", "Calls that the controls answer now.", controls.in_flight),
         *_gauge("alarms", "What somebody has to look at; /readyz and the log say what.", len(controls.alarms)),

@@ -115,6 +115,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             ),
             status=ws.controls.status,
             flush=lambda: flushing.status,
+            spool_pressure=lambda: ws.logs.pressure,
             keys_age_s=lambda: keys.age_s,
             clock=ws.clock,
         )
