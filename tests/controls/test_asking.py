@@ -147,6 +147,15 @@ def test_an_attempt_that_another_can_follow_leaves_it_half_of_the_time():
     assert asked.steps[0].status == "timeout"
 
 
+def test_who_is_left_gets_all_of_the_time_when_the_others_are_not_asked_now():
+    asked = Asked(target(Scripted([[8.0, said()]])), sibling(Scripted([failing("quota")])))
+    failed_once = Asked(target(Scripted([failing("connect")])), sibling(Scripted([failing("quota")])), retries=0)
+    asked.caller = ModelCaller(asked.chain, failed_once.health)
+    failed(failed_once)
+    assert asked.complete(within_s=10.0) == said()
+    assert (asked.attempts, asked.clock.now()) == ([("primary", 1, None)], 8.0)
+
+
 def test_the_last_target_is_cut_by_the_deadline_alone():
     asked = Asked(target(Scripted([[100.0, said()]])), limits=Limits(headers_s=1.0, first_token_s=1.0))
     asked.complete(within_s=200.0)
@@ -258,6 +267,23 @@ def test_where_too_many_are_at_a_target_the_next_one_is_asked():
         assert (len(other.asked), health.snapshot()[0].in_flight) == (1, 0)
 
     asyncio.run(crowd())
+
+
+def test_a_place_that_becomes_free_too_late_is_not_used():
+    async def late():
+        chain = Asked(target(model := Scripted())).chain
+        health = TargetHealth(most_at_once=1)
+        slots = health.of(chain.targets[0]).slots
+        assert await slots.enter(RealClock(), within_s=1)
+        clock = RealClock()
+        asking = Asking(clock=clock, deadline_s=clock.now() + 0.2, steps=[], label="u1")
+        with pytest.raises(ProviderError) as raised:
+            await ModelCaller(chain, health).complete(REQUEST, asking)
+        assert (raised.value.kind, model.asked, asking.steps[0].details["reason"]) == ("busy", [], "busy")
+        slots.leave()
+        assert slots.taken == 0
+
+    asyncio.run(late())
 
 
 # What fits

@@ -57,7 +57,7 @@ class NotAsked(ProviderError):
     """The provider was not asked at all: what is known of it, or the load of this process, spoke against it."""
 
     def __init__(self, message: str, *, kind: FailureKind, retry_after_s: float | None = None, code: str | None = None) -> None:
-        super().__init__(message, code=code or kind, kind=kind, retry_after_s=retry_after_s, was_sent=False)
+        super().__init__(message, code=code or str(kind), kind=kind, retry_after_s=retry_after_s, was_sent=False)
 
 
 def _kind(status: int | None, *, may_pass: bool) -> FailureKind:

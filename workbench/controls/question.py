@@ -94,7 +94,8 @@ class Question:
         for place, target in enumerate(fitting):
             if failed is not None and not self._may_turn_to(target, failed):
                 continue
-            answer = await self._at(target, ask, is_last=place == len(fitting) - 1, is_lone=len(fitting) == 1)
+            is_last = not any(self.health.of(following).is_askable for following in fitting[place + 1 :])
+            answer = await self._at(target, ask, is_last=is_last, is_lone=len(fitting) == 1)
             if answer is not None:
                 return answer
             failed = target
@@ -153,6 +154,8 @@ class Question:
             if not await health.slots.enter(asking.clock, within_s=min(asking.left_s, _LONGEST_QUEUE_S)):
                 raise NotAsked(f"{target.name}: too many requests are at it, or wait", kind=FailureKind.BUSY, retry_after_s=1.0)
             exits.callback(health.slots.leave)
+            if asking.left_s < SHORTEST_S:
+                raise deadline_passed()
             is_retry = bool(self.in_all or asking.inbound_retries)
             permit = health.admit(is_lone=is_lone, is_retry=is_retry, fraction=self._chance("admission"))
             self.in_all += 1

@@ -155,7 +155,7 @@ class Health:
         self._throttle = Throttle()
         self._rate_limited_until_s = float("-inf")
         self._attempts = 0
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[FailureKind] = Counter()
         self._alarm: str | None = None
 
     def admit(self, *, is_lone: bool, is_retry: bool, fraction: float) -> Permit:
@@ -220,6 +220,13 @@ class Health:
                 self._throttle.accept(self._monotonic())
 
     @property
+    def is_askable(self) -> bool:
+        """Whether a request would be let through, as far as breaker and rate limit go."""
+        with self._changing:
+            now_s = self._monotonic()
+            return self._rate_limited_until_s <= now_s and self._breaker.state(now_s) is not State.OPEN
+
+    @property
     def has_retry(self) -> bool:
         """Whether the budget holds a further attempt."""
         with self._changing:
@@ -246,7 +253,7 @@ class Health:
                 waiting=self.slots.waiting,
                 retries_left=self._budget.left(now_s),
                 attempts=self._attempts,
-                failures=dict(self._failures),
+                failures={str(kind): n for kind, n in self._failures.items()},
             )
 
     def _refusal(self, kind: FailureKind, why: str, retry_after_s: float) -> NotAsked:
