@@ -218,6 +218,7 @@ class Workspace:
             self.logs,
             sealer=Sealer(self.redactor, self.unit_key),
             providers=Providers(os.environ),
+            desk=self.handoffs,
             app_spec=self.app_spec,
             clock=self.clock,
             turn_clock=self._turn_clock or RealClock,

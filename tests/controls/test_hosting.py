@@ -10,7 +10,8 @@ import pytest
 from tests.controls.tiny import AGENT, ASK, Model, said, write_bundle
 from workbench.controls.clock import RealClock
 from workbench.controls.hosting import HostedBundle, error_type
-from workbench.controls.providers import ProviderError
+from workbench.controls.providers import ProviderError, Providers
+from workbench.controls.serving import Models
 from workbench.controls.tools import ToolError
 from workbench.controls.turn import Step
 from workbench.demo.clock import VirtualClock
@@ -44,8 +45,14 @@ def hosted(tmp_path):
     return make
 
 
+def asked_of(bundle, model):
+    """What asks this model in the place of the bundle's own."""
+    return Models(providers=Providers({}, installed=lambda _name: model)).caller(bundle.content)
+
+
 def turn_of(bundle, *, model=None, tools=None, clock=None, **about):
-    work = bundle.answer(ASK, unit="u1", provider=model or Model(), tools=tools or Tools({}), clock=clock or RealClock(), **about)
+    caller = asked_of(bundle, model or Model())
+    work = bundle.answer(ASK, unit="u1", caller=caller, tools=tools or Tools({}), clock=clock or RealClock(), **about)
     return asyncio.run(work)
 
 
@@ -190,10 +197,10 @@ async def hang(_request=None):
 def test_the_shorter_of_the_callers_and_the_bundles_time_ends_the_turn(hosted, clock):
     made = clock()
     model = Model(lambda _: made.sleep(60))
-    turn = turn_of(hosted(), model=model, clock=made, limit_s=0.02)
+    turn = turn_of(hosted(), model=model, clock=made, limit_s=0.2)
     assert (turn.status, turn.error_type, turn.content) == ("timeout", "timeout", FALLBACK)
     assert [step.status for step in turn.steps] == ["timeout", "ok"]
-    assert turn.latency_s == pytest.approx(0.02, abs=0.5 if clock is RealClock else 0)
+    assert turn.latency_s == pytest.approx(0.2, abs=0.5 if clock is RealClock else 0)
 
 
 def test_the_bundles_own_timeout_counts_where_it_is_shorter(hosted):
@@ -207,7 +214,7 @@ def test_a_cancelled_turn_leaves_the_steps_it_made(hosted):
 
     async def leave():
         bundle = hosted()
-        work = bundle.answer(ASK, unit="u", provider=Model(hang), tools=Tools(None), clock=RealClock(), steps=steps)
+        work = bundle.answer(ASK, unit="u", caller=asked_of(bundle, Model(hang)), tools=Tools(None), clock=RealClock(), steps=steps)
         task = asyncio.create_task(work)
         await asyncio.sleep(0.02)
         task.cancel()

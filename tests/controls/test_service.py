@@ -396,15 +396,14 @@ def test_a_provider_that_nobody_knows_names_the_variable_to_set(released):
         assert "WORKBENCH_PROVIDER_SCRIPTED_URL" in controls.status().alarms[0]
 
 
-@pytest.mark.parametrize("mode", ["proxied", "external"])
-def test_an_app_that_is_served_elsewhere_is_refused_in_a_clear_sentence_and_still_assigned(ws, tape, mode):
-    about = {"app": {**{key: value for key, value in APP.items() if key != "tools"}, "serving": mode}}
+def test_an_app_that_is_served_elsewhere_is_refused_in_a_clear_sentence_and_still_assigned(ws, tape):
+    about = {"app": {**{key: value for key, value in APP.items() if key != "tools"}, "serving": "external"}}
     stable, candidate = register(ws, "v1", **about), register(ws, "v2", controls={"timeout": "9s"}, **about)
     put_route(ws, stable=stable.bundle_id, candidate=candidate.bundle_id, share=1.0)
     with serving(ws, Model(), log=tape) as controls:
         refused = refusal(controls)
         assert (refused.code, refused.http_status) == ("not_served_here", 501)
-        assert f"serving: {mode}" in str(refused)
+        assert "serving: external" in str(refused)
         assert controls.assign("support", "u1").arm == "candidate"
         assert controls.status().is_ready
     assert (tape.last()["status"], tape.last()["error_type"]) == ("error", "not_served_here")

@@ -174,6 +174,7 @@ def controls_of(ws: Workspace, model: Any, *, log: Any = None, **changes: Any) -
     about = {
         "sealer": Sealer(ws.redactor, ws.unit_key),
         "providers": Providers({}, installed=lambda _name: model),
+        "desk": ws.handoffs,
         "app_spec": ws.app_spec,
         "clock": lambda: NOW,
         "interval_s": 0.02,

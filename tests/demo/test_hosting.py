@@ -8,7 +8,8 @@ import pytest
 
 from workbench.controls.clock import RealClock
 from workbench.controls.hosting import HostedBundle
-from workbench.controls.providers import ProviderError
+from workbench.controls.providers import ProviderError, Providers
+from workbench.controls.serving import Models
 from workbench.controls.tools import ToolError
 from workbench.demo.clock import VirtualClock
 from workbench.demo.provider import LocalProvider
@@ -29,9 +30,9 @@ def hosted(folder, **changes):
 def talk(bundle, text, *, provider=None, tools=None):
     clock = VirtualClock()
     desk = tools or Desk(SHOP, customer=10, is_signed_in=True, clock=clock)
-    model = provider(clock) if provider else LocalProvider(clock)
+    models = Models(providers=Providers({}, installed=lambda _name: provider or LocalProvider))
     messages = [{"role": "user", "content": text}]
-    return run_to_end(bundle.answer(messages, unit="customer-000010", provider=model, tools=desk, clock=clock))
+    return run_to_end(bundle.answer(messages, unit="customer-000010", caller=models.caller(bundle.content), tools=desk, clock=clock))
 
 
 class Dead:
@@ -138,7 +139,9 @@ def test_the_same_turn_runs_on_the_real_clock(bundle_folder):
         clock = RealClock()
         desk = Desk(SHOP, customer=10, is_signed_in=True, clock=clock)
         messages = [{"role": "user", "content": text}]
-        return await bundle.answer(messages, unit="customer-000010", provider=LocalProvider(clock), tools=desk, clock=clock)
+        return await bundle.answer(
+            messages, unit="customer-000010", caller=Models(providers=Providers({})).caller(bundle.content), tools=desk, clock=clock
+        )
 
     turn, simulated = asyncio.run(live()), talk(bundle, text)
     assert turn.content == simulated.content

@@ -22,8 +22,15 @@ class Fixture:
         self.logs = open_logs(home, lake=self.lake)
         self.metrics = Metrics(self.lake, app_spec=(specs or {}).get, clock=lambda: NOON + timedelta(days=1))
 
-    def add(self, requests: Sequence[dict] = (), *, scores: Sequence[dict] = (), outcomes: Sequence[dict] = ()) -> None:
-        self.logs.record({"requests": list(requests), "scores": list(scores), "outcomes": list(outcomes)})
+    def add(
+        self,
+        requests: Sequence[dict] = (),
+        *,
+        spans: Sequence[dict] = (),
+        scores: Sequence[dict] = (),
+        outcomes: Sequence[dict] = (),
+    ) -> None:
+        self.logs.record({"requests": list(requests), "spans": list(spans), "scores": list(scores), "outcomes": list(outcomes)})
         self.logs.flush()
 
     def one(self, metric: str, **how):

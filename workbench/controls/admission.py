@@ -39,6 +39,8 @@ class About(TypedDict, total=False):
     source: str
     asked: Asked
     priority: Priority
+    callback: str | None
+    retries: int
 
 
 def call_of(
@@ -55,6 +57,8 @@ def call_of(
     source: str = LIBRARY,
     asked: Asked = WHOLE,
     priority: Priority = "interactive",
+    callback: str | None = None,
+    retries: int = 0,
 ) -> Call:
     """The call, when it is one.
 
@@ -76,6 +80,8 @@ def call_of(
         source=source,
         asked=asked,
         priority=priority,
+        callback=_name("callback", callback),
+        retries=retries,
     )
 
 

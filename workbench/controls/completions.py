@@ -43,6 +43,25 @@ def complete_completion(response: Mapping[str, Any]) -> Completion:
     raise ProviderError("the answer broke off", code="upstream_truncated", kind=FailureKind.GARBAGE)
 
 
+def response_of(completion: Completion) -> Mapping[str, Any]:
+    """The completion in the form of a chat completion; what it says of itself beyond the model is in the steps."""
+    choices = [
+        {"index": number, "message": _message(choice), "finish_reason": choice.finish_reason}
+        for number, choice in enumerate(completion.choices)
+    ]
+    return {"model": completion.details.get("model"), "choices": choices}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
+    if choice.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.tool_calls
+        ]
+    return message
+
+
 def _choice(choice: Mapping[str, Any]) -> Choice:
     message = choice["message"]
     calls = tuple(

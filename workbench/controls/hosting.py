@@ -11,24 +11,31 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
 from traceback import extract_tb
 from typing import Any
 
 import orjson
 
+from workbench.controls.asking import ModelCaller
 from workbench.controls.clock import Clock
-from workbench.controls.completions import checked_completion, model_details, prompt_s
-from workbench.controls.events import ToolCall
-from workbench.controls.guarding import DeclaredTools, Guards, TurnGuard
+from workbench.controls.completions import response_of
+from workbench.controls.content import BundleContent
+from workbench.controls.endings import ended
+from workbench.controls.events import Assembly, TextPart, ToolCall
+from workbench.controls.failures import FailureKind, kind_of
+from workbench.controls.guarding import TurnGuard
+from workbench.controls.guards.engine import Guards
+from workbench.controls.guards.model import Finding
+from workbench.controls.guards.rules import guards_of
 from workbench.controls.modules import load_entry
-from workbench.controls.providers import Provider, ProviderError
+from workbench.controls.providers import ProviderError, ProviderFactory
+from workbench.controls.question import Asking
 from workbench.controls.retries import pause_s
 from workbench.controls.tools import BadToolResult, ToolError, Tools, is_json_object
-from workbench.controls.turn import Say, Step, Turn, said
-from workbench.errors import IntegrityError, UsageError, WorkbenchError
+from workbench.controls.turn import Say, Step, Turn, first_token_s, is_served_by_another, said
+from workbench.errors import UsageError, WorkbenchError
 from workbench.spec.base import parse_duration
 from workbench.versions.model import Bundle
 
@@ -38,44 +45,6 @@ _CASE_NUMBER = re.compile(r"[\x20-\x7e]{0,256}")
 """It leaves in a header."""
 _SEARCH_S, _SEARCH_S_PER_DOCUMENT = 0.004, 0.00025
 _REPLY_STATUSES = ("ok", "handed_off", "blocked")
-NO_ANSWER = "We cannot answer right now. Please try again later."
-"""What a bundle without a fallback text says."""
-
-
-class BundleContent:
-    """A bundle's parts as declared, and the bytes of its files, each checked against its digest when read.
-
-    Args:
-        bundle: the registered bundle.
-        files: path relative to the bundle's folder to content.
-    """
-
-    def __init__(self, bundle: Bundle, files: Mapping[str, bytes]) -> None:
-        self.bundle = bundle
-        self.files = files
-        self._parts: Mapping[str, Mapping[str, Any]] = {name: part.content for name, part in bundle.parts.items()}
-
-    def part(self, name: str) -> Mapping[str, Any]:
-        """One part as declared; empty when the bundle has none."""
-        return self._parts.get(name, {})
-
-    @cached_property
-    def side_effects(self) -> Mapping[str, str]:
-        """Each tool that the bundle declares, and what it does to the world: `read`, `write` or `unknown`."""
-        return {tool["name"]: tool.get("side_effect", "unknown") for tool in self.part("orchestration").get("tools", ())}
-
-    def file(self, reference: Mapping[str, str]) -> bytes:
-        """The content behind `{"file": path, "sha256": hex}`.
-
-        Raises:
-            IntegrityError: the content is missing or is not what was hashed.
-        """
-        content = self.files.get(reference["file"])
-        expected = reference["sha256"].removeprefix("sha256:")
-        if content is None or sha256(content).hexdigest() != expected:
-            seen = "not stored" if content is None else "its content has another digest"
-            raise IntegrityError(f"bundle {self.bundle.bundle_id}: {reference['file']}", seen=seen, needed=f"sha256 {expected[:12]}…")
-        return content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +70,11 @@ class TurnHost:
     Args:
         bundle: the bundle that runs.
         unit: whom the turn is for.
-        provider: the model.
+        caller: asks the model.
         tools: what the assistant may do in the world.
         clock: time.
-        retries: further attempts after a failure that may pass.
+        deadline_s: when the answer has to be there, on that clock.
+        retries: further attempts of a tool after a failure that may pass.
         steps: where the steps are recorded, as they happen.
         guard: sees each tool call before it runs.
         say: takes the answer piece by piece; None where it is wanted whole.
@@ -115,9 +85,10 @@ class TurnHost:
         bundle: BundleContent,
         *,
         unit: str,
-        provider: Provider,
+        caller: ModelCaller,
         tools: Tools,
         clock: Clock,
+        deadline_s: float,
         retries: int,
         steps: list[Step],
         guard: TurnGuard,
@@ -125,42 +96,55 @@ class TurnHost:
     ) -> None:
         self.bundle = bundle
         self.unit = unit
-        self.provider = provider
-        self.tools = tools
         self.clock = clock
-        self.retries = retries
         self.steps = steps
+        self.tools = tools
+        self.retries = retries
+        self._caller = caller
+        self._deadline_s = deadline_s
         self._guard = guard
         self._say = say
-        self.first_token_s: float | None = None
+        self.asked: Mapping[str, Any] | None = None
+        """The newest question to the model."""
 
-    async def complete(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def complete(self, request: Mapping[str, Any], *, aloud: bool = False) -> Mapping[str, Any]:
         """The model's response.
 
+        Args:
+            request: as OpenAI's chat completions take it.
+            aloud: whether its text is passed on as it comes, where the answer is wanted piece by piece; as of `say`.
+
         Raises:
-            ProviderError: when every attempt failed.
+            ProviderError: nobody answered whom the bundle's chain names.
         """
+        self.asked = request
+        asking = Asking(clock=self.clock, deadline_s=self._deadline_s, steps=self.steps, label=f"{self.unit}\x1f{len(self.steps)}")
+        if self._say is None or not aloud:
+            return await self._caller.complete(request, asking)
+        assembly = Assembly()
+        async with aclosing(self._caller.stream(request, asking)) as events:
+            async for event in events:
+                assembly.add(event)
+                if isinstance(event, TextPart):
+                    await self._say(event)
+        return response_of(assembly.completion())
 
-        async def attempt(number: int, step: Step) -> Mapping[str, Any]:
-            response = checked_completion(await self.provider.complete(request, attempt=number))
-            step.details = model_details(response)
-            first_s = prompt_s(response)
-            self.first_token_s = None if first_s is None else step.start_s + first_s
-            return response
-
-        return await self._attempts("model", str(request.get("model", "")), attempt)
+    async def say(self, text: str) -> None:
+        """Pass on a piece of the answer, where it is wanted piece by piece; the whole answer has to begin with what was said."""
+        if self._say is not None:
+            await self._say(TextPart(text=text))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any], *, call_id: str) -> Mapping[str, Any]:
         """The tool's result, or `{"error": …}` when it failed: the model has to live with it.
 
         A call that a guard forbids does not run; the model is told why.
         """
-        forbidding = await self._guard.tool_call(ToolCall(call_id=call_id, name=name, arguments=_json_text(arguments)))
-        if forbidding is not None:
-            return {"error": forbidding.sentence}
+        allowed = await self._guard.tool_call(ToolCall(call_id=call_id, name=name, arguments=_json_text(arguments)))
+        if isinstance(allowed, Finding):
+            return {"error": allowed.sentence or f"{name} may not be called like this"}
+        name = allowed.name
 
-        async def attempt(number: int, step: Step) -> Mapping[str, Any]:
-            del number
+        async def attempt(step: Step) -> Mapping[str, Any]:
             step.details = {"tool_call_id": call_id, "arguments": arguments, "side_effect": self.bundle.side_effects[name]}
             result = await self.tools.call(name, arguments)
             if not is_json_object(result):
@@ -169,7 +153,7 @@ class TurnHost:
             return result
 
         try:
-            return await self._attempts("tool", name, attempt)
+            return await self._attempts(name, attempt)
         except ToolError as fault:
             return {"error": str(fault)}
         except Exception as fault:  # noqa: BLE001 - a tool is somebody else's code
@@ -195,13 +179,13 @@ class TurnHost:
         self.steps.append(step)
         return step
 
-    async def _attempts(self, kind: str, name: str, attempt: Callable[[int, Step], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
-        """The first result; each attempt leaves its step, the failed ones too."""
+    async def _attempts(self, name: str, attempt: Callable[[Step], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        """A tool's first result; each attempt leaves its step, the failed ones too."""
         number = 1
         while True:
-            step = self._begin(kind, name, attempt=number)
+            step = self._begin("tool", name, attempt=number)
             try:
-                return await attempt(number, step)
+                return await attempt(step)
             except asyncio.CancelledError:
                 step.status = "cancelled"
                 raise
@@ -231,13 +215,14 @@ class HostedBundle:
     Args:
         bundle: the registered bundle.
         files: its files, from the registry.
+        guards: of its policy; by default made from it, as long as no judge has to be found for that.
 
     Raises:
         UsageError: the bundle has no entry point, or its code does not hold it.
         IntegrityError: a code file is not what was hashed.
     """
 
-    def __init__(self, bundle: Bundle, files: Mapping[str, bytes]) -> None:
+    def __init__(self, bundle: Bundle, files: Mapping[str, bytes], *, guards: Guards | None = None) -> None:
         self.bundle = bundle
         self.content = BundleContent(bundle, files)
         orchestration, controls = self.content.part("orchestration"), self.content.part("controls")
@@ -245,18 +230,17 @@ class HostedBundle:
             raise UsageError(f"bundle {bundle.bundle_id}", seen="no entry point", needed="orchestration.entry in bundle.yaml")
         code = {reference["file"]: self.content.file(reference) for reference in orchestration.get("code", ())}
         self.entry = load_entry(orchestration["entry"], code, digest=bundle.digest, subject=f"bundle {bundle.bundle_id}")
-        self.guards: Guards = DeclaredTools(tuple(self.content.side_effects))
+        subject = f"bundle {bundle.bundle_id}"
+        self.guards = guards or guards_of(self.content, provider=_unknown, risk_tier=None, subject=subject)
         self.retries = int(controls.get("retries") or 0)
         self.timeout_s = parse_duration(controls["timeout"]).total_seconds() if controls.get("timeout") else math.inf
-        canned = [link["text"] for link in controls.get("fallback", ()) if link.get("kind") == "canned"]
-        self.fallback = canned[0] if canned else NO_ANSWER
 
     async def answer(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         unit: str,
-        provider: Provider,
+        caller: ModelCaller,
         tools: Tools,
         clock: Clock,
         limit_s: float = math.inf,
@@ -269,7 +253,7 @@ class HostedBundle:
         Args:
             messages: the talk so far, oldest first.
             unit: whom the turn is for.
-            provider: the model.
+            caller: asks the bundle's model, or what its chain names in its place.
             tools: what the assistant may do in the world.
             clock: time.
             limit_s: seconds that the caller gives; the bundle's own timeout counts where it is shorter.
@@ -281,25 +265,27 @@ class HostedBundle:
             IntegrityError: a file of the bundle is not what was hashed.
         """
         steps = [] if steps is None else steps
+        start_s = clock.now()
+        limit_s = min(limit_s, self.timeout_s)
         host = TurnHost(
             self.content,
             unit=unit,
-            provider=provider,
+            caller=caller,
             tools=tools,
             clock=clock,
+            deadline_s=start_s + limit_s,
             retries=self.retries,
             steps=steps,
             guard=guard or TurnGuard(self.guards, clock=clock, steps=steps, offered=None),
             say=say,
         )
-        start_s = clock.now()
         try:
-            async with clock.limit(min(limit_s, self.timeout_s)):
+            async with clock.limit(limit_s):
                 reply = reply_of(await self.entry(messages, host))
         except WorkbenchError:
             raise
         except Exception as fault:  # noqa: BLE001 - the entry point is somebody else's code
-            return self._fallen_back(fault, host, start_s)
+            return self._fallen_back(fault, host, caller, start_s)
         return Turn(
             choices=said(reply.content, reply.finish_reason),
             status="truncated" if reply.finish_reason == "length" else reply.status,
@@ -307,26 +293,23 @@ class HostedBundle:
             handoff_id=reply.case_number,
             start_s=start_s,
             latency_s=clock.now() - start_s,
-            ttft_s=None if host.first_token_s is None else host.first_token_s - start_s,
+            is_fallback=is_served_by_another(host.steps),
+            ttft_s=first_token_s(host.steps, start_s),
             steps=tuple(host.steps),
         )
 
-    def _fallen_back(self, fault: Exception, host: TurnHost, start_s: float) -> Turn:
-        if isinstance(fault, TimeoutError):
+    def _fallen_back(self, fault: Exception, host: TurnHost, caller: ModelCaller, start_s: float) -> Turn:
+        is_late = isinstance(fault, TimeoutError) or kind_of(fault) is FailureKind.DEADLINE
+        if is_late:
             for step in host.steps:
                 step.status = "timeout" if step.status == "cancelled" else step.status
         elif not isinstance(fault, ProviderError):
             _note("bundle", self.bundle.bundle_id, fault)
-        host.record("fallback", "canned", action="canned", reason=error_type(fault))
-        return Turn(
-            choices=said(self.fallback),
-            status="timeout" if isinstance(fault, TimeoutError) else "error",
-            is_fallback=True,
-            error_type=error_type(fault),
-            start_s=start_s,
-            latency_s=host.clock.now() - start_s,
-            steps=tuple(host.steps),
-        )
+        return ended(caller, host.asked, code=error_type(fault), is_late=is_late, clock=host.clock, start_s=start_s, steps=host.steps)
+
+
+def _unknown(name: str) -> ProviderFactory:
+    raise UsageError(f"provider {name}", seen="a judge needs it", needed="guards that were opened with the providers")
 
 
 def error_type(fault: BaseException) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from workbench.controls.events import Choice
 
 Arm = Literal["stable", "candidate", "none"]
+Operation = Literal["chat", "embeddings"]
+"""What is asked for: an answer, or vectors."""
 Priority = Literal["interactive", "batch", "shadow"]
 """Who waits for the answer: a person, a program, nobody. Under load the last are refused first."""
 Message = Mapping[str, Any]
@@ -103,6 +105,11 @@ class Call:
     """The edge that the call came by, for example `gateway`."""
     asked: Asked = Asked()
     priority: Priority = "interactive"
+    operation: Operation = "chat"
+    retries: int = 0
+    """How often the caller's own client tried before."""
+    callback: str | None = None
+    """Name of the app's callback to which a held answer is delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
+from workbench.controls.clock import Clock
 from workbench.controls.events import Choice, Event, Finished, TextPart, ToolPart, events_of_choice
 from workbench.controls.guards.model import Checked
+from workbench.controls.guards.withheld import Withheld
 from workbench.controls.model import Answer, Head, StreamBroken
 from workbench.errors import RequestRefused
 
@@ -17,52 +18,42 @@ MOST_WAITING = 64
 Piece = TextPart | ToolPart | Finished
 
 
-class Withholding(Protocol):
-    """The text of one choice on its way through the output guards."""
-
-    def feed(self, text: str) -> str:
-        """What may leave now, of this text and of what was held back."""
-
-    async def finish(self) -> Checked:
-        """What may leave of the rest, and what the guards found in the whole."""
-
-
 class Way:
     """The text of one choice, from what is said to what may leave.
 
     Args:
-        withholding: holds back what the guards have not seen whole.
+        withheld: holds back what the guards have not seen whole.
     """
 
-    def __init__(self, withholding: Withholding) -> None:
-        self._withholding = withholding
-        self._said = ""
+    def __init__(self, withheld: Withheld) -> None:
+        self._withheld = withheld
+        self._said: list[str] = []
         self._passed: list[str] = []
 
     @property
-    def passed(self) -> str:
-        """What may have left so far."""
+    def before(self) -> str:
+        """What might leave before the whole was known."""
         return "".join(self._passed)
 
     def feed(self, text: str) -> str:
         """What may leave now that this was said, too."""
-        self._said += text
-        passed = self._withholding.feed(text)
+        self._said.append(text)
+        passed = self._withheld.feed(text)
         self._passed.append(passed)
         return passed
 
-    async def settle(self, content: str) -> Checked:
-        """What may leave of the whole text, with what may have left before.
+    async def settle(self, content: str, *, clock: Clock) -> Checked:
+        """What may leave of the whole text, with what might leave before.
 
         Raises:
             StreamBroken: the whole does not begin with what was said.
         """
-        if not content.startswith(self._said):
+        said = "".join(self._said)
+        if not content.startswith(said):
             raise StreamBroken("bad_reply", "The answer does not begin with what was streamed of it.")
-        self.feed(content[len(self._said) :])
-        rest = await self._withholding.finish()
-        self._passed.append(rest.text)
-        return replace(rest, text=self.passed)
+        self.feed(content[len(said) :])
+        rest = await self._withheld.finish(clock=clock)
+        return replace(rest, text=self.before + rest.text)
 
 
 class Outlet:
@@ -74,7 +65,7 @@ class Outlet:
         head: what is known of the answer when its first content leaves.
     """
 
-    def __init__(self, withhold: Callable[[], Withholding], *, may_leave: Callable[[], Awaitable[bool]], head: Callable[[], Head]) -> None:
+    def __init__(self, withhold: Callable[[], Withheld], *, may_leave: Callable[[], Awaitable[bool]], head: Callable[[], Head]) -> None:
         self._withhold = withhold
         self._may_leave = may_leave
         self._make_head = head

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,19 +18,24 @@ import orjson
 
 from workbench.controls.clock import Clock
 from workbench.controls.deadline import Deadline
+from workbench.controls.embedding import Embedding
 from workbench.controls.events import Choice
-from workbench.controls.guarding import TurnGuard
+from workbench.controls.guarding import WITHHOLDING, TurnGuard
 from workbench.controls.guards.model import Action
+from workbench.controls.handoff import Mode
+from workbench.controls.handover import NOBODY_ANSWERED, Desk, handoff_step, new_handoff, signs_of
 from workbench.controls.hosting import error_type
 from workbench.controls.journal import Journal
-from workbench.controls.model import Answer, Assignment, Call, Head, StreamBroken
+from workbench.controls.model import Answer, Assignment, Call, Embedded, Head, StreamBroken
 from workbench.controls.outlet import AnswerStream, Outlet, Way
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
-from workbench.controls.refusals import bad_request, deadline_passed, failed
+from workbench.controls.refusals import bad_request, blocked, deadline_passed, failed
 from workbench.controls.serving import Serving
+from workbench.controls.sessions import Sessions
 from workbench.controls.turn import Step, Turn, output_of, said
+from workbench.controls.uncertainty import HandoffMode, Signal, mode_of
 from workbench.controls.underway import Underway
-from workbench.errors import RecordRefused, RequestRefused
+from workbench.errors import RecordRefused, RequestRefused, WorkbenchError
 
 _LOG = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -43,12 +48,24 @@ FILTERED = "content_filter"
 """The finish reason of a choice from which a guard took what was left."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What all calls of a process stand on."""
+
+    journal: Journal
+    """Commits the records."""
+    recorder: Recorder
+    """Makes them."""
+    desk: Desk
+    """Takes what people decide."""
+    sessions: Sessions = field(default_factory=Sessions)
+
+
 class Attempt:
     """One admitted call on its way to its answer.
 
     Args:
-        journal: commits the records.
-        recorder: makes them.
+        ground: what all calls stand on.
         call: what is asked.
         assignment: which bundle answers; pinned to the end.
         serving: that bundle, or what stands for it.
@@ -59,8 +76,7 @@ class Attempt:
 
     def __init__(
         self,
-        journal: Journal,
-        recorder: Recorder,
+        ground: Ground,
         call: Call,
         assignment: Assignment,
         serving: Serving,
@@ -69,8 +85,8 @@ class Attempt:
         clock: Clock,
         arrived_s: float,
     ) -> None:
-        self._journal = journal
-        self._recorder = recorder
+        self._journal = ground.journal
+        self._recorder = ground.recorder
         self._call = call
         self._assignment = assignment
         self._serving = serving
@@ -80,6 +96,7 @@ class Attempt:
         self._steps: list[Step] = []
         self._start = start
         self._guard = TurnGuard(serving.guards, clock=clock, steps=self._steps, offered=serving.offered(call))
+        self._ground = ground
         self._outlet: Outlet | None = None
 
     def outlet(self) -> Outlet:
@@ -108,10 +125,28 @@ class Attempt:
             raise failed("unrecordable") from fault
         if self._has_left and turn.error_type is not None:
             raise StreamBroken(turn.error_type, "The answer broke off; what was sent of it is not complete.")
+        self._ground.sessions.note(self._call.app, self._call.session_id, turn.status)
         answer = self._answer(turn, columns, latency_s)
         if self._outlet is not None:
             await self._outlet.end(answer.choices)
         return answer
+
+    def embedded(self, answer: Answer) -> Embedded:
+        """The vectors of an answered question for them.
+
+        Raises:
+            RequestRefused: `blocked`, a guard stopped the texts.
+        """
+        if not isinstance(self._serving, Embedding) or not self._serving.vectors:
+            raise blocked(answer.blocked_rules)
+        return Embedded(
+            request_id=answer.request_id,
+            vectors=self._serving.vectors,
+            model=answer.model_served or self._serving.model or "",
+            input_tokens=answer.input_tokens,
+            bundle_id=answer.bundle_id,
+            arm=answer.arm,
+        )
 
     @property
     def _has_left(self) -> bool:
@@ -139,11 +174,12 @@ class Attempt:
     async def _turn(self, limit_s: float) -> Turn:
         """What the bundle makes of the call, when its input may go there."""
         start_s = self._clock.now()
-        if not self._guard.admit(self._call.messages):
+        messages = await self._guard.admit(self._call.messages)
+        if messages is None:
             return Turn(choices=said(""), status="blocked", start_s=start_s, latency_s=0.0, steps=())
         return await self._serving.answer(
             Underway(
-                call=self._call,
+                call=self._call if messages is self._call.messages else replace(self._call, messages=tuple(messages)),
                 clock=self._clock,
                 deadline_s=start_s + limit_s,
                 steps=self._steps,
@@ -152,43 +188,85 @@ class Attempt:
             )
         )
 
-    async def _guarded(self, turn: Turn) -> Turn:
-        """The turn as it may leave: what is withheld is gone from it, what a guard found is named."""
-        if self._outlet is not None and self._outlet.is_open and turn.is_fallback:  # a fallback cannot follow half an answer
-            turn = replace(turn, choices=self._outlet.left, is_fallback=False)
+    async def _guarded(self, raw: Turn) -> Turn:
+        """The turn as it may leave: what is withheld is gone from it, what a guard found is named, and people are asked where they must."""
+        outlet = self._outlet
+        if outlet is not None and outlet.is_open and raw.error_type is not None:  # nothing can follow half an answer
+            turn = replace(raw, choices=outlet.left, is_fallback=False)
         elif not await self._guard.passed():
-            turn = replace(turn, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
+            turn = replace(raw, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
         else:
-            turn = await self._looked_at(turn)
+            turn = await self._looked_at(raw)
+        if self._guard.order is not Action.BLOCK:
+            turn = await self._handed_over(raw, turn)
         return replace(
             turn,
             blocked_rules=tuple(dict.fromkeys((*turn.blocked_rules, *self._guard.blocked_rules))),
             violation_rules=self._guard.violation_rules,
+            looked=self._guard.looked,
             steps=tuple(self._steps),
         )
 
     async def _looked_at(self, turn: Turn) -> Turn:
         """The turn after the output guards."""
         choices = tuple([await self._released(number, choice) for number, choice in enumerate(turn.choices)])
-        are_blocked = all(choice.finish_reason == FILTERED for choice in choices)
-        return replace(turn, choices=choices, status="blocked" if are_blocked else turn.status)
+        are_stopped = all(choice.finish_reason == FILTERED for choice in choices)
+        return replace(turn, choices=choices, status="blocked" if are_stopped else turn.status)
 
     async def _released(self, number: int, choice: Choice) -> Choice:
         """The choice as it may leave; the refusal where nothing of it may."""
         outlet = self._outlet
         way = Way(self._serving.guards.withhold(is_streamed=False)) if outlet is None else outlet.way(number)
-        checked = await way.settle(choice.content or "")
-        is_stopped = self._guard.note(checked) in (Action.BLOCK, Action.HANDOFF)
-        called = await self._guard.tool_calls(choice) if not is_stopped else replace(choice, tool_calls=())
-        if checked.text or called.tool_calls or (choice == called and not is_stopped):
-            reason = FILTERED if is_stopped or (choice.tool_calls and not called.tool_calls) else choice.finish_reason
-            content = checked.text if checked.text or choice.content is not None else None
-            return replace(called, content=content, finish_reason=reason)
-        return self._refusal()[0]
+        checked = await way.settle(choice.content or "", clock=self._clock)
+        is_stopped = self._guard.note(checked) in WITHHOLDING
+        content = way.before if is_stopped else checked.text
+        called = replace(choice, tool_calls=()) if is_stopped else await self._guard.tool_calls(choice)
+        is_stopped = is_stopped or (bool(choice.tool_calls) and not called.tool_calls)
+        if is_stopped and not content:
+            return self._refusal()[0]
+        reason = FILTERED if is_stopped else choice.finish_reason
+        return replace(called, content=content if content or choice.content is not None else None, finish_reason=reason)
+
+    async def _handed_over(self, raw: Turn, turn: Turn) -> Turn:
+        """The turn, handed to people where it is uncertain: held back, or flagged when it has left or cannot be held."""
+        failures = self._ground.sessions.failures(self._call.app, self._call.session_id)
+        signs = signs_of(self._call, replace(raw, steps=tuple(self._steps)), self._guard.findings, n_session_failures=failures)
+        signals = self._serving.guards.uncertainty.signals(signs)
+        if raw.wants_person:
+            signals = (*signals, NOBODY_ANSWERED)
+        mode = mode_of(signals)
+        if mode is None:
+            return turn
+        can_hold = mode is HandoffMode.HOLD and not self._has_left and self._ground.desk.can_hold(self._call.app)
+        kept = Mode.HOLD if can_hold else Mode.FLAG
+        handoff_id, fault = await self._opened(raw, signals, kept)
+        self._steps.append(handoff_step(kept, signals, at_s=self._clock.now(), fault=fault))
+        if handoff_id is None or kept is Mode.FLAG:
+            return replace(turn, handoff_id=turn.handoff_id or handoff_id)
+        holding = said(self._serving.guards.handoff.holding_text, "stop")
+        return replace(turn, choices=holding, status="handed_off", is_fallback=False, error_type=None, handoff_id=handoff_id)
+
+    async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
+        """The id of the item that people decide, or why there is none."""
+        new = new_handoff(
+            self._call,
+            self._assignment,
+            raw,
+            signals,
+            mode=mode,
+            awaiting=self._guard.awaiting,
+            due_s=self._serving.guards.handoff.sla.total_seconds(),
+            at=self._call.received_at + timedelta(seconds=self._clock.now() - self._arrived_s),
+        )
+        try:
+            return (await asyncio.to_thread(self._ground.desk.open, new)).handoff_id, None
+        except WorkbenchError as fault:
+            _LOG.error("call %s of %s could not be handed over: %s", self._start["request_id"], self._call.app, error_type(fault))
+            return None, "handoff_unavailable"
 
     def _refusal(self) -> tuple[Choice, ...]:
         """What the caller gets in place of what may not leave."""
-        return said(self._serving.guards.refusal, FILTERED)
+        return said(self._guard.refusal, FILTERED)
 
     def _head(self) -> Head:
         """What is known now."""

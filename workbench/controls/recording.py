@@ -109,7 +109,7 @@ def _details(step: Step, request: Row) -> Row:
     details = step.details
     if step.kind == "model":
         return {
-            "provider": request["provider"],
+            "provider": details.get("provider") or request["provider"],
             "model": details.get("model", step.name),
             **{name: details.get(name) for name in (*_TOKENS, "cost_usd")},
         }
@@ -204,7 +204,7 @@ class Recorder:
         }
         self._sealer.request(end)
         request = {**start, **self._names_sealed(end)}
-        spans = [self._names_sealed(span) for span in span_rows(turn.steps, request, zero=zero, attributes=_attributes(call))]
+        spans = [self._names_sealed(span) for span in span_rows(turn.steps, request, zero=zero, attributes=_attributes(call, turn))]
         for span in spans:
             self._sealer.span(span, call.unit)
         return {"requests": [request], "spans": spans}
@@ -247,11 +247,13 @@ def _identity(call: Call) -> Row:
         "ts_start": call.received_at,
         "session_id": call.session_id,
         "trace_id": derived_id("", call.request_id, size=16),
-        "operation": "chat",
+        "operation": call.operation,
         "source": call.source,
         "sample_probability": 1.0,
     }
 
 
-def _attributes(call: Call) -> Mapping[str, Any] | None:
-    return {"metadata": dict(call.metadata)} if call.metadata else None
+def _attributes(call: Call, turn: Turn) -> Mapping[str, Any] | None:
+    """What is said of the request itself: the caller's words about it, and which guards looked."""
+    told = {"metadata": dict(call.metadata), "guards": list(turn.looked)}
+    return {name: value for name, value in told.items() if value} or None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workbench.controls.model import Route
 from workbench.errors import RequestRefused
 from workbench.spec.faults import suggestion
@@ -58,7 +60,7 @@ def served_elsewhere(app: str, mode: str) -> RequestRefused:
         code="not_served_here",
         http_status=501,
         seen=f"it declares `serving: {mode}`, so its own code runs it",
-        needed="`serving: hosted` in app.yaml, and a bundle with an entry point",
+        needed="`serving: hosted` or `serving: proxied` in app.yaml",
     )
 
 
@@ -103,6 +105,31 @@ def audit_unavailable(why: str) -> RequestRefused:
         needed="a record of every answer",
         next_step="nothing was answered; try again shortly",
         retry_after_s=1.0,
+    )
+
+
+def blocked(rules: Sequence[str]) -> RequestRefused:
+    """A guard stopped what was asked, and the form of the answer has no place for a refusal."""
+    return RequestRefused(
+        "request", code="blocked", http_status=400, seen=f"the app's policy stops it ({', '.join(rules) or 'input'})", needed="other texts"
+    )
+
+
+def no_vectors(fault: str, *, retry_after_s: float | None) -> RequestRefused:
+    """No embedding model answered; `fault` is the short name of why."""
+    return RequestRefused(
+        "embeddings", code=fault, http_status=502, seen=f"the model gave no vectors ({fault})", retry_after_s=retry_after_s
+    )
+
+
+def embeds_nothing(app: str, bundle_id: str) -> RequestRefused:
+    """The bundle names no embedding model."""
+    return RequestRefused(
+        f"app {app}",
+        code="no_embeddings",
+        http_status=501,
+        seen=f"bundle {bundle_id} names no embedding model",
+        needed="retrieval.embedding in bundle.yaml",
     )
 
 

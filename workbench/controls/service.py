@@ -16,15 +16,18 @@ from workbench.controls.assignment import assign
 from workbench.controls.blocking import LoopThread
 from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
+from workbench.controls.handover import Desk
 from workbench.controls.journal import Journal, Log
-from workbench.controls.model import Answer, Asked, Assignment, Call, ControlsStatus, Message, Priority, Reason, Route
+from workbench.controls.model import Answer, Asked, Assignment, Call, ControlsStatus, Embedded, Message, Priority, Reason, Route
 from workbench.controls.outlet import AnswerStream
-from workbench.controls.pipeline import Attempt, sealed_start, streamed
+from workbench.controls.pipeline import Attempt, Ground, sealed_start, streamed
 from workbench.controls.providers import Providers
 from workbench.controls.recording import Recorder
 from workbench.controls.refusals import (
+    bad_request,
     cannot_be_loaded,
     deadline_passed,
+    embeds_nothing,
     never_released,
     not_ready,
     overloaded,
@@ -33,7 +36,7 @@ from workbench.controls.refusals import (
     unknown_app,
 )
 from workbench.controls.routing import INTERVAL_S, KEEP_S, Reading, RouteTable
-from workbench.controls.serving import HOSTED, Canned, Serving, open_hosted, serving_mode
+from workbench.controls.serving import HOSTED, PROXIED, Canned, Models, Serving, ServingMode, open_serving, serving_mode
 from workbench.controls.shedding import most_in_flight
 from workbench.controls.shelf import Shelf
 from workbench.controls.tally import Tally
@@ -45,6 +48,7 @@ from workbench.observability.sealing import Sealer
 from workbench.spec.app import AppSpec
 from workbench.versions.service import Versions
 
+_HERE = (HOSTED, PROXIED)
 MOST_IN_FLIGHT = 1000
 """Calls that are answered at once."""
 
@@ -65,6 +69,7 @@ class Controls:
         log: where the records go.
         sealer: takes personal data out of them.
         providers: finds the models.
+        desk: takes what people decide.
         app_spec: the declaration of an app, or None for an app that nobody declared.
         clock: the date and time of the records, aware.
         turn_clock: makes the clock that a call's waits, latency and deadline are on.
@@ -82,6 +87,7 @@ class Controls:
         *,
         sealer: Sealer,
         providers: Providers,
+        desk: Desk,
         app_spec: Callable[[str], AppSpec | None],
         clock: Callable[[], datetime],
         turn_clock: TurnClock = RealClock,
@@ -92,13 +98,14 @@ class Controls:
     ) -> None:
         self._ledger = ledger
         self._versions = versions
-        self._providers = providers
+        self._models = Models(providers=providers)
         self._app_spec = app_spec
         self._clock = clock
         self._turn_clock = turn_clock
         self._most_in_flight = most_in_flight
         self._journal = Journal(log, may_go_on=self._goes_on_without_audit, monotonic=monotonic)
         self._recorder = Recorder(sealer)
+        self._ground = Ground(journal=self._journal, recorder=self._recorder, desk=desk)
         self._shelf = Shelf(self._load, monotonic=monotonic)
         self._routes = RouteTable(self._read, on_reading=self._keep, interval_s=interval_s, keep_s=keep_s, monotonic=monotonic)
         self._tally = Tally()
@@ -136,6 +143,8 @@ class Controls:
         source: str = LIBRARY,
         asked: Asked = WHOLE,
         priority: Priority = "interactive",
+        callback: str | None = None,
+        retries: int = 0,
     ) -> Answer:
         """The answer to the last message, from the bundle that the app's route gives the unit.
 
@@ -151,6 +160,8 @@ class Controls:
             source: the edge that the call came by.
             asked: the form of the answer, where the caller has a say in it.
             priority: under load, what nobody waits for is refused first.
+            callback: name of the app's callback to which a held answer is delivered.
+            retries: how often the caller's own client tried before.
 
         Raises:
             RequestRefused: nothing was answered; its code says why.
@@ -172,6 +183,8 @@ class Controls:
                 source=source,
                 asked=replace(asked, is_streamed=False) if asked.is_streamed else asked,
                 priority=priority,
+                callback=callback,
+                retries=retries,
                 received_at=received_at,
             )
             self._enter(call)
@@ -185,6 +198,32 @@ class Controls:
             raise
         self._tally.serve(answer.arm, has_unit=call.unit is not None)
         return answer
+
+    async def embed(self, app: str, texts: Sequence[str], **about: Unpack[About]) -> Embedded:
+        """Vectors for the texts, from the embedding model of the bundle that the app's route gives the unit.
+
+        Takes the arguments of `handle`.
+
+        Raises:
+            RequestRefused: there are none; its code says why.
+            StoreError: the first call found the ledger out of reach.
+        """
+        if not self._is_started:
+            await asyncio.to_thread(self.start)
+        messages = [{"role": "user", "content": text} for text in texts]
+        try:
+            call = replace(call_of(app, messages, **about, received_at=self._clock()), operation="embeddings")
+            self._enter(call)
+            try:
+                attempt, deadline = await self._begun(call)
+                answer = await attempt.answer(deadline)
+            finally:
+                self._tally.leave()
+        except RequestRefused as refusal:
+            self._tally.refuse(refusal.code)
+            raise
+        self._tally.serve(answer.arm, has_unit=call.unit is not None)
+        return attempt.embedded(answer)
 
     @asynccontextmanager
     async def stream(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> AsyncIterator[AnswerStream]:
@@ -228,8 +267,12 @@ class Controls:
             RequestRefused: `unknown_app`, or `nothing_to_serve` where it was never released.
         """
         route, spec = self._route(app)
-        is_runnable = serving_mode(spec) != HOSTED or self._shelf.ready(route.candidate) is not None
+        is_runnable = serving_mode(spec) not in _HERE or self._shelf.ready(route.candidate) is not None
         return assign(route, unit, withheld=self._withheld(is_runnable=is_runnable))
+
+    def serving(self, app: str) -> ServingMode:
+        """How the app is served."""
+        return serving_mode(self._routes.reading.specs.get(app))
 
     def status(self) -> ControlsStatus:
         """How the controls of this process are doing."""
@@ -293,7 +336,7 @@ class Controls:
                 raise deadline_passed(call.deadline_s)
             assignment, serving = await self._planned(call, within_s=within_s)
             start = await sealed_start(self._recorder, call, assignment, serving)
-        attempt = Attempt(self._journal, self._recorder, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
+        attempt = Attempt(self._ground, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
         return attempt, deadline
 
     @contextmanager
@@ -308,18 +351,26 @@ class Controls:
     async def _planned(self, call: Call, *, within_s: float) -> tuple[Assignment, Serving]:
         """Which bundle answers, and what runs it; a stable bundle that is still being loaded is waited for."""
         route, spec = self._route(call.app)
-        if serving_mode(spec) != HOSTED:
-            raise served_elsewhere(call.app, serving_mode(spec))
-        require_text(call)
+        _require_callback(call, spec)
+        mode = serving_mode(spec)
+        if mode not in _HERE:
+            raise served_elsewhere(call.app, mode)
+        if mode == HOSTED:
+            require_text(call)
         candidate = self._shelf.ready(route.candidate)
         assignment = assign(route, call.unit, withheld=self._withheld(is_runnable=candidate is not None))
         if assignment.bundle_id is None:
-            return assignment, _without_bundle(route, spec)
+            return assignment, _without_bundle(route, spec, call)
         is_candidate = assignment.arm == "candidate"
         serving = candidate if is_candidate else await self._shelf.get(assignment.bundle_id, within_s=within_s)
         if serving is None:
             raise cannot_be_loaded(call.app, assignment.bundle_id)
-        return assignment, serving
+        if call.operation != "embeddings":
+            return assignment, serving
+        embedding = serving.embedding
+        if embedding is None:
+            raise embeds_nothing(call.app, assignment.bundle_id)
+        return assignment, embedding
 
     def _withheld(self, *, is_runnable: bool) -> Reason | None:
         """Why no candidate may serve now; None when one may."""
@@ -348,6 +399,8 @@ class Controls:
         for gap in self._journal.gaps:
             yield _Alarm(f"the audit has a gap: {gap}", is_hindrance=False)
         faults = self._shelf.faults
+        for sentence in self._models.health.alarms():
+            yield _Alarm(sentence, is_hindrance=False)
         for app, route in sorted(self._routes.reading.routes.items()):
             for arm, bundle_id in (("stable", route.stable), ("candidate", route.candidate)):
                 fault = faults.get(bundle_id or "")
@@ -364,20 +417,31 @@ class Controls:
         return Reading(routes=routes, specs=specs, apps=known)
 
     def _keep(self, reading: Reading) -> None:
-        hosted = [route for app, route in reading.routes.items() if serving_mode(reading.specs[app]) == HOSTED]
-        self._shelf.keep({bundle_id for route in hosted for bundle_id in (route.stable, route.candidate) if bundle_id})
+        served = [route for app, route in reading.routes.items() if serving_mode(reading.specs[app]) in _HERE]
+        self._shelf.keep({bundle_id for route in served for bundle_id in (route.stable, route.candidate) if bundle_id})
 
     def _load(self, bundle_id: str) -> Serving:
         bundle = self._versions.get(bundle_id)
-        return open_hosted(bundle, self._versions.files(bundle_id), self._app_spec(bundle.app), self._providers)
+        return open_serving(bundle, self._versions.files(bundle_id), self._app_spec(bundle.app), self._models)
 
 
-def _without_bundle(route: Route, spec: AppSpec | None) -> Serving:
+def _without_bundle(route: Route, spec: AppSpec | None, call: Call) -> Serving:
     """What a call gets for which there is no bundle: the app's declared fallback text, where the route says so."""
     fallback = spec.fallback if spec else None
-    if route.without_stable == "fallback" and fallback is not None and fallback.text:
+    if call.operation == "chat" and route.without_stable == "fallback" and fallback is not None and fallback.text:
         return Canned(fallback.text)
     raise switched_off(route)
+
+
+def _require_callback(call: Call, spec: AppSpec | None) -> None:
+    """Return when the app declares the callback that the call names, if it names one.
+
+    Raises:
+        RequestRefused: `bad_request`.
+    """
+    known = spec.handoff.callbacks if spec and spec.handoff else {}
+    if call.callback is not None and call.callback not in known:
+        raise bad_request("the callback is none of the app's", needed="a name under handoff.callbacks in app.yaml")
 
 
 def _route_of(stored: StoredRoute) -> Route:

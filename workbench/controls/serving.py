@@ -1,25 +1,39 @@
 """The seam of the serving modes: what stands behind an assignment and answers a call.
 
-`hosted` runs the bundle here. `proxied` and `external` will be further implementations of `Serving`; until then their apps are refused.
+`hosted` runs the bundle here, `proxied` asks its model for an assistant that runs elsewhere. An `external` app only asks which bundle
+serves a unit, so nothing here answers for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Protocol
 
-from workbench.controls.guarding import Guards, Unguarded
+from workbench.controls.asking import ModelCaller
+from workbench.controls.chain import chain_of, embedding_chain_of
+from workbench.controls.content import BundleContent
+from workbench.controls.embedding import Embedding
+from workbench.controls.guards.engine import Guards
+from workbench.controls.guards.rules import guards_of
+from workbench.controls.guards.tool_calls import ToolPolicy
 from workbench.controls.hosting import HostedBundle
+from workbench.controls.lastgood import LastGoodAnswers
 from workbench.controls.model import Call
-from workbench.controls.providers import ProviderFactory, Providers
+from workbench.controls.providers import Providers
+from workbench.controls.proxied import Proxied
+from workbench.controls.targets import TargetHealth
 from workbench.controls.tools import OpenedWhenUsed, ToolContext, ToolsFactory, tools_behind
 from workbench.controls.turn import Step, Turn, said
 from workbench.controls.underway import Underway
 from workbench.spec.app import AppSpec
 from workbench.versions.model import Bundle
 
-HOSTED = "hosted"
-"""The mode in which the workbench runs the bundle."""
+ServingMode = Literal["hosted", "proxied", "external"]
+HOSTED: ServingMode = "hosted"
+PROXIED: ServingMode = "proxied"
+"""The modes in which calls are answered here."""
 
 
 class Serving(Protocol):
@@ -41,6 +55,10 @@ class Serving(Protocol):
     def guards(self) -> Guards:
         """What it may be asked, what its tools may be told, and what it may say."""
 
+    @property
+    def embedding(self) -> Embedding | None:
+        """What answers a question for vectors, made anew for each; None where the bundle names no model for that."""
+
     def offered(self, call: Call) -> Sequence[str] | None:
         """The names of the tools that the request itself offers; None where the bundle's tools count."""
 
@@ -53,13 +71,17 @@ class Hosted:
 
     Args:
         hosted: the loaded bundle.
-        provider: makes the provider of its model.
+        caller: asks its model.
         tools: opens the app's tools.
+        embed: makes what answers a question for vectors.
     """
 
-    def __init__(self, hosted: HostedBundle, *, provider: ProviderFactory, tools: ToolsFactory) -> None:
+    def __init__(
+        self, hosted: HostedBundle, *, caller: ModelCaller, tools: ToolsFactory, embed: Callable[[], Embedding] | None = None
+    ) -> None:
         self._hosted = hosted
-        self._provider = provider
+        self._embed = embed
+        self._caller = caller
         self._tools = tools
         model = hosted.content.part("model")
         self.bundle_name: str | None = hosted.bundle.name
@@ -69,6 +91,10 @@ class Hosted:
     @property
     def guards(self) -> Guards:
         return self._hosted.guards
+
+    @property
+    def embedding(self) -> Embedding | None:
+        return self._embed() if self._embed else None
 
     def offered(self, call: Call) -> Sequence[str] | None:
         del call
@@ -80,7 +106,7 @@ class Hosted:
         return await self._hosted.answer(
             call.messages,
             unit=call.unit or call.request_id,
-            provider=self._provider(clock),
+            caller=self._caller,
             tools=OpenedWhenUsed(self._tools, context),
             clock=clock,
             limit_s=underway.left_s,
@@ -100,7 +126,8 @@ class Canned:
     bundle_name: str | None = None
     provider: str | None = None
     model: str | None = None
-    guards: Guards = Unguarded()
+    embedding: Embedding | None = None
+    guards = Guards(ToolPolicy(()), {})
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -123,18 +150,71 @@ class Canned:
         )
 
 
-def serving_mode(spec: AppSpec | None) -> str:
+def serving_mode(spec: AppSpec | None) -> ServingMode:
     """How the app is served: `hosted`, `proxied` or `external`; an app that declares nothing is hosted."""
     return spec.serving if spec else HOSTED
 
 
-def open_hosted(bundle: Bundle, files: Mapping[str, bytes], spec: AppSpec | None, providers: Providers) -> Hosted:
-    """The bundle, ready to answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What asking models takes: where they are, how they are doing, and what they said."""
+
+    providers: Providers
+    health: TargetHealth = field(default_factory=TargetHealth)
+    last_good: LastGoodAnswers = field(default_factory=LastGoodAnswers)
+
+    def caller(self, content: BundleContent) -> ModelCaller:
+        """What asks the model of this bundle.
+
+        Raises:
+            UsageError: a provider that its chain names is not known.
+        """
+        chain = chain_of(content.part("model"), content.part("controls"), self.providers)
+        return ModelCaller(chain, self.health, bundle_id=content.bundle.bundle_id, last_good=self.last_good)
+
+    def embed(self, content: BundleContent, guards: Guards) -> Callable[[], Embedding] | None:
+        """What makes the answers to questions for vectors; None where the bundle names no model for that.
+
+        Raises:
+            UsageError: its provider is not known.
+        """
+        named = content.part("retrieval").get("embedding")
+        if not named:
+            return None
+        caller = ModelCaller(embedding_chain_of(named, content.part("controls"), self.providers), self.health)
+        return partial(
+            Embedding,
+            bundle_name=content.bundle.name,
+            provider=named["provider"],
+            model=named["name"],
+            caller=caller,
+            guards=guards,
+        )
+
+    def guards(self, content: BundleContent, spec: AppSpec | None) -> Guards:
+        """The guards of this bundle's policy.
+
+        Raises:
+            UsageError: they cannot be enforced here.
+            SpecError: this version cannot read them.
+        """
+        subject = f"bundle {content.bundle.bundle_id}"
+        tier = spec.risk_tier if spec else None
+        return guards_of(content, provider=self.providers.named, risk_tier=tier, subject=subject)
+
+
+def open_serving(bundle: Bundle, files: Mapping[str, bytes], spec: AppSpec | None, models: Models) -> Serving:
+    """The bundle, ready to answer in the way that its app declares.
 
     Raises:
         IntegrityError: a file is not what was hashed.
-        UsageError: its code cannot be run, its provider is not known, or its tools have nothing behind them.
+        UsageError: its code cannot be run, a provider is not known, or its tools have nothing behind them.
     """
-    hosted = HostedBundle(bundle, files)
-    provider = providers.named(hosted.content.part("model")["provider"])
-    return Hosted(hosted, provider=provider, tools=tools_behind(hosted.bundle.bundle_id, hosted.content.side_effects, spec))
+    content = BundleContent(bundle, files)
+    caller, guards = models.caller(content), models.guards(content, spec)
+    embed = models.embed(content, guards)
+    if serving_mode(spec) == PROXIED:
+        return Proxied(content, caller, guards, embed=embed)
+    hosted = HostedBundle(bundle, files, guards=guards)
+    tools = tools_behind(hosted.bundle.bundle_id, hosted.content.side_effects, spec)
+    return Hosted(hosted, caller=caller, tools=tools, embed=embed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,10 @@ class Turn:
     """What reached a user or a tool although a rule is against it; None where no guard looked."""
     handoff_id: str | None = None
     """Of the item that a person decides, or the assistant's own case number."""
+    looked: tuple[str, ...] = ()
+    """The guards that looked."""
+    wants_person: bool = False
+    """Whether a person should look at what was asked."""
     start_s: float
     latency_s: float
     ttft_s: float | None = None
@@ -59,6 +63,18 @@ class Turn:
     def finish_reason(self) -> str | None:
         """Of the first choice."""
         return self.choices[0].finish_reason
+
+
+def is_served_by_another(steps: Sequence[Step]) -> bool:
+    """Whether the newest answer of a model came from another one than the bundle's own."""
+    answered = next((step for step in reversed(steps) if step.kind == "model" and step.status == "ok"), None)
+    return answered is not None and answered.details.get("target", "primary") != "primary"
+
+
+def first_token_s(steps: Sequence[Step], start_s: float) -> float | None:
+    """Seconds from a moment to the first token of the newest answer of a model; None where nobody says it."""
+    answered = next((step for step in reversed(steps) if step.kind == "model"), None)
+    return None if answered is None or "ttft_s" not in answered.details else answered.start_s + answered.details["ttft_s"] - start_s
 
 
 def said(content: str, finish_reason: str | None = None) -> tuple[Choice, ...]:

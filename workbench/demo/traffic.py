@@ -9,15 +9,17 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import accumulate
 from typing import Any, TypeVar
 
 from workbench.controls.hosting import HostedBundle
+from workbench.controls.providers import Providers
+from workbench.controls.serving import Models
 from workbench.controls.turn import Turn
 from workbench.demo.chance import Draws
 from workbench.demo.clock import VirtualClock
 from workbench.demo.customers import Customer
-from workbench.demo.provider import LocalProvider
 from workbench.demo.rows import Rows, RowWriter
 from workbench.demo.shop import Desk, Shop
 from workbench.demo.talks import Message, Talk, hold
@@ -90,13 +92,19 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the assistant waited for something outside the virtual clock")
 
 
+@cache
+def _models() -> Models:
+    """The shop's model, as every gateway finds it."""
+    return Models(providers=Providers({}))
+
+
 async def _talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk[Turn]:
     clock = VirtualClock()
-    provider = LocalProvider(clock)
+    caller = _models().caller(hosted.content)
     desk = Desk(shop, customer=customer.number, is_signed_in=customer.is_signed_in, clock=clock)
 
     def answered(messages: Sequence[Message]) -> Awaitable[Turn]:
-        return hosted.answer(messages, unit=customer.unit, provider=provider, tools=desk, clock=clock)
+        return hosted.answer(messages, unit=customer.unit, caller=caller, tools=desk, clock=clock)
 
     def typing(number: int) -> Awaitable[None]:
         return clock.sleep(Draws(shop.seed, "typing", customer.number, number).uniform(15, 120))

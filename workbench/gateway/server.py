@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from workbench.controls.handoffs import Handoffs
-from workbench.controls.model import Embedded
 from workbench.controls.pipeline import STOPPING
 from workbench.errors import UnknownSubject, UsageError
 from workbench.gateway.asgi import Gateway
@@ -25,7 +24,6 @@ from workbench.gateway.backing import Backing
 from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
-from workbench.gateway.problem import Problem
 from workbench.observability.logs import FlushLoop
 
 if TYPE_CHECKING:
@@ -102,11 +100,11 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         yield Backing(
             handle=ws.controls.handle,
             stream=ws.controls.stream,
-            embed=_not_embedded,
+            embed=ws.controls.embed,
             assign=ws.controls.assign,
             bundle_name=lambda bundle_id: ws.versions.get(bundle_id).name,
-            serving=lambda _app: "hosted",  # the controls refuse the others
-            request=_not_looked_up,
+            serving=ws.controls.serving,
+            request=ws.metrics.request,
             handoff=partial(_held, ws.handoffs),
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
@@ -191,14 +189,6 @@ def _held(handoffs: Handoffs, app: str, handoff_id: str) -> Mapping[str, Any] | 
     except UnknownSubject:
         return None
     return {**asdict(found), "is_final": found.is_final}
-
-
-async def _not_embedded(_app: str, _texts: object, /, **_about: object) -> Embedded:
-    raise Problem(501, "embeddings_not_supported", "This gateway makes no embeddings yet.")
-
-
-def _not_looked_up(_app: str, _id: str) -> None:
-    raise Problem(501, "lookup_not_supported", "This gateway does not tell this yet.")
 
 
 @contextmanager

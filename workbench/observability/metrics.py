@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -15,6 +15,7 @@ from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metric
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
 from workbench.observability.lake import Lake
+from workbench.observability.lookup import find_request
 from workbench.observability.measuring import (
     LEVEL,
     Sitting,
@@ -75,6 +76,12 @@ class Metrics:
     def candidate_units(self, app: str, release_id: str) -> int:
         """How many different units the candidate of a release has served, as the log shows until now."""
         return self._look(None, lambda reader: reader.candidate_units(app, release_id))
+
+    def request(self, app: str, request_id: str) -> Mapping[str, Any] | None:
+        """What the log knows of one request, without its text; None where it knows nothing (yet)."""
+        if self._lake.snapshot() is None:
+            return None
+        return self._lake.read(lambda connection: find_request(connection, app, request_id))
 
     def query(
         self,

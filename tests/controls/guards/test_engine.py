@@ -126,6 +126,7 @@ class Broken:
 
     guards = ("broken",)
     timeout_s = 0.05
+    redacts = False
 
     def __init__(self, on_error: str, fault: Any = ZeroDivisionError) -> None:
         self.on_error = Action(on_error)

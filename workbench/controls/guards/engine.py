@@ -16,6 +16,7 @@ from workbench.controls.guards.texts import texts_of, with_texts
 from workbench.controls.guards.tool_calls import ToolPolicy
 from workbench.controls.guards.withheld import Withheld
 from workbench.controls.model import Message
+from workbench.controls.uncertainty import Uncertainty
 from workbench.spec.guards import Handoff, PromptSize
 
 _LOG = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Guards:
         self.are_declared = are_declared
         self.refusal = refusal
         self.handoff = handoff or Handoff()
+        self.uncertainty = Uncertainty(self.handoff)
         self.streaming = streaming
         self._tools = tools
         self._matchers = {stage: tuple(matchers.get(stage, ())) for stage in Stage}
@@ -72,6 +74,11 @@ class Guards:
     def has_input_judges(self) -> bool:
         """Whether somebody else is asked about the input: that may run beside the model call, and nothing leaves before it ended."""
         return bool(self._slow[Stage.INPUT])
+
+    @property
+    def redacts_slowly(self) -> bool:
+        """Whether somebody else finds what the model may not be told, who is waited for before it is."""
+        return any(guard.redacts for guard in self._slow[Stage.INPUT])
 
     async def check_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Finding, ...]:
         """What all guards say of a talk; the slow ones are not asked where a quick one blocks."""

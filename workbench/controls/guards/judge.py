@@ -30,6 +30,7 @@ class LabelJudge:
         self.stages = frozenset(Stage(stage) for stage in spec.stages)
         self.on_error = Action(spec.on_error)
         self.timeout_s = spec.timeout.total_seconds()
+        self.redacts = False
         self._model = spec.model
         self._prompt = prompt
         self._provider = provider

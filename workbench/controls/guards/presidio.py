@@ -48,6 +48,7 @@ class PresidioGuard:
         self.stages = frozenset(Stage(stage) for stage in spec.stages)
         self.on_error = Action(spec.on_error)
         self.timeout_s = spec.timeout.total_seconds()
+        self.redacts = spec.action == "redact"
         self._asked = (spec.language, tuple(spec.entities), spec.least_score)
         self._rules = {
             entity: Rule(rule_id=f"presidio.{entity.lower()}", action=Action(spec.action), label=f"{entity.lower()} removed")

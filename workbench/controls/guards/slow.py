@@ -39,6 +39,8 @@ class SlowGuard(Protocol):
     stages: frozenset[Stage]
     on_error: Action
     timeout_s: float
+    redacts: bool
+    """Whether it names stretches of a text that are to be replaced."""
 
     async def check(self, text: str, clock: Clock) -> Verdict:
         """What it says of the text."""
