@@ -60,11 +60,14 @@ def plain(text: str) -> Plain:
         while end < n and end - position < _LONGEST_CLUSTER and extends(text[end]):
             end += 1
         cluster = text[position:end]
-        if not cluster.isascii():
-            cluster = unicodedata.normalize("NFKC", _ODD.sub(_shown, cluster))
-        pieces.append(cluster)
-        starts.extend([position] * len(cluster))
-        ends.extend([end] * len(cluster))
+        shown = cluster if cluster.isascii() else unicodedata.normalize("NFKC", _ODD.sub(_shown, cluster))
+        pieces.append(shown)
+        if shown == cluster:
+            starts.extend(range(position, end))
+            ends.extend(range(position + 1, end + 1))
+        else:
+            starts.extend([position] * len(shown))
+            ends.extend([end] * len(shown))
         position = end
     return Plain("".join(pieces), starts, ends)
 

@@ -52,7 +52,7 @@ Phrase = Annotated[Text, AfterValidator(_phrase)]
 
 
 class Guard(Spec):
-    """What every guard says of its own failure."""
+    """What every guard that looks into texts says of its own failure."""
 
     timeout: Duration = Field(default=parse_duration("2s"), json_schema_extra={"default": "2s"})
     """How long it may take."""
@@ -92,8 +92,8 @@ class Predicate(Spec):
         return self
 
 
-class ToolGuard(Guard):
-    """How one tool may be called."""
+class ToolGuard(Spec):
+    """How one tool may be called. What cannot be judged is not called."""
 
     allow: bool = True
     """False takes away a tool that the bundle declares."""
@@ -156,7 +156,7 @@ class Topic(_TextGuard):
         return self
 
 
-class PromptSize(Guard):
+class PromptSize(Spec):
     """How much may be asked at once."""
 
     most_characters: Annotated[int, Field(ge=1)] | None = None

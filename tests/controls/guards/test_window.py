@@ -15,7 +15,11 @@ REDACTING = """
 secrets: [{stages: [output], action: redact}]
 personal_data: [{stages: [output], action: redact}]
 topics:
-  - {id: codename, stages: [output], phrases: [blue heron, 青い鳥], patterns: ['\\bcase [0-9]{4,9}\\b', 'x{200,256}'], action: redact}
+  - id: codename
+    stages: [output]
+    phrases: [blue heron, 青い鳥]
+    patterns: ['\\bcase [0-9]{4,9}\\b', 'x{200,256}', '^your\\b', '(?m)^[0-9.]{1,3}$', 'on$', '.{3}@']
+    action: redact
   - {id: tone, stages: [output], phrases: [as an ai], action: flag}
 """
 BLOCKING = """
@@ -36,6 +40,7 @@ PLANTED = (
     "phone: 5551234567",
     "10.0.0.17",
     "fe80::1ff:fe23:4567:890a",
+    "1:2:3:4:5:6:192.0.2.1",
     "password: hunter2-and-more",
     "Authorization: Bearer abcdef1234567890",
     "https://user:pa55word@example.org/",
@@ -76,6 +81,9 @@ FILLER = st.sampled_from(
         "token ",
         "\\u0041",
         "%41",
+        "-----BEGIN ",
+        "12.\n",
+        "on",
         "@",
         ":",
         "=",
@@ -116,17 +124,17 @@ def test_nothing_leaves_from_what_stops_an_answer_on(text: str, data: st.DataObj
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-@pytest.mark.parametrize("before", [0, 1, 300, 410, 415, 420, 1000])
+@pytest.mark.parametrize("before", [0, 300, 415, 1000])
 def test_a_match_split_at_every_place_never_leaves(planted: str, before: int) -> None:
     text = ("Some words of an answer. " * 50)[:before] + " " + planted + " and so it goes on. " * 40
     whole = REDACTS.check_output_quickly(text).text
-    for place in range(before, min(before + len(planted) + 2, len(text)), max(1, len(planted) // 40)):
+    for place in range(before, min(before + len(planted) + 2, len(text)), max(1, len(planted) // 20)):
         left, checked = streamed(REDACTS, [text[:place], text[place : place + 450], text[place + 450 :]])
         assert "".join(left) + checked.text == whole
 
 
 def test_text_leaves_while_the_answer_goes_on() -> None:
-    left, checked = streamed(REDACTS, ["Your order is on its way to you. "] * 100)
+    left, checked = streamed(REDACTS, ["This order is on the way to you. "] * 100)
     held = [len("".join(left[: i + 1])) for i in range(100)]
     assert held[49] > 800
     assert all((i + 1) * 33 - n <= 352 + 800 + 33 for i, n in enumerate(held))

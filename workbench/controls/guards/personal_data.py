@@ -19,6 +19,12 @@ from workbench.spec.folding import Plain
 SECRET = "secret"  # noqa: S105 - a kind of finding
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _PERCENT_WORD = re.compile(r"[!-~\w]++")
+_PEM = "-----BEGIN "
+_ACCOUNT = re.compile(r"[A-Za-z]{2}[0-9]{2}")
+_ODD_CASES = frozenset("\u017f\u212a")
+"""Letters that match `s` and `k` where case does not count."""
+_COLONS_OF_SHORTEST = 6
+"""Colons of the IPv6 address that ends like an IPv4 one."""
 _SECRET_FLAGS = LONG | WORD | AT | PERCENT
 
 
@@ -37,14 +43,27 @@ class Detecting:
         self.on_error = on_error
         self.timeout_s = timeout_s
         self._rules = {kind.upper(): rule for kind, rule in rules.items()}
-        self._flags = _SECRET_FLAGS if rules.keys() == {SECRET} else -1
+        self._is_secrets_only = rules.keys() == {SECRET}
 
     def find(self, text: str, start: int) -> list[Match]:
-        flags = suspicion(text.encode("utf-8", "surrogatepass")) & self._flags
+        flags = self._flags_of(text)
         if not flags and "\\u" not in text:
             return []
         matches = [match for match in self._found(text, flags) if match.start >= start]
         return sorted(matches, key=lambda match: match[:2])
+
+    def _flags_of(self, text: str) -> int:
+        """What may occur in the text: the same for a stretch of it that holds the whole of something as for all of it."""
+        flags = suspicion(text.encode("utf-8", "surrogatepass"))
+        if _PEM in text:
+            flags |= LONG
+        if not text.isascii() and not _ODD_CASES.isdisjoint(text):
+            flags |= WORD
+        if self._is_secrets_only:
+            return flags & _SECRET_FLAGS
+        if text.count(":") >= _COLONS_OF_SHORTEST:
+            flags |= COLONS
+        return flags | IBAN if _ACCOUNT.search(text) else flags
 
     def _found(self, text: str, flags: int) -> Iterator[Match]:
         yield from self._plain(text, flags)
@@ -61,13 +80,13 @@ class Detecting:
                 yield Match(found.start, found.end, rule)
 
     def _rules_in(self, decoded: str) -> dict[Rule, None]:
-        flags = suspicion(decoded.encode("utf-8", "surrogatepass"))
+        flags = self._flags_of(decoded)
         return dict.fromkeys(match.rule for match in self._plain(decoded, flags)) if flags else {}
 
     def _escaped(self, text: str) -> Iterator[Match]:
         r"""What is written with JSON's `\u0040` in place of characters."""
         read = _unescaped(text)
-        for match in self._plain(read.text, suspicion(read.text.encode("utf-8", "surrogatepass"))):
+        for match in self._plain(read.text, self._flags_of(read.text)):
             begin, end = read.span(match.start, match.end)
             if end - begin != match.end - match.start:
                 yield Match(begin, end, match.rule)
