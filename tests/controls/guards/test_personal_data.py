@@ -16,6 +16,7 @@ from workbench.observability.redaction import Redactor
 
 REAL = Path(__file__).parents[4] / "shared" / "realdata" / "pii" / "generated_small.json"
 ALL = guards("secrets: [{action: redact}]\npersonal_data: [{stages: [input, output], action: redact}]")
+WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="@%/\\."), max_size=30)
 KNOWN = {
     "email": "ann.lee@example.org",
     "card": "4111 1111 1111 1111",
@@ -65,7 +66,7 @@ def test_without_a_policy_only_secrets_are_taken_out_of_an_answer() -> None:
     assert checked.text == f"{KNOWN['email']} [secret removed]"
 
 
-@given(st.text(max_size=30), st.sampled_from(sorted(KNOWN)), st.text(max_size=30))
+@given(WORDS, st.sampled_from(sorted(KNOWN)), WORDS)
 def test_what_leaves_redacted_needs_no_redaction_in_storage(before: str, kind: str, after: str) -> None:
     left = ALL.check_output_quickly(f"{before} {KNOWN[kind]} {after}").text
     assert KNOWN[kind] not in left

@@ -49,8 +49,7 @@ class Detecting:
         flags = self._flags_of(text)
         if not flags and "\\u" not in text:
             return []
-        matches = [match for match in self._found(text, flags) if match.start >= start]
-        return sorted(matches, key=lambda match: match[:2])
+        return sorted(self._found(text, flags, start), key=lambda match: match[:2])
 
     def _flags_of(self, text: str) -> int:
         """What may occur in the text: the same for a stretch of it that holds the whole of something as for all of it."""
@@ -65,16 +64,16 @@ class Detecting:
             flags |= COLONS
         return flags | IBAN if _ACCOUNT.search(text) else flags
 
-    def _found(self, text: str, flags: int) -> Iterator[Match]:
-        yield from self._plain(text, flags)
+    def _found(self, text: str, flags: int, start: int) -> Iterator[Match]:
+        yield from self._plain(text, flags, start)
         if flags & (LONG | PERCENT):
-            for begin, end, decoded in _decoded_runs(text, flags):
-                yield from (Match(begin, end, rule) for rule in self._rules_in(decoded))
+            for begin, end, decoded in _decoded_runs(text[start:], flags):
+                yield from (Match(start + begin, start + end, rule) for rule in self._rules_in(decoded))
         if "\\u" in text:
-            yield from self._escaped(text)
+            yield from self._escaped(text, start)
 
-    def _plain(self, text: str, flags: int) -> Iterator[Match]:
-        for found in _everything(text, flags, wants_secrets="SECRET" in self._rules):
+    def _plain(self, text: str, flags: int, start: int = 0) -> Iterator[Match]:
+        for found in _everything(text, flags, start, wants_secrets="SECRET" in self._rules):
             rule = self._rules.get(found.kind)
             if rule is not None:
                 yield Match(found.start, found.end, rule)
@@ -83,10 +82,10 @@ class Detecting:
         flags = self._flags_of(decoded)
         return dict.fromkeys(match.rule for match in self._plain(decoded, flags)) if flags else {}
 
-    def _escaped(self, text: str) -> Iterator[Match]:
+    def _escaped(self, text: str, start: int) -> Iterator[Match]:
         r"""What is written with JSON's `\u0040` in place of characters."""
         read = _unescaped(text)
-        for match in self._plain(read.text, self._flags_of(read.text)):
+        for match in self._plain(read.text, self._flags_of(read.text), read.position(start)):
             begin, end = read.span(match.start, match.end)
             if end - begin != match.end - match.start:
                 yield Match(begin, end, match.rule)
@@ -107,24 +106,32 @@ def _unescaped(text: str) -> Plain:
     return Plain("".join([*pieces, text[done:]]), starts, ends)
 
 
-def _everything(text: str, flags: int, *, wants_secrets: bool) -> Iterator[Found]:
-    """What each detector finds; stretches of different kinds may overlap, but no part of an account number is a number of its own."""
+def _everything(text: str, flags: int, start: int, *, wants_secrets: bool) -> Iterator[Found]:
+    """What each detector finds from a place on; only what a number means is said by the words before it.
+
+    Stretches of different kinds may overlap, but no part of an account number is a number of its own.
+    """
+    rest = text[start:]
+    found: list[Found] = []
     if wants_secrets and flags & (LONG | WORD | AT):
-        yield from secrets(text, flags)
+        found += secrets(rest, flags)
     if flags & AT:
-        yield from emails(text)
-    accounts = ibans(text) if flags & IBAN else []
-    yield from accounts
-    if flags & (NUMBER | DOTTED):
-        yield from (number for number in numbers(text) if not _is_within(number, accounts))
+        found += emails(rest)
     if flags & COLONS:
-        yield from ipv6(text)
+        found += ipv6(rest)
+    accounts = ibans(rest) if flags & IBAN else []
+    for item in (*found, *accounts):
+        yield item._replace(start=item.start + start, end=item.end + start) if start else item
+    if flags & (NUMBER | DOTTED):
+        for number in numbers(text):
+            if number.start >= start and not _is_within(number.start - start, number.end - start, accounts):
+                yield number
 
 
-def _is_within(found: Found, others: Sequence[Found]) -> bool:
-    """Whether it is a part of one of the others, which stand in the order of the text."""
-    at = bisect_right(others, found.start, key=attrgetter("start")) - 1
-    return at >= 0 and found.end <= others[at].end
+def _is_within(start: int, end: int, others: Sequence[Found]) -> bool:
+    """Whether a stretch is a part of one of the others, which stand in the order of the text."""
+    at = bisect_right(others, start, key=attrgetter("start")) - 1
+    return at >= 0 and end <= others[at].end
 
 
 def _decoded_runs(text: str, flags: int) -> Iterator[tuple[int, int, str]]:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from workbench.controls.guards.matches import Match
+from workbench.observability.suspicion import WORD, suspicion
 from workbench.spec.folding import extends
 
 TAIL = 352
@@ -91,7 +92,7 @@ def cut_of(text: str, matches: Sequence[Match]) -> int:
             spans.pop()
         if spans and spans[-1][1] > cut:
             cut = spans[-1][0]
-        cut = _before_numbers(text, _before_word(text, cut), of_numbers)
+        cut = _before_numbers(text, _before_word(text, _before_names(text, cut)), of_numbers)
         if cut == place:
             break
     return max(cut, 0)
@@ -109,6 +110,16 @@ def _before_tail(text: str, *, times: int) -> int:
             n -= 1
             n_letters -= text[place].isalnum()
     return place
+
+
+def _before_names(text: str, place: int) -> int:
+    """The place, or one so far before it that no word such as `password` stands in front and makes a secret of what follows."""
+    while place > 0:
+        before = text[max(0, place - CONTEXT) : place] + ":"
+        if not suspicion(before.casefold().encode("utf-8", "surrogatepass")) & WORD:
+            return place
+        place -= CONTEXT
+    return 0
 
 
 def _before_word(text: str, place: int) -> int:
