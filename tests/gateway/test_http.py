@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import logging
 import socket
@@ -296,6 +297,31 @@ def test_the_access_log_names_key_app_bundle_and_outcome_and_nothing_that_was_se
     ]
     assert SECRET not in caplog.text
     assert KEY not in caplog.text
+
+
+def test_lines_of_one_turn_are_written_at_once_and_none_is_lost():
+    writes: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    logger, lines = logging.getLogger("lines of a turn"), access.Lines(Stream())
+    logger.setLevel(logging.INFO)
+    logger.addHandler(lines)
+
+    async def turn() -> None:
+        logger.info("one")
+        logger.info("two")
+        await asyncio.sleep(0)
+        logger.info("three")
+
+    logger.info("before")
+    asyncio.run(turn())
+    logger.info("after")
+    logger.removeHandler(lines)
+    assert writes == ["before\n", "one\ntwo\n", "three\n", "after\n"]
 
 
 class Slow(StandIn):

@@ -20,12 +20,16 @@ def serve(
     `model` is the app's name; `workbench key create` makes the key. /readyz says whether it may be sent traffic, and why not.
     """
     import logging
+    import sys
 
     from workbench import Workspace
     from workbench.gateway import server
-    from workbench.gateway.access import LOGGER
+    from workbench.gateway.access import LOGGER, Lines
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line tells them, and each request's would ask
     LOGGER.setLevel(logging.INFO if access_log else logging.WARNING)
+    LOGGER.addHandler(Lines(sys.stderr))
+    LOGGER.propagate = False
     with Workspace.open(create=False, via="http") as ws:
         server.serve(ws, host=host, port=port, notice_s=notice, on_ready=lambda url: typer.echo(f"gateway on {url}; stop it with Ctrl-C"))

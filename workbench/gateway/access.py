@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TextIO
 
 import orjson
 
@@ -67,3 +69,33 @@ def write_fault(access: Access, error: BaseException) -> None:
     """Where something broke that nobody foresaw. Its message is left out: it may hold what the caller sent."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     LOGGER.error(orjson.dumps({"request_id": access.request_id, "fault": type(error).__name__, "frames": frames}).decode())
+
+
+class Lines(logging.Handler):
+    """Writes the lines that came in one turn of a loop at once: a system call for each would cost more than making it.
+
+    Args:
+        stream: where they go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line when the turn is over; at once where no loop runs."""
+        self._waiting.append(record.getMessage() + "\n")
+        if len(self._waiting) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._stream.write("".join(lines))
+            self._stream.flush()

@@ -15,11 +15,11 @@ from typing import Any
 
 from workbench.controls.admission import LONGEST_NAME
 from workbench.controls.model import Asked
+from workbench.controls.serving import HOSTED
 from workbench.gateway.about import About, Headers, about
 from workbench.gateway.json_body import MOST_IGNORED, given, json_object, text_of
-from workbench.gateway.problem import bad_request
+from workbench.gateway.problem import Problem, bad_request
 
-HOSTED = "hosted"
 MOST_CHOICES = 128
 """OpenAI's limit of `n`."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -164,7 +164,7 @@ def _tool_calls(calls: Any, place: int) -> list[dict[str, Any]]:
     return known
 
 
-def _wrong(place: int, field: str, needed: str) -> Exception:
+def _wrong(place: int, field: str, needed: str) -> Problem:
     param = f"messages[{place}].{field}"
     return bad_request(f"{param}: {needed}.", param=param)
 
