@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from tests.controls.guards.policies import Scripted, broken, guards, streamed
-from workbench.controls import guarding
-from workbench.controls.events import ToolCall
 from workbench.controls.guards.matches import Match
 from workbench.controls.guards.model import Action, Finding, Stage, gravest
 from workbench.controls.guards.rules import guards_of
@@ -269,16 +267,11 @@ def test_a_registered_bundle_s_guards_come_from_its_own_files() -> None:
     assert [policy.canonical_tool(name) for name in ("look_up", "REFUND")] == [None, "refund"]
 
 
-def test_the_pipeline_s_view_and_the_engine_s_own_are_the_same() -> None:
-    policy: guarding.Guards = guards(TOPIC + "\ntools: {look_up: {most_per_request: 1}}\nrefusal: No.")
+def test_what_is_declared_is_told_and_the_way_out_is_chosen_by_it() -> None:
+    policy = guards(TOPIC + "\nrefusal: No.")
     assert (policy.are_declared, policy.refusal, guards().are_declared) == (True, "No.", False)
     assert policy.look_at_input([user("blue heron")]) == input_of(policy, user("blue heron"))
     assert broken(policy.look_at_input([user("x" * (9 << 20))])) == [("codename", "handoff", "too_long")]
-    call = ToolCall(call_id="1", name="Look-Up", arguments="{}")
-    assert [broken(policy.look_at_tool_call(call, earlier=n, offered=("look_up",))) for n in (0, 1)] == [
-        [],
-        [("tool_too_often", "block", "too_many")],
-    ]
     way = policy.withhold(is_streamed=False)
     assert way.feed("words " * 1000) == ""
     assert asyncio.run(way.finish()).text == "words " * 1000

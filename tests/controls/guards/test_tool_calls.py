@@ -233,6 +233,12 @@ def test_what_the_model_is_told_quotes_none_of_the_arguments() -> None:
     assert "4111" not in said
 
 
+def test_what_blocks_a_call_comes_before_what_a_person_would_decide() -> None:
+    policy = guards("tools: {look_up: {needs_approval: true}}\npersonal_data: [{stages: [tool_call], action: block}]")
+    findings = policy.check_tool_call(call("look_up", {"q": "ann@example.org"}), {})
+    assert [finding.action.value for finding in findings] == ["block", "handoff", "allow"]
+
+
 def test_a_tool_that_needs_approval_goes_to_a_person_and_a_wrong_call_does_not() -> None:
     policy = guards("tools: {refund_order: {needs_approval: true}}")
     assert verdict(policy.check_tool_call(call("refund_order"), {})) == [("tool_needs_approval", "handoff", "needs_approval")]

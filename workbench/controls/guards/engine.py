@@ -148,11 +148,6 @@ class Guards:
             _note("tools", fault)
             return (failed("tools", Stage.TOOL_CALL, Action.BLOCK),)
 
-    def look_at_tool_call(self, call: ToolCall, *, earlier: int, offered: Collection[str] | None) -> tuple[Finding, ...]:
-        """The same for a tool that was called `earlier` times for this request, in whatever spelling."""
-        name = self._tools.canonical(call.name)
-        return self.check_tool_call(call, {name: earlier} if name else {}, requested=offered)
-
     # What the caller is told
 
     def withhold(self, *, is_streamed: bool) -> Withheld:

@@ -69,6 +69,11 @@ def gravest(findings: tuple[Finding, ...]) -> Action:
     return gravest_of(finding.action for finding in findings)
 
 
+def gravity(action: Action) -> int:
+    """Its place among the orders, mildest first, from 0."""
+    return _GRAVITY[action]
+
+
 def gravest_of(actions: Iterable[Action]) -> Action:
     """Of several orders the one that counts."""
     return max(actions, key=_GRAVITY.__getitem__, default=Action.ALLOW)

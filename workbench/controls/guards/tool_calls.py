@@ -14,7 +14,7 @@ from typing import Any
 from workbench.controls.events import ToolCall
 from workbench.controls.guards.arguments import BadArguments, Condition, read_arguments
 from workbench.controls.guards.matches import Matcher, findings_of
-from workbench.controls.guards.model import Action, Finding, Stage
+from workbench.controls.guards.model import Action, Finding, Stage, gravity
 from workbench.errors import UsageError
 from workbench.spec.folding import folded
 from workbench.spec.guards import Predicate, ToolGuard
@@ -85,7 +85,7 @@ class ToolPolicy:
         return None
 
     def _judged(self, rules: ToolRules, arguments: Mapping[str, Any], text: str) -> tuple[Finding, ...]:
-        """What is said of a call in good form."""
+        """What is said of a call in good form, the gravest first."""
         findings = [
             Finding(
                 rule_id=condition.rule_id,
@@ -103,7 +103,8 @@ class ToolPolicy:
         if rules.needs_approval:
             sentence = f"A person has to approve {rules.name} first."
             findings.append(_found("tool_needs_approval", Action.HANDOFF, "needs_approval", sentence, rules))
-        return (*findings, _found("tools", Action.ALLOW, "passed", "", rules))
+        findings.append(_found("tools", Action.ALLOW, "passed", "", rules))
+        return tuple(sorted(findings, key=lambda finding: -gravity(finding.action)))
 
     def _named(self, name: str) -> ToolRules | None:
         if len(name) > _LONGEST_NAME:
