@@ -35,7 +35,7 @@ WHOLE = {
     "retries": 1,
     "attempts": 3,
     "limits": {"connect": "2s", "first_token": "10s", "min_tokens_per_s": 3},
-    "stream": {"release": "hold_all"},
+    "stream": {"after_commit": "continue"},
     "fallback": FALLBACK,
 }
 
@@ -54,7 +54,7 @@ def test_a_registered_chain_is_read_back_as_it_was_declared(ws):
     assert chain.endings == (Ending(kind="last_good", max_age_s=3600.0), Ending(kind="canned", text="Later."), Ending(kind="human"))
     assert chain.policy == RetryPolicy(per_target=2, in_all=3)
     assert chain.limits == Limits(connect_s=2.0, first_token_s=10.0, min_tokens_per_s=3.0)
-    assert (chain.stream.release, chain.stream.after_commit) == ("hold_all", "terminate")
+    assert chain.stream.after_commit == "continue"
 
 
 def test_vectors_come_from_one_model_alone():

@@ -75,10 +75,10 @@ def upstream_target(url: str, **about):
     return target(lambda _clock: upstream, **about)
 
 
-async def asked_for_stream(caller, request, heard, within_s):
+async def asked_for_stream(caller, request, heard, within_s, *, is_held=False):
     clock = RealClock()
     begun_s = clock.now()
-    asking = Asking(clock=clock, deadline_s=begun_s + within_s, steps=heard.steps, label="u1", idempotency_key="k1")
+    asking = Asking(clock=clock, deadline_s=begun_s + within_s, steps=heard.steps, label="u1", idempotency_key="k1", is_held=is_held)
     try:
         async with aclosing(caller.stream(request, asking)) as stream:
             async for event in stream:
@@ -88,15 +88,13 @@ async def asked_for_stream(caller, request, heard, within_s):
     heard.took_s = clock.now() - begun_s
 
 
-def hear(*urls: str, request=REQUEST, within_s=20.0, limits=QUICK, retries=2, release="window", health=None, **caller) -> Heard:
+def hear(*urls: str, request=REQUEST, within_s=20.0, limits=QUICK, retries=2, is_held=False, health=None, **caller) -> Heard:
     """What a client hears of targets at these addresses."""
     names = [{}, {"kind": "sibling", "name": "other"}, {"kind": "sibling", "name": "third"}]
     targets = tuple(upstream_target(url, **about) for url, about in zip(urls, names, strict=False))
-    chain = Chain(
-        targets=targets, policy=RetryPolicy.of(retries=retries, attempts=None), limits=limits, stream=StreamRules(release=release)
-    )
+    chain = Chain(targets=targets, policy=RetryPolicy.of(retries=retries, attempts=None), limits=limits)
     heard = Heard()
-    asyncio.run(asked_for_stream(ModelCaller(chain, health or TargetHealth(), **caller), request, heard, within_s))
+    asyncio.run(asked_for_stream(ModelCaller(chain, health or TargetHealth(), **caller), request, heard, within_s, is_held=is_held))
     return heard
 
 
@@ -120,12 +118,12 @@ def test_a_stream_is_passed_on_as_it_comes_and_counts_come_last():
     assert 0 < details["ttft_s"] <= heard.steps[0].duration_s
 
 
-@pytest.mark.parametrize("release", ["window", "hold_all"])
+@pytest.mark.parametrize("is_held", [False, True])
 @pytest.mark.parametrize("kind", BEFORE)
-def test_before_the_first_word_every_kind_is_handled_as_the_table_says(kind, release):
+def test_before_the_first_word_every_kind_is_handled_as_the_table_says(kind, is_held):
     row = HANDLING[FailureKind(kind)]
     with playing(fault(FailureKind(kind), is_streamed=True)) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url, release=release)
+        heard = hear(broken.url, good.url, is_held=is_held)
     is_served = row.fallback and not row.larger_only
     assert (heard.text, heard.is_complete) == ((ANSWER, True) if is_served else ("", False))
     assert (heard.fault and heard.fault.kind) == (None if is_served else kind)
@@ -146,7 +144,7 @@ def test_after_the_first_word_every_failure_is_a_cut_and_nobody_else_is_asked(ki
 def test_as_long_as_everything_is_held_back_a_cut_is_a_failure_like_others(kind):
     row = HANDLING[FailureKind(kind)]
     with playing(fault(FailureKind(kind), is_begun=True)) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url, release="hold_all")
+        heard = hear(broken.url, good.url, is_held=True)
     assert heard.text == (ANSWER if row.fallback else "")
     assert (heard.fault and heard.fault.kind) == (None if row.fallback else kind)
 

@@ -42,6 +42,13 @@ def test_a_plain_request_is_an_app_and_its_messages():
     assert (request.asked, request.ignored) == (Asked(), ())
 
 
+def test_headers_say_who_waits_where_a_held_answer_goes_and_how_often_the_client_tried():
+    about = read({"x-workbench-priority": "batch", "x-workbench-callback": "desk", "x-stainless-retry-count": "2"}).about
+    assert (about.priority, about.callback, about.retries) == ("batch", "desk", 2)
+    assert read({"x-stainless-retry-count": "many"}).about.retries == 0
+    assert refused({"x-workbench-priority": "vip"}).param == "x-workbench-priority"
+
+
 def test_the_unit_is_the_header_else_safety_identifier_else_user_else_the_session():
     headers = {"x-workbench-unit": "of-header", "x-workbench-session": "of-session"}
     fields = {"safety_identifier": "of-safety", "user": "of-user"}

@@ -49,6 +49,9 @@ def test_a_chat_request_reaches_the_controls_as_it_was_meant(controls: StandIn, 
             "deadline_s": 2.5,
             "request_id": got.headers["x-request-id"],
             "source": "gateway",
+            "priority": "interactive",
+            "callback": None,
+            "retries": 0,
             "asked": Asked(),
         }
     ]

@@ -66,15 +66,14 @@ class ModelCaller:
     async def stream(self, request: Mapping[str, Any], asking: Asking) -> AsyncGenerator[Event]:
         """The events of the first target that says something; close it (`aclosing`) when you stop reading, which hangs up at once.
 
-        Until the first word or tool call a failure leads to another attempt, as in `complete`; where the bundle holds everything back,
-        until the last. The stream ends only when the answer is complete.
+        Until the first word or tool call a failure leads to another attempt, as in `complete`; where everything is held back, until the
+        last. The stream ends only when the answer is complete.
 
         Raises:
             ProviderError: nobody answered; or, with the kind `mid_stream`, the answer broke off after part of it was given out.
         """
-        is_held = self.chain.stream.release == "hold_all"
         question = Question(self.chain, self._health, request, asking)
-        opened = await question.put(_gathered if is_held else _begun)
+        opened = await question.put(_gathered if asking.is_held else _begun)
         said: list[Event] | None = [] if self._last_good is not None or self._goes_on else None
         try:
             async with opened.exits:

@@ -118,7 +118,13 @@ class TurnHost:
             ProviderError: nobody answered whom the bundle's chain names.
         """
         self.asked = request
-        asking = Asking(clock=self.clock, deadline_s=self._deadline_s, steps=self.steps, label=f"{self.unit}\x1f{len(self.steps)}")
+        asking = Asking(
+            clock=self.clock,
+            deadline_s=self._deadline_s,
+            steps=self.steps,
+            label=f"{self.unit}\x1f{len(self.steps)}",
+            is_held=self._guard.guards.hold_all,
+        )
         if self._say is None or not aloud:
             return await self._caller.complete(request, asking)
         assembly = Assembly()

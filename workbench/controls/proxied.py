@@ -79,6 +79,7 @@ class Proxied:
             label=call.unit or call.request_id,
             idempotency_key=call.request_id,
             inbound_retries=call.retries,
+            is_held=self.guards.hold_all,
         )
         try:
             completion = await self._asked(request, asking, underway.say)

@@ -46,6 +46,8 @@ class Asking:
     """The same for all attempts; a provider that knows it answers once."""
     inbound_retries: int = 0
     """How often the caller's own client tried before."""
+    is_held: bool = False
+    """Whether the guards hold a streamed answer back until it is whole: then it may be asked for again until its last word."""
 
     @property
     def left_s(self) -> float:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from workbench.controls.admission import LONGEST_NAME
+from workbench.controls.model import Priority
 from workbench.gateway.problem import bad_request
 
 Headers = Mapping[bytes, bytes]
@@ -15,6 +16,9 @@ Headers = Mapping[bytes, bytes]
 
 _UNIT, _SESSION, _WORKFLOW = b"x-workbench-unit", b"x-workbench-session", b"x-workbench-workflow"
 _DEADLINE_MS, _READ_TIMEOUT_S = b"x-deadline-ms", b"x-stainless-read-timeout"
+_PRIORITY, _CALLBACK, _RETRIES = b"x-workbench-priority", b"x-workbench-callback", b"x-stainless-retry-count"
+_PRIORITIES: Mapping[bytes, Priority] = {b"interactive": "interactive", b"batch": "batch", b"shadow": "shadow"}
+_MOST_RETRIES = 100
 _MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
 """OpenAI's limits."""
 
@@ -29,6 +33,11 @@ class About:
     metadata: Mapping[str, str]
     deadline_s: float | None
     """Seconds that the caller still waits, not above 0 when it is past; None when it does not say."""
+    priority: Priority = "interactive"
+    callback: str | None = None
+    """Name of the app's callback to which a held answer is delivered."""
+    retries: int = 0
+    """How often the caller's own client tried before."""
 
 
 def about(asked: Mapping[str, Any], headers: Headers) -> About:
@@ -45,6 +54,9 @@ def about(asked: Mapping[str, Any], headers: Headers) -> About:
         workflow=_first(_text(headers, _WORKFLOW), metadata.get("workflow")),
         metadata=metadata,
         deadline_s=_deadline_s(headers),
+        priority=_priority(headers),
+        callback=_text(headers, _CALLBACK),
+        retries=_retries(headers),
     )
 
 
@@ -93,6 +105,27 @@ def _text(headers: Headers, name: bytes) -> str | None:
     if len(text) > LONGEST_NAME:
         raise bad_request(f"The header {name.decode()} is longer than {LONGEST_NAME} characters.", param=name.decode())
     return text
+
+
+def _priority(headers: Headers) -> Priority:
+    """Who waits for the answer; a person where nothing is said.
+
+    Raises:
+        Problem: it is none of the three.
+    """
+    raw = headers.get(_PRIORITY)
+    if raw is None:
+        return "interactive"
+    known = _PRIORITIES.get(raw)
+    if known is None:
+        raise bad_request(f"The header {_PRIORITY.decode()} is interactive, batch or shadow.", param=_PRIORITY.decode())
+    return known
+
+
+def _retries(headers: Headers) -> int:
+    """What OpenAI's clients say of their own retries; 0 where it is no number, as nothing hangs on it but a budget."""
+    raw = headers.get(_RETRIES, b"")
+    return min(int(raw), _MOST_RETRIES) if raw.isdigit() else 0
 
 
 def _deadline_s(headers: Headers) -> float | None:

@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 
 import orjson
 
+from workbench.controls.model import Priority
 from workbench.errors import RequestRefused
 from workbench.gateway import access, chat, completions, embeddings, metrics, models, ofrep
 from workbench.gateway.about import About
@@ -62,6 +63,9 @@ class _About(TypedDict):
     deadline_s: float | None
     request_id: str | None
     source: str
+    priority: Priority
+    callback: str | None
+    retries: int
 
 
 class Gateway:
@@ -322,6 +326,9 @@ def _passed_on(about: About, exchange: Exchange) -> _About:
         "deadline_s": about.deadline_s,
         "request_id": exchange.access.request_id,
         "source": SOURCE,
+        "priority": about.priority,
+        "callback": about.callback,
+        "retries": about.retries,
     }
 
 

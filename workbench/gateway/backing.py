@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from workbench.controls.events import Finished, TextPart, ToolPart
-from workbench.controls.model import Answer, Asked, Assignment, ControlsStatus, Embedded, Head
+from workbench.controls.model import Answer, Asked, Assignment, ControlsStatus, Embedded, Head, Priority
 from workbench.observability.logs import FlushStatus
 from workbench.ownership.keys import ApiKey
 
@@ -32,6 +32,9 @@ class Handle(Protocol):
         deadline_s: float | None,
         request_id: str | None,
         source: str,
+        priority: Priority,
+        callback: str | None,
+        retries: int,
         asked: Asked,
     ) -> Answer: ...
 
@@ -71,6 +74,9 @@ class Stream(Protocol):
         deadline_s: float | None,
         request_id: str | None,
         source: str,
+        priority: Priority,
+        callback: str | None,
+        retries: int,
         asked: Asked,
     ) -> AbstractAsyncContextManager[AnswerStream]: ...
 
@@ -91,6 +97,9 @@ class Embed(Protocol):
         deadline_s: float | None,
         request_id: str | None,
         source: str,
+        priority: Priority,
+        callback: str | None,
+        retries: int,
     ) -> Embedded: ...
 
 

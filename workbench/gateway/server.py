@@ -95,6 +95,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
     with ExitStack() as parts:
         keys = parts.enter_context(KeyRing(ws.keys.snapshot))
         ws.controls.start()
+        ws.handoffs.start()
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
         started_at: datetime = ws.clock()
         yield Backing(

@@ -84,14 +84,9 @@ class WaitLimits(Spec):
 class StreamRules(Spec):
     """How an answer is passed on piece by piece."""
 
-    release: Literal["hold_all", "window", "after"] = "window"
-    """`hold_all` passes nothing on before the whole answer was looked at; `window` passes on what was looked at; `after` looks at
-    the answer when it has been passed on."""
-    after_commit: Literal["terminate", "restart", "continue"] = "terminate"
-    """What follows a failure after something was passed on: an error, a new answer where the client asked for that, or the rest of the
-    answer from a target that goes on with what was begun."""
-    window_chars: Annotated[int, Field(ge=256, le=65_536)] = 256
-    """Kept back behind what is passed on, so that a pattern that is being written is seen whole."""
+    after_commit: Literal["terminate", "continue"] = "terminate"
+    """What follows a failure after something was passed on: an error, or the rest of the answer from a target that goes on with what was
+    begun. When an answer is passed on at all, `streaming` of guards.yaml says."""
 
 
 class Controls(Spec):

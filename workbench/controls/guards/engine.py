@@ -155,6 +155,11 @@ class Guards:
         return Withheld(self, self.streaming if is_streamed else "hold_all")
 
     @property
+    def hold_all(self) -> bool:
+        """Whether nothing of a streamed answer leaves before all of it was looked at."""
+        return self.streaming == "hold_all" or (self.has_slow_output and self.streaming == "window")
+
+    @property
     def has_slow_output(self) -> bool:
         """Whether somebody else is asked about the answer, which is then held until it is whole."""
         return bool(self._slow[Stage.OUTPUT])
