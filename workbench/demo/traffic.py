@@ -9,10 +9,12 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, TypeVar
 
+from workbench.controls.asking import ModelCaller
+from workbench.controls.content import BundleContent
 from workbench.controls.hosting import HostedBundle
 from workbench.controls.providers import Providers
 from workbench.controls.serving import Models
@@ -92,15 +94,15 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the assistant waited for something outside the virtual clock")
 
 
-@cache
-def _models() -> Models:
-    """The shop's model, as every gateway finds it."""
-    return Models(providers=Providers({}))
+@lru_cache(maxsize=8)
+def _caller(content: BundleContent) -> ModelCaller:
+    """What asks the shop's model for a bundle, as every gateway does."""
+    return Models(providers=Providers({})).caller(content)
 
 
 async def _talk(hosted: HostedBundle, customer: Customer, *, shop: Shop, start: datetime) -> Talk[Turn]:
     clock = VirtualClock()
-    caller = _models().caller(hosted.content)
+    caller = _caller(hosted.content)
     desk = Desk(shop, customer=customer.number, is_signed_in=customer.is_signed_in, clock=clock)
 
     def answered(messages: Sequence[Message]) -> Awaitable[Turn]:
