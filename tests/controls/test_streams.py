@@ -284,6 +284,24 @@ def test_nothing_leaves_before_the_judges_of_the_input_have_spoken(ws, model, ta
     assert tape.last()["status"] == ("blocked" if blocked else "ok")
 
 
+def test_a_judge_that_takes_longer_than_the_caller_waits_ends_the_call_in_time(ws, model, tape):
+    release(ws, ALOUD)
+
+    async def probe(controls):
+        guarded(controls, Guards(ToolPolicy(()), {}, [Judge(Action.ALLOW)]))
+        with pytest.raises(RequestRefused) as refused:
+            await controls.handle("support", ASK, deadline_s=0.3)
+        return refused.value
+
+    with serving(ws, model, log=tape) as controls:
+        asyncio.run(controls.handle("support", ASK))
+        refused = asyncio.run(probe(controls))
+    assert (refused.code, refused.http_status) == ("deadline_passed", 504)
+    end = tape.last()
+    assert (end["status"], end["error_type"], end["output"]) == ("timeout", "guards_late", None)
+    assert end["latency_ms"] < 1000
+
+
 def test_a_client_who_leaves_before_anything_was_said_leaves_a_record(ws, model, tape):
     release(ws, STALLS.replace(b"    await said(host, 40)\n", b""))
 

@@ -105,9 +105,9 @@ class TurnGuard:
         return gravest(tuple(findings))
 
     @property
-    def order(self) -> Action:
-        """The gravest order of all."""
-        return gravest(tuple(self.findings))
+    def is_blocked(self) -> bool:
+        """Whether what was asked or answered is blocked: then there is nothing that a person could let through."""
+        return any(finding.action is Action.BLOCK and finding.stage is not Stage.TOOL_CALL for finding in self.findings)
 
     @property
     def refusal(self) -> str:

@@ -21,7 +21,6 @@ from workbench.controls.deadline import Deadline
 from workbench.controls.embedding import Embedding
 from workbench.controls.events import Choice
 from workbench.controls.guarding import WITHHOLDING, TurnGuard
-from workbench.controls.guards.model import Action
 from workbench.controls.handoff import Mode
 from workbench.controls.handover import NOBODY_ANSWERED, Desk, handoff_step, new_handoff, signs_of
 from workbench.controls.hosting import error_type
@@ -29,7 +28,7 @@ from workbench.controls.journal import Journal
 from workbench.controls.model import Answer, Assignment, Call, Embedded, Head, StreamBroken
 from workbench.controls.outlet import AnswerStream, Outlet, Way
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
-from workbench.controls.refusals import bad_request, blocked, deadline_passed, failed
+from workbench.controls.refusals import bad_request, blocked, deadline_passed, failed, too_late
 from workbench.controls.serving import Serving
 from workbench.controls.sessions import Sessions
 from workbench.controls.turn import Step, Turn, output_of, said
@@ -156,13 +155,18 @@ class Attempt:
         """What came of the call, after its START; where nothing came of it, an END says so."""
         try:
             await self._journal.commit({"requests": [self._start]})
-            return await self._guarded(await self._turn(self._left_s(deadline)))
+            turn = await self._turn(self._left_s(deadline))
+            async with self._clock.limit(max(0.0, deadline.at_s - self._clock.now())):
+                return await self._guarded(turn)
         except asyncio.CancelledError as ended:
             self._leave("cancelled", _who_ended(ended))
             raise
         except RequestRefused as refusal:
             self._leave(status_of(refusal), refusal.code)
             raise
+        except TimeoutError as fault:  # a guard or a person's desk took what was left
+            self._leave("timeout", "guards_late")
+            raise too_late(self._call.deadline_s) from fault
         except Exception as fault:
             code = error_type(fault)
             _LOG.error("call %s of %s failed: %s", self._start["request_id"], self._call.app, code)
@@ -197,7 +201,7 @@ class Attempt:
             turn = replace(raw, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
         else:
             turn = await self._looked_at(raw)
-        if self._guard.order is not Action.BLOCK:
+        if not self._guard.is_blocked:
             turn = await self._handed_over(raw, turn)
         return replace(
             turn,

@@ -76,6 +76,17 @@ def deadline_passed(deadline_s: float) -> RequestRefused:
     )
 
 
+def too_late(deadline_s: float) -> RequestRefused:
+    """The answer was there, and what has to look at it took longer than the caller waits."""
+    return RequestRefused(
+        "request",
+        code="deadline_passed",
+        http_status=504,
+        seen=f"the answer could not be checked within {deadline_s * 1000:.0f} ms",
+        needed="time for the guards of this app",
+    )
+
+
 def overloaded(in_flight: int) -> RequestRefused:
     """As many calls as allowed are being answered."""
     return RequestRefused(
