@@ -22,7 +22,7 @@ from workbench.ledger.forking import at_work
 from workbench.observability.erased import without_erased
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
-from workbench.observability.rollup import rollup_sql
+from workbench.observability.rollup import rollup_sql, utc_sql
 from workbench.observability.rows import arrow_of
 from workbench.observability.spool import FORMAT, remove_files
 from workbench.observability.tables import WRITABLE, LogTable
@@ -139,7 +139,7 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
         return 0
     filled = {
         **place,
-        "day": f"CAST({table.time} AS DATE)",
+        "day": f"CAST({utc_sql(str(table.time))} AS DATE)",
         "revision": "coalesce(revision, 0)" if "revision" in arrow.column_names else "0",
         "is_final": "coalesce(is_final, true)" if "is_final" in arrow.column_names else "true",
     }

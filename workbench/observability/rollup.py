@@ -17,6 +17,11 @@ _VIOLATED = "coalesce(len(violation_rules) > 0, false)"
 _BLOCKED = "(coalesce(status = 'blocked', false) OR coalesce(len(blocked_rules) > 0, false))"
 
 
+def utc_sql(column: str) -> str:
+    """SQL of a time as one without a zone, in UTC: hours and days of it cost a tenth, because no calendar of zones is asked."""
+    return f"make_timestamp(epoch_us({column}))"
+
+
 def bucket_sql(column: str) -> str:
     """SQL of the bucket number of a time in milliseconds; null stays null."""
     return f"CAST(ceil({BUCKETS_PER_DOUBLING} * log2(greatest({column}, {SMALLEST_MS!r}))) AS INTEGER)"
@@ -36,7 +41,7 @@ def rollup_sql(source: str, *, spool_id: str, batch_id: str) -> str:
         batch_id: SQL of their batch, likewise.
     """
     values = {
-        "hour": "date_trunc('hour', ts_start)",
+        "hour": f"date_trunc('hour', {utc_sql('ts_start')})",
         **{name: name for name in ROLLUP_KEY if name != "hour"},
         "n": "count(*)",
         "n_fallback": "count_if(coalesce(is_fallback, false))",
