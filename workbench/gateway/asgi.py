@@ -209,10 +209,10 @@ class Gateway:
         return Reply(status=200, body=models.model(key.app, at=key.created_at))
 
     async def _request(self, exchange: Exchange) -> Reply:
-        return await self._looked_up(exchange, self._backing.request, "request")
+        return await self._looked_up(exchange, self._backing.request, "request of this id, or not yet: the log takes a moment")
 
     async def _handoff(self, exchange: Exchange) -> Reply:
-        return await self._looked_up(exchange, self._backing.handoff, "handoff")
+        return await self._looked_up(exchange, self._backing.handoff, "handoff of this id")
 
     async def _looked_up(self, exchange: Exchange, look_up: Callable[[str, str], Mapping[str, Any] | None], what: str) -> Reply:
         """What is known of something of the key's app, by its id; another app's is not found."""
@@ -222,7 +222,7 @@ class Gateway:
             async with self._lookups:
                 found = await asyncio.to_thread(look_up, key.app, named)
         if found is None:
-            raise Problem(404, f"unknown_{what}", f"{key.app} has no {what} of this id, or not yet: the log takes a moment.")
+            raise Problem(404, f"unknown_{what.partition(' ')[0]}", f"{key.app} has no {what}.")
         return Reply(status=200, body=orjson.dumps(dict(found), default=str), headers=((b"cache-control", b"no-store"),))
 
     async def _flags(self, exchange: Exchange) -> Reply:

@@ -64,7 +64,9 @@ def told(answer: Answer | Head, *, ignored: Iterable[str] = ()) -> list[Header]:
         headers += header("x-handoff-id", answer.handoff_id)
     if isinstance(answer, Answer) and (answer.blocked_rules or answer.violation_rules):
         found = [*(f"blocked={rule}" for rule in answer.blocked_rules), *(f"flagged={rule}" for rule in answer.violation_rules)]
-        headers += header("x-workbench-guards", ", ".join([text for text in found if _PLAIN_TEXT.fullmatch(text)][:_MOST_RULES]))
+        headers += header(
+            "x-workbench-guards", ", ".join([text for text in dict.fromkeys(found) if _PLAIN_TEXT.fullmatch(text)][:_MOST_RULES])
+        )
     if ignored:
         headers += header("x-workbench-ignored", ", ".join(ignored))
     return headers
