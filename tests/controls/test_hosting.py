@@ -189,6 +189,37 @@ def test_a_tool_that_no_bundle_declares_is_refused(hosted):
     assert [step.details["rule_id"] for step in turn.steps if step.kind == "guard"] == ["tool_not_declared"]
 
 
+@pytest.mark.parametrize("arguments", ["{'note': {1, 2}}", "{'note': 10**30}", "{7: 'note'}", "{'note': object()}", "{'note': '\\ud800'}"])
+def test_arguments_that_no_guard_can_read_do_not_reach_the_tool(hosted, arguments):
+    agent = f"""
+async def answer(messages, host):
+    result = await host.call_tool("look_up", {arguments}, call_id="c")
+    return {{"content": result["error"], "status": "ok"}}
+"""
+    tools = Tools({})
+    turn = turn_of(hosted(agent.encode()), tools=tools)
+    assert (tools.calls, turn.error_type) == (0, None)
+    assert turn.content == "The arguments of look_up cannot be read: they are not valid JSON."
+
+
+def test_what_reaches_a_tool_is_what_the_guards_looked_at(hosted):
+    agent = b"""
+async def answer(messages, host):
+    await host.call_tool("LOOK-UP", {"note": float("inf"), "more": (1, 2)}, call_id="c")
+    return {"content": "Done.", "status": "ok"}
+"""
+
+    class Noting(Tools):
+        async def call(self, *call):
+            self.called = call
+            return {}
+
+    tools = Noting({})
+    turn = turn_of(hosted(agent), tools=tools)
+    assert tools.called == ("look_up", {"note": None, "more": [1, 2]})
+    assert next(step for step in turn.steps if step.kind == "tool").details["arguments"] == {"note": None, "more": [1, 2]}
+
+
 async def hang(_request=None):
     await asyncio.sleep(60)
 

@@ -10,14 +10,14 @@ from contextlib import suppress
 import pytest
 
 from tests.controls.test_service import Gate, refusal, until
-from tests.controls.tiny import ASK, Model, put_route, register, serving
+from tests.controls.tiny import ASK, Desk, Model, put_route, register, serving
 from workbench.controls.events import Finished, TextPart
 from workbench.controls.guards.engine import Guards
 from workbench.controls.guards.matches import Rule
 from workbench.controls.guards.model import Action, Stage
 from workbench.controls.guards.rules import open_guards
 from workbench.controls.guards.slow import Verdict
-from workbench.controls.guards.tool_calls import ToolPolicy
+from workbench.controls.guards.tool_calls import ToolPolicy, tool_policy
 from workbench.controls.model import StreamBroken
 from workbench.errors import RequestRefused
 from workbench.spec.guards import GuardsSpec
@@ -300,6 +300,44 @@ def test_a_judge_that_takes_longer_than_the_caller_waits_ends_the_call_in_time(w
     end = tape.last()
     assert (end["status"], end["error_type"], end["output"]) == ("timeout", "guards_late", None)
     assert end["latency_ms"] < 1000
+
+
+BOTH_AT_ONCE = b"""
+import asyncio
+
+async def answer(messages, host):
+    calls = (host.call_tool("look_up", {"order": n}, call_id=str(n)) for n in range(3))
+    results = await asyncio.gather(*calls)
+    return {"content": str(results), "finish_reason": "stop"}
+"""
+
+
+def test_tools_that_are_called_side_by_side_all_wait_for_the_judges(ws, model, tape, monkeypatch):
+    put_route(ws, stable=register(ws, "v1", agent=BOTH_AT_ONCE).bundle_id)
+    ran = []
+
+    async def run(_self, name, arguments):
+        ran.append((name, arguments))
+        return {}
+
+    monkeypatch.setattr(Desk, "call", run)
+
+    async def probe(controls):
+        await controls.handle("support", ASK)
+        ran.clear()
+        judge = Judge(Action.BLOCK)
+        policy = tool_policy([{"name": "look_up", "side_effect": "read"}], {}, {}, subject="the test")
+        guarded(controls, Guards(policy, {}, [judge]))
+        task = asyncio.create_task(controls.handle("support", ASK))
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert (ran, task.done()) == ([], False)
+        judge.judged.set()
+        return await task
+
+    with serving(ws, model, log=tape) as controls:
+        answer = asyncio.run(probe(controls))
+    assert (answer.status, ran) == ("blocked", [])
 
 
 def test_a_client_who_leaves_before_anything_was_said_leaves_a_record(ws, model, tape):

@@ -106,7 +106,13 @@ class StandIn:
         vectors = tuple((float(len(text)), 0.5) for text in texts)
         request_id = context["request_id"]
         return Embedded(
-            request_id=request_id, vectors=vectors, model="embed-1", input_tokens=3, bundle_id="support@0123456789ab", arm="stable"
+            blocked_rules=(),
+            request_id=request_id,
+            vectors=vectors,
+            model="embed-1",
+            input_tokens=3,
+            bundle_id="support@0123456789ab",
+            arm="stable",
         )
 
     def assign(self, app: str, unit: str) -> Assignment:

@@ -39,6 +39,7 @@ class TurnGuard:
         self._offered = offered
         self._counts: Counter[str] = Counter()
         self._judging: asyncio.Task[tuple[Finding, ...]] | None = None
+        self._is_judged = False
         self.findings: list[Finding] = []
         self.awaiting: list[ToolCall] = []
         """Calls of tools that a person has to approve."""
@@ -60,9 +61,11 @@ class TurnGuard:
 
     async def passed(self) -> bool:
         """Whether the slow guards let the input through."""
-        if self._judging is not None:
-            judging, self._judging = self._judging, None
-            self._note(await judging)
+        if self._judging is not None and not self._is_judged:
+            found = await asyncio.shield(self._judging)  # several may wait: tools that run side by side
+            if not self._is_judged:
+                self._is_judged = True
+                self._note(found)
         return not any(finding.action in WITHHOLDING for finding in self.findings if finding.stage is Stage.INPUT)
 
     async def end(self) -> None:

@@ -148,7 +148,7 @@ class TurnHost:
         allowed = await self._guard.tool_call(ToolCall(call_id=call_id, name=name, arguments=_json_text(arguments)))
         if isinstance(allowed, Finding):
             return {"error": allowed.sentence or f"{name} may not be called like this"}
-        name = allowed.name
+        name, arguments = allowed.name, orjson.loads(allowed.arguments)  # what runs is what was looked at
 
         async def attempt(step: Step) -> Mapping[str, Any]:
             step.details = {"tool_call_id": call_id, "arguments": arguments, "side_effect": self.bundle.side_effects[name]}
@@ -208,11 +208,11 @@ class TurnHost:
 
 
 def _json_text(arguments: Mapping[str, Any]) -> str:
-    """The arguments as JSON text; what is nothing that JSON holds is none, and no guard lets it pass."""
+    """The arguments as JSON text; what is nothing that JSON holds is text that no guard can read, and none lets pass."""
     try:
         return orjson.dumps(dict(arguments)).decode()
     except (TypeError, ValueError):
-        return ""
+        return "?"
 
 
 class HostedBundle:

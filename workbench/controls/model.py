@@ -163,7 +163,10 @@ class Head:
     attempts: int
     is_fallback: bool
     model_served: str | None
+    blocked_rules: tuple[str, ...]
+    violation_rules: tuple[str, ...]
     handoff_id: str | None
+    """Of the item that a person decides, where nothing left before that."""
 
 
 class StreamBroken(Exception):
@@ -189,6 +192,8 @@ class Embedded:
     input_tokens: int | None
     bundle_id: str | None
     arm: Arm
+    blocked_rules: tuple[str, ...]
+    """What a guard took from the texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from workbench.controls.journal import Journal
 from workbench.controls.model import Answer, Assignment, Call, Embedded, Head, StreamBroken
 from workbench.controls.outlet import AnswerStream, Outlet, Way
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
-from workbench.controls.refusals import bad_request, blocked, deadline_passed, failed, too_late
+from workbench.controls.refusals import bad_request, blocked, cannot_be_held, deadline_passed, failed, too_late
 from workbench.controls.serving import Serving
 from workbench.controls.sessions import Sessions
 from workbench.controls.turn import Step, Turn, output_of, said
@@ -97,6 +97,7 @@ class Attempt:
         self._guard = TurnGuard(serving.guards, clock=clock, steps=self._steps, offered=serving.offered(call))
         self._ground = ground
         self._outlet: Outlet | None = None
+        self._turn_made: Turn | None = None
 
     def outlet(self) -> Outlet:
         """The way out of a streamed answer."""
@@ -111,7 +112,7 @@ class Attempt:
                 `internal_error`, no fallback covers what failed.
             StreamBroken: part of the answer had left when the rest failed.
         """
-        turn = await self._served(deadline)
+        turn = self._turn_made = await self._served(deadline)
         latency_s = self._clock.now() - self._arrived_s
         try:
             columns = turn_columns(turn)
@@ -136,7 +137,7 @@ class Attempt:
         Raises:
             RequestRefused: `blocked`, a guard stopped the texts.
         """
-        if not isinstance(self._serving, Embedding) or not self._serving.vectors:
+        if not isinstance(self._serving, Embedding) or answer.status != "ok":
             raise blocked(answer.blocked_rules)
         return Embedded(
             request_id=answer.request_id,
@@ -145,6 +146,7 @@ class Attempt:
             input_tokens=answer.input_tokens,
             bundle_id=answer.bundle_id,
             arm=answer.arm,
+            blocked_rules=answer.blocked_rules,
         )
 
     @property
@@ -155,16 +157,16 @@ class Attempt:
         """What came of the call, after its START; where nothing came of it, an END says so."""
         try:
             await self._journal.commit({"requests": [self._start]})
-            turn = await self._turn(self._left_s(deadline))
+            left_s = self._left_s(deadline)
             async with self._clock.limit(max(0.0, deadline.at_s - self._clock.now())):
-                return await self._guarded(turn)
+                return await self._guarded(await self._turn(left_s))
         except asyncio.CancelledError as ended:
             self._leave("cancelled", _who_ended(ended))
             raise
         except RequestRefused as refusal:
             self._leave(status_of(refusal), refusal.code)
             raise
-        except TimeoutError as fault:  # a guard or a person's desk took what was left
+        except TimeoutError as fault:  # a guard, a person's desk or a caller who reads slowly took what was left
             self._leave("timeout", "guards_late")
             raise too_late(self._call.deadline_s) from fault
         except Exception as fault:
@@ -201,7 +203,7 @@ class Attempt:
             turn = replace(raw, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
         else:
             turn = await self._looked_at(raw)
-        if not self._guard.is_blocked:
+        if not self._guard.is_blocked and self._call.operation == "chat":  # nobody can decide on vectors
             turn = await self._handed_over(raw, turn)
         return replace(
             turn,
@@ -243,12 +245,19 @@ class Attempt:
             return turn
         can_hold = mode is HandoffMode.HOLD and not self._has_left and self._ground.desk.can_hold(self._call.app)
         kept = Mode.HOLD if can_hold else Mode.FLAG
-        handoff_id, fault = await self._opened(raw, signals, kept)
+        handoff_id, fault = await self._opened(await self._proposed(raw) if can_hold else raw, signals, kept)
         self._steps.append(handoff_step(kept, signals, at_s=self._clock.now(), fault=fault))
+        if handoff_id is None and kept is Mode.HOLD and raw.error_type is None:
+            raise cannot_be_held()
         if handoff_id is None or kept is Mode.FLAG:
             return replace(turn, handoff_id=turn.handoff_id or handoff_id)
         holding = said(self._serving.guards.handoff.holding_text, "stop")
-        return replace(turn, choices=holding, status="handed_off", is_fallback=False, error_type=None, handoff_id=handoff_id)
+        return replace(turn, choices=holding, status="handed_off", handoff_id=handoff_id)
+
+    async def _proposed(self, raw: Turn) -> Turn:
+        """The turn as a person may approve it: what a rule replaces or blocks reaches the caller by no way."""
+        checked = await self._serving.guards.check_output(raw.content, clock=self._clock)
+        return replace(raw, choices=(replace(raw.choices[0], content=checked.text), *raw.choices[1:]))
 
     async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
         """The id of the item that people decide, or why there is none."""
@@ -273,8 +282,17 @@ class Attempt:
         return said(self._guard.refusal, FILTERED)
 
     def _head(self) -> Head:
-        """What is known now."""
-        columns = turn_columns(Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=tuple(self._steps)))
+        """What is known now: of what is held until its end, everything."""
+        turn = self._turn_made or Turn(
+            choices=said(""),
+            status="ok",
+            blocked_rules=self._guard.blocked_rules,
+            violation_rules=self._guard.violation_rules,
+            start_s=0.0,
+            latency_s=0.0,
+            steps=tuple(self._steps),
+        )
+        columns = turn_columns(turn)
         return Head(
             request_id=self._call.request_id,
             bundle_id=self._assignment.bundle_id,
@@ -284,7 +302,9 @@ class Attempt:
             attempts=columns["attempts"],
             is_fallback=any(step.kind == "fallback" for step in self._steps),
             model_served=columns["model_served"],
-            handoff_id=None,
+            blocked_rules=turn.blocked_rules,
+            violation_rules=turn.violation_rules or (),
+            handoff_id=turn.handoff_id,
         )
 
     def _left_s(self, deadline: Deadline) -> float:

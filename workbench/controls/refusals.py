@@ -119,6 +119,19 @@ def audit_unavailable(why: str) -> RequestRefused:
     )
 
 
+def cannot_be_held() -> RequestRefused:
+    """A person has to decide on the answer, and the queue cannot be reached."""
+    return RequestRefused(
+        "handoff",
+        code="handoff_unavailable",
+        http_status=503,
+        seen="a person has to decide on this answer, and the queue does not take it",
+        needed="the ledger",
+        next_step="nothing was answered; try again shortly",
+        retry_after_s=1.0,
+    )
+
+
 def blocked(rules: Sequence[str]) -> RequestRefused:
     """A guard stopped what was asked, and the form of the answer has no place for a refusal."""
     return RequestRefused(

@@ -62,14 +62,17 @@ def told(answer: Answer | Head, *, ignored: Iterable[str] = ()) -> list[Header]:
     ]
     if answer.handoff_id:
         headers += header("x-handoff-id", answer.handoff_id)
-    if isinstance(answer, Answer) and (answer.blocked_rules or answer.violation_rules):
-        found = [*(f"blocked={rule}" for rule in answer.blocked_rules), *(f"flagged={rule}" for rule in answer.violation_rules)]
-        headers += header(
-            "x-workbench-guards", ", ".join([text for text in dict.fromkeys(found) if _PLAIN_TEXT.fullmatch(text)][:_MOST_RULES])
-        )
+    if answer.blocked_rules or answer.violation_rules:
+        headers += guards_header(answer.blocked_rules, answer.violation_rules)
     if ignored:
         headers += header("x-workbench-ignored", ", ".join(ignored))
     return headers
+
+
+def guards_header(blocked: Iterable[str], flagged: Iterable[str] = ()) -> list[Header]:
+    """What the guards found; none where that is nothing."""
+    found = [*(f"blocked={rule}" for rule in blocked), *(f"flagged={rule}" for rule in flagged)]
+    return header("x-workbench-guards", ", ".join([text for text in dict.fromkeys(found) if _PLAIN_TEXT.fullmatch(text)][:_MOST_RULES]))
 
 
 def header(name: str, value: str | None) -> list[Header]:

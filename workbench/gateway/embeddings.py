@@ -12,7 +12,7 @@ import orjson
 
 from workbench.controls.model import Embedded
 from workbench.gateway.about import About, Headers, about
-from workbench.gateway.completions import Header, header
+from workbench.gateway.completions import Header, guards_header, header
 from workbench.gateway.json_body import MOST_IGNORED, given, json_object, text_of
 from workbench.gateway.problem import bad_request
 
@@ -75,7 +75,7 @@ def told(embedded: Embedded, *, ignored: tuple[str, ...]) -> list[Header]:
         "x-workbench-arm": embedded.arm,
         "x-workbench-ignored": ", ".join(ignored),
     }
-    return [found for name, value in named.items() for found in header(name, value)]
+    return [*(found for name, value in named.items() for found in header(name, value)), *guards_header(embedded.blocked_rules)]
 
 
 def _texts(value: Any) -> tuple[str, ...]:
