@@ -297,3 +297,10 @@ def test_a_policy_that_fails_lets_nothing_run(monkeypatch: pytest.MonkeyPatch, c
     (finding,) = policy.check_tool_call(call("look_up"), {})
     assert (finding.stage, finding.action, finding.reason) == (Stage.TOOL_CALL, Action.BLOCK, "error")
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["drop table", "dr\\u006fp table", "drop\\ntable", "drop\\u0009table"])
+@pytest.mark.parametrize("form", ['{{"q": "{}"}}', '{{"q": [{{"r": "{}"}}]}}', '{{"{}": 1}}'])
+def test_json_may_spell_a_topic_in_any_way(form: str, text: str) -> None:
+    policy = guards("topics: [{id: t, stages: [tool_call], phrases: [drop table]}]")
+    assert verdict(policy.check_tool_call(call("look_up", form.format(text)), {})) == [("t", "block", "matched")]

@@ -67,6 +67,21 @@ def read_arguments(text: str) -> dict[str, Any]:
     return value
 
 
+def strings_in(arguments: Any) -> list[str]:
+    """Every key and text of the arguments, in their order."""
+    found: list[str] = []
+    waiting = [arguments]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            waiting += [part for pair in reversed(list(value.items())) for part in reversed(pair)]
+        elif isinstance(value, list):
+            waiting += reversed(value)
+    return found
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

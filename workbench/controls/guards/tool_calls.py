@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.controls.events import ToolCall
-from workbench.controls.guards.arguments import BadArguments, Condition, read_arguments
+from workbench.controls.guards.arguments import BadArguments, Condition, read_arguments, strings_in
 from workbench.controls.guards.matches import Matcher, findings_of
 from workbench.controls.guards.model import Action, Finding, Stage, gravity
 from workbench.errors import UsageError
@@ -42,7 +42,7 @@ class ToolPolicy:
 
     Args:
         rules: of each tool that the bundle declares.
-        matchers: look at the arguments' text.
+        matchers: look at the arguments' text, as it is written and as it is read: JSON may spell each letter as an escape.
     """
 
     def __init__(self, rules: Sequence[ToolRules], matchers: Sequence[Matcher] = ()) -> None:
@@ -98,8 +98,10 @@ class ToolPolicy:
             for condition in rules.conditions
             if not condition.is_met(arguments)
         ]
+        texts = (text, "\n".join(strings_in(arguments))) if self._matchers else ()
         for matcher in self._matchers:
-            findings += findings_of(matcher.find(text, 0), Stage.TOOL_CALL, passed=matcher.guards)
+            matches = [match for each in texts for match in matcher.find(each, 0)]
+            findings += findings_of(matches, Stage.TOOL_CALL, passed=matcher.guards)
         if rules.needs_approval:
             sentence = f"A person has to approve {rules.name} first."
             findings.append(_found("tool_needs_approval", Action.HANDOFF, "needs_approval", sentence, rules))
