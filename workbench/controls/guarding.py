@@ -49,7 +49,7 @@ class TurnGuard:
 
         What those say counts from `passed` on: until then nothing may be released and no tool may run.
         """
-        if self._note(self.guards.look_at_input(messages)) in WITHHOLDING:
+        if self._note(await self.guards.look_at_input(messages, clock=self._clock)) in WITHHOLDING:
             return None
         if self.guards.has_input_judges:
             self._judging = asyncio.create_task(self.guards.judge_input(messages, clock=self._clock))

@@ -153,20 +153,23 @@ def test_a_quick_guard_that_raises_orders_what_its_on_error_says(on_error: str, 
     assert "secret words" not in caplog.text
 
 
-def test_a_long_text_is_searched_beside_the_loop_and_within_the_guard_s_time() -> None:
+@pytest.mark.parametrize("stage", [Stage.INPUT, Stage.OUTPUT])
+def test_a_long_text_is_searched_beside_the_loop_and_within_the_guard_s_time(stage: Stage) -> None:
     policy = guards("secrets: []")
-    policy._matchers = {**policy._matchers, Stage.OUTPUT: (Broken("handoff", time.sleep),)}
-    policy._ids = {**policy._ids, Stage.OUTPUT: ("broken",)}
+    policy._matchers = {**policy._matchers, stage: (Broken("handoff", time.sleep),)}
+    policy._ids = {**policy._ids, stage: ("broken",)}
     ticks = []
 
-    async def turn() -> Any:
-        checking = asyncio.create_task(policy.check_output("x" * 100_000))
+    async def turn() -> tuple[Finding, ...]:
+        text = "x" * 100_000
+        looking = policy.look_at_input([user(text)]) if stage is Stage.INPUT else policy.check_output(text)
+        checking = asyncio.create_task(looking)
         while not checking.done():
             ticks.append(await asyncio.sleep(0.005))
-        return await checking
+        found = await checking
+        return found if isinstance(found, tuple) else found.findings
 
-    checked = asyncio.run(turn())
-    assert [(finding.action.value, finding.reason) for finding in checked.findings] == [("handoff", "timeout")]
+    assert [(finding.action.value, finding.reason) for finding in asyncio.run(turn())] == [("handoff", "timeout")]
     assert len(ticks) > 2
 
 
@@ -270,8 +273,8 @@ def test_a_registered_bundle_s_guards_come_from_its_own_files() -> None:
 def test_what_is_declared_is_told_and_the_way_out_is_chosen_by_it() -> None:
     policy = guards(TOPIC + "\nrefusal: No.")
     assert (policy.are_declared, policy.refusal, guards().are_declared) == (True, "No.", False)
-    assert policy.look_at_input([user("blue heron")]) == input_of(policy, user("blue heron"))
-    assert broken(policy.look_at_input([user("x" * (9 << 20))])) == [("codename", "handoff", "too_long")]
+    assert asyncio.run(policy.look_at_input([user("blue heron")])) == input_of(policy, user("blue heron"))
+    assert broken(asyncio.run(policy.look_at_input([user("x" * (9 << 20))]))) == [("codename", "handoff", "too_long")]
     way = policy.withhold(is_streamed=False)
     assert way.feed("words " * 1000) == ""
     assert asyncio.run(way.finish()).text == "words " * 1000

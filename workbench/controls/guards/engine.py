@@ -82,19 +82,17 @@ class Guards:
 
     async def check_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Finding, ...]:
         """What all guards say of a talk; the slow ones are not asked where a quick one blocks."""
-        size = self._size_findings(messages)
-        matches, faults = await self._searched(Stage.INPUT, _told(messages), clock)
-        findings = (*size, *self._findings(Stage.INPUT, matches, faults))
+        findings = await self.look_at_input(messages, clock=clock)
         if gravest(findings) is Action.BLOCK:
             return findings
         return (*findings, *await self.judge_input(messages, clock=clock))
 
-    def look_at_input(self, messages: Sequence[Message]) -> tuple[Finding, ...]:
+    async def look_at_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Finding, ...]:
         """What the quick guards say of a talk, before the model is told it."""
         size = self._size_findings(messages)
         if not self._matchers[Stage.INPUT]:
             return size
-        return (*size, *self._findings(Stage.INPUT, *self._search(Stage.INPUT, _told(messages))))
+        return (*size, *self._findings(Stage.INPUT, *await self._searched(Stage.INPUT, _told(messages), clock)))
 
     async def judge_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Finding, ...]:
         """What the slow guards say of it."""
@@ -110,8 +108,7 @@ class Guards:
         told: list[str] = []
         for text in texts:
             asked = await self._asked(Stage.INPUT, text, clock)
-            faults: list[Finding] = []
-            matches = self._scan(Stage.INPUT, text, 0, faults)
+            matches, faults = await self._searched(Stage.INPUT, (text,), clock)
             is_known = not faults and all(finding.reason in ("passed", "matched") for finding in asked.findings)
             told.append(redacted(text, (*matches, *asked.matches)) if is_known else "[removed]")
         return message if told == texts else with_texts(message, told)
