@@ -16,6 +16,8 @@ from tests.controls.tiny import said
 from workbench.controls.asking import Asking, ModelCaller
 from workbench.controls.breaker import State
 from workbench.controls.clock import RealClock
+from workbench.controls.completions import completion_of
+from workbench.controls.events import Choice
 from workbench.controls.failures import HANDLING, FailureKind
 from workbench.controls.limits import Limits
 from workbench.controls.providers import ProviderError
@@ -354,6 +356,28 @@ def test_an_answer_that_is_none_is_a_failure_like_others(answer):
     asked = Asked(target(Scripted([answer])), sibling(Scripted()), retries=0)
     asked.complete()
     assert asked.attempts[0] == ("primary", 1, "garbage")
+
+
+def test_an_answer_that_does_not_say_that_it_ended_is_none():
+    cut = said(choices=[{"index": 0, "message": {"role": "assistant", "content": "It is"}, "finish_reason": None}])
+    asked = Asked(target(model := Scripted([cut])), sibling(Scripted()))
+    assert asked.complete() == said()
+    assert (asked.steps[0].error_type, len(model.asked)) == ("upstream_truncated", 3)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "content"),
+    [
+        ({"content": None, "refusal": "I will not."}, "stop", "I will not."),
+        ({"content": None}, "content_filter", None),
+        ({}, "length", None),
+    ],
+)
+def test_a_refusal_and_a_cut_are_answers_and_nobody_else_is_asked(message, reason, content):
+    answer = said(choices=[{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}])
+    asked = Asked(target(Scripted([answer])), sibling(other := Scripted()))
+    assert completion_of(asked.complete()).choices == (Choice(content=content, finish_reason=reason),)
+    assert other.asked == []
 
 
 def test_a_provider_that_breaks_leads_elsewhere_and_its_words_reach_nobody(caplog):

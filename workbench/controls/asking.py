@@ -140,6 +140,7 @@ async def _completed(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
             response = checked_completion(await _response(provider, attempt, asking))
     except TimeoutError:
         raise _silent(attempt) from None
+    complete_completion(response)  # half an answer is none
     if response.get("model") is None:
         response = {**response, "model": attempt.target.model}
     step.details |= model_details(response)

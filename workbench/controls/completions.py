@@ -9,6 +9,10 @@ from workbench.controls.events import Choice, Completion, ToolCall
 from workbench.controls.failures import FailureKind
 from workbench.controls.providers import ProviderError
 
+_TEXTS = ("content", "refusal")
+"""Where a message says something: a model that refuses says so in place of its answer."""
+_CUT = ("content_filter", "length")
+"""Why a choice may have ended before it said anything."""
 _MOST_TOKENS, _MOST_USD, _LONGEST_MS = 10**9, 10**6, 10**8
 """Of one call; what is beyond is no measurement."""
 
@@ -68,23 +72,28 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
         ToolCall(call_id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
         for call in message.get("tool_calls") or ()
     )
-    content = message.get("content")
-    return Choice(content=content if isinstance(content, str) else None, tool_calls=calls, finish_reason=choice.get("finish_reason"))
+    texts = [text for name in _TEXTS if isinstance(text := message.get(name), str)]
+    return Choice(content="".join(texts) if texts else None, tool_calls=calls, finish_reason=choice.get("finish_reason"))
 
 
 def _is_choice(choice: Any) -> bool:
     if not isinstance(choice, Mapping) or not isinstance(choice.get("finish_reason"), str | None):
         return False
     message = choice.get("message")
-    return isinstance(message, Mapping) and _is_said(message)
+    return isinstance(message, Mapping) and (_is_said(message) or _is_cut(choice, message))
 
 
 def _is_said(message: Mapping[str, Any]) -> bool:
     """Whether the message says something or calls tools in the known form."""
     calls = message.get("tool_calls")
     if not calls:
-        return isinstance(message.get("content"), str)
+        return any(isinstance(message.get(name), str) for name in _TEXTS)
     return isinstance(calls, list) and all(_is_tool_call(call) for call in calls)
+
+
+def _is_cut(choice: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
+    """Whether the choice says why it says nothing."""
+    return choice.get("finish_reason") in _CUT and message.get("content") is None and not message.get("tool_calls")
 
 
 def _is_tool_call(call: Any) -> bool:
