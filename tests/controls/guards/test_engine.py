@@ -49,6 +49,7 @@ def input_of(policy: Any, *messages: dict[str, Any]) -> tuple[Finding, ...]:
         user("the blue heron"),
         user([{"type": "text", "text": "the Blue-Heron"}]),
         user([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "blue heron"}]),
+        user([{"type": "document", "text": "hello", "source": {"type": "text", "data": "blue heron"}}]),
         user("hello", name="blue_heron"),
         {"role": "tool", "tool_call_id": "1", "content": "blue heron"},
         {"role": "function", "name": "f", "content": "blue heron"},
@@ -56,7 +57,7 @@ def input_of(policy: Any, *messages: dict[str, Any]) -> tuple[Finding, ...]:
         {"role": "nobody knows", "content": "blue heron"},
         {"content": "blue heron"},
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_the_input_is_looked_at_wherever_the_text_stands(message: dict[str, Any]) -> None:
     assert broken(input_of(guards(TOPIC), user("hello"), message)) == [("codename", "block", "matched")]
@@ -88,6 +89,7 @@ def test_personal_data_can_be_kept_from_the_model() -> None:
         {"role": "system", "content": "We are help@example.org."},
         user("I am ann@example.org", name="ann@example.org"),
         user([{"type": "text", "text": "or ben@example.org"}, {"type": "image_url", "image_url": {}}]),
+        user([{"type": "note", "body": ["eve@example.org"]}, {"type": "note", "body": ["nobody"]}]),
         {"role": "assistant", "content": None, "tool_calls": [call, bare]},
         user("nothing"),
     ]
@@ -97,6 +99,7 @@ def test_personal_data_can_be_kept_from_the_model() -> None:
         talk[0],
         user("I am [email removed]"),
         user([{"type": "text", "text": "or [email removed]"}, {"type": "image_url", "image_url": {}}]),
+        user([{"type": "text", "text": "body\n[email removed]"}, {"type": "note", "body": ["nobody"]}]),
         {
             "role": "assistant",
             "content": None,
@@ -105,7 +108,7 @@ def test_personal_data_can_be_kept_from_the_model() -> None:
                 {"id": "2", "function": {"name": "f", "arguments": "{}"}},
             ],
         },
-        talk[4],
+        talk[5],
     )
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import orjson
 
+from workbench.controls.guards.arguments import strings_in
 from workbench.controls.model import Message
 
 _PARTS = ("text", "refusal", "input_text", "output_text")
-"""Where a part of a message's content keeps its text."""
+"""Where a part of a message's content keeps its text, and the types of such parts."""
+_NO_TEXT = ("image_url", "input_image", "input_audio", "file", "input_file")
+"""Parts that hold pictures, sound and files, which no guard can read."""
 
 
 def texts_of(message: Message) -> Iterator[str]:
@@ -20,7 +23,7 @@ def texts_of(message: Message) -> Iterator[str]:
         yield content
     elif isinstance(content, Sequence):
         for part in content:
-            yield from (part[key] for key in _PARTS if isinstance(part, Mapping) and isinstance(part.get(key), str))
+            yield from (part[key] for key in _keys(part)) if _keys(part) else _strange(part)
     name = message.get("name")
     if isinstance(name, str):
         yield name
@@ -49,8 +52,25 @@ def with_texts(message: Message, texts: Sequence[str]) -> Message:
 
 
 def _with_text(part: Any, rest: Iterator[str]) -> Any:
-    keys = [key for key in _PARTS if isinstance(part, Mapping) and isinstance(part.get(key), str)]
-    return {**part, **{key: next(rest) for key in keys}} if keys else part
+    keys = _keys(part)
+    if keys:
+        return {**part, **{key: next(rest) for key in keys}}
+    for text in _strange(part):
+        told = next(rest)
+        return part if told == text else {"type": "text", "text": told}
+    return part
+
+
+def _keys(part: Any) -> list[str]:
+    """Where a part of a known kind keeps its text."""
+    is_known = isinstance(part, Mapping) and part.get("type", "text") in (*_PARTS, *_NO_TEXT)
+    return [key for key in _PARTS if isinstance(part.get(key), str)] if is_known else []
+
+
+def _strange(part: Any) -> Iterator[str]:
+    """Every text in a part of a kind that nobody here knows, as one: a provider may know it."""
+    if isinstance(part, Mapping) and isinstance(part.get("type"), str) and part["type"] not in _NO_TEXT:
+        yield "\n".join(strings_in({name: value for name, value in part.items() if name != "type"}))
 
 
 def _with_arguments(call: Mapping[str, Any], arguments: str) -> Mapping[str, Any]:
