@@ -68,3 +68,25 @@ def test_names_are_taken_out_and_whatever_goes_wrong_is_an_order() -> None:
         asyncio.run(turns())
     finally:
         guard.close()
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("timeout_s", "is_ended"), [(60.0, False), (0.05, True)])
+def test_a_caller_who_leaves_ends_no_process_in_which_others_wait(
+    timeout_s: float, is_ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = guards(POLICY)
+    (guard,) = policy._slow[next(iter(policy._slow))]
+    guard.timeout_s = timeout_s
+    ended: list[None] = []
+    monkeypatch.setattr(guard, "close", lambda: ended.append(None))
+    monkeypatch.setattr(guard, "_analysed", lambda _text: asyncio.sleep(3600))
+
+    async def turn() -> None:
+        checking = asyncio.create_task(policy.check_output("Dear Ann"))
+        await asyncio.sleep(0.1)
+        checking.cancel()
+        await asyncio.wait([checking])
+
+    asyncio.run(turn())
+    assert bool(ended) == is_ended
