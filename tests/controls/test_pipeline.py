@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.controls.asking import Streaming
+from tests.controls.asking import Streaming, failing
 from tests.controls.guards.policies import Scripted as Judge
 from tests.controls.guards.policies import guards
 from tests.controls.tiny import APP, ASK, Model, put_route, register, said, serving
 from workbench.controls.events import Finished, TextPart
 from workbench.controls.handoff import Mode, NewHandoff
+from workbench.controls.model import StreamBroken
 from workbench.controls.providers import ProviderError
 from workbench.controls.serving import Models
 from workbench.errors import RequestRefused
@@ -108,3 +109,25 @@ def test_who_reads_slowly_holds_no_target_beyond_the_deadline(proxied, tape, mon
     with serving(proxied, model, log=tape) as controls:
         assert asyncio.run(_ended(controls, tape)) == ("timeout", "guards_late")
         assert [state.in_flight for state in controls._models.health.snapshot()] == [0]
+
+
+def test_a_stream_that_breaks_is_a_failure_of_its_session(proxied, tape, monkeypatch):
+    guarded(monkeypatch, "streaming: after")
+    model = Streaming([[TextPart(text="It is "), failing("transient")]])
+
+    async def heard(controls):
+        async with controls.stream("support", ASK, session="s1") as stream:
+            return [piece async for piece in stream]
+
+    with serving(proxied, model, log=tape) as controls:
+        with pytest.raises(StreamBroken):
+            asyncio.run(heard(controls))
+        assert controls._ground.sessions.failures("support", "s1") == 1
+
+
+def test_a_person_is_asked_for_in_parts_of_a_message_too(proxied, model, tape, monkeypatch):
+    guarded(monkeypatch, PERSON)
+    picture = {"type": "image_url", "image_url": {"url": "https://example.org/parcel.png"}}
+    said_in_parts = [{"role": "user", "content": [picture, {"type": "text", "text": "Where is my order?"}]}]
+    with serving(proxied, model, log=tape, desk=Desk()) as controls:
+        assert asyncio.run(controls.handle("support", said_in_parts)).status == "handed_off"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from workbench.controls.events import ToolCall
 from workbench.controls.guards.model import Finding
+from workbench.controls.guards.texts import texts_of
 from workbench.controls.handoff import Handoff, Kind, Mode, NewHandoff
 from workbench.controls.model import Assignment, Call
 from workbench.controls.recording import derived_id
@@ -100,10 +101,9 @@ def handoff_step(mode: Mode, signals: Sequence[Signal], *, at_s: float, fault: s
 
 
 def _last_text(call: Call) -> str:
-    """What the user said last; empty where that is no text."""
+    """What the user said last, in one piece or in parts."""
     last = next((message for message in reversed(call.messages) if message["role"] == "user"), None)
-    content = last.get("content") if last else None
-    return content if isinstance(content, str) else ""
+    return "\n".join(texts_of(last)) if last else ""
 
 
 def _is_cited(hit: Mapping[str, Any], content: str) -> bool:

@@ -123,9 +123,9 @@ class Attempt:
         except Exception as fault:  # the steps and the answer are what somebody else's code made of them
             self._leave("error", "unrecordable")
             raise failed("unrecordable") from fault
+        self._ground.sessions.note(self._call.app, self._call.session_id, turn.status)
         if self._has_left and turn.error_type is not None:
             raise StreamBroken(turn.error_type, "The answer broke off; what was sent of it is not complete.")
-        self._ground.sessions.note(self._call.app, self._call.session_id, turn.status)
         answer = self._answer(turn, columns, latency_s)
         if self._outlet is not None:
             await self._outlet.end(answer.choices)
