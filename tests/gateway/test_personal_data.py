@@ -6,19 +6,16 @@ Everything that is stored is decoded before it is searched; the search is shown 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
-import duckdb
 import pytest
 
 from tests.gateway.place import APP, Place, put_in_canary
 from tests.gateway.place import processes as gateways
 from tests.gateway.standin import Got, ask, send
+from tests.gateway.stored import decoded_lake, decoded_sqlite, raw_files
 from workbench.workspace import Settings, Workspace
 
 
@@ -102,40 +99,6 @@ def talk(url: str, place: Place) -> list[Got]:
         send(url, "GET", f"/v1/{address('path')}?q={address('query')}", headers=bearer),
         send(url, "GET", f"/v1/models/{address('path')}", headers=bearer),
     ]
-
-
-def decoded_lake(ws: Workspace) -> Iterator[str]:
-    """Every row of every table at every snapshot, and every row of every data file."""
-
-    def read(lake: duckdb.DuckDBPyConnection) -> list[str]:
-        snapshots = [number for (number,) in lake.execute("SELECT snapshot_id FROM ducklake_snapshots('lake')").fetchall()]
-        tables = lake.execute("SELECT table_name, begin_snapshot FROM __ducklake_metadata_lake.ducklake_table").fetchall()
-        return [
-            text
-            for table, since in tables
-            for snapshot in snapshots
-            if snapshot >= since
-            for (text,) in lake.execute(f"SELECT to_json(t)::VARCHAR FROM (FROM lake.{table} AT (VERSION => {snapshot})) t").fetchall()
-        ]
-
-    yield from ws.lake.read(read)
-    for path in (ws.home / "lake" / "data").rglob("*.parquet"):
-        yield from (text for (text,) in duckdb.execute(f"SELECT to_json(t)::VARCHAR FROM read_parquet('{path}') t").fetchall())
-
-
-def decoded_sqlite(path: Path) -> Iterator[str]:
-    """Every row of every table of a SQLite file."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for row in connection.execute(f"SELECT * FROM {table}"):
-                yield " ".join(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in row)
-
-
-def raw_files(folder: Path) -> Iterator[str]:
-    """The bytes of every file, free pages and write-ahead logs included."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path.read_bytes().decode("utf-8", "replace")
 
 
 def assert_clean(texts: Iterator[str], where: str, place: Place, *, holds: str) -> None:

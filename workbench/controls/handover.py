@@ -53,9 +53,9 @@ def signs_of(call: Call, turn: Turn, findings: Sequence[Finding], *, n_session_f
 def new_handoff(
     call: Call,
     assignment: Assignment,
-    turn: Turn,
     signals: Sequence[Signal],
     *,
+    proposed: str | None,
     mode: Mode,
     awaiting: Sequence[ToolCall],
     due_s: float | None,
@@ -66,8 +66,8 @@ def new_handoff(
     Args:
         call: what was asked.
         assignment: which bundle answered.
-        turn: its answer, before the guards; what is proposed.
         signals: why people are asked.
+        proposed: what people may let go; None where there is nothing.
         mode: whether the answer is held back.
         awaiting: tool calls that wait for approval.
         due_s: how long people have; None where the app's own rule counts.
@@ -86,7 +86,7 @@ def new_handoff(
         mode=mode,
         signals=tuple(signal.name for signal in signals),
         messages=call.messages,
-        proposed=None if turn.is_fallback else turn.content or None,
+        proposed=proposed,
         tool_calls=calls,
         created_at=at,
         due_s=due_s,

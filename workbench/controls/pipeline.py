@@ -260,12 +260,13 @@ class Attempt:
         return replace(raw, choices=(replace(raw.choices[0], content=checked.text), *raw.choices[1:]))
 
     async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
-        """The id of the item that people decide, or why there is none."""
+        """The id of the item that people decide, or why there is none. What the guards take from an answer nobody is shown."""
+        shown = await self._serving.guards.check_output(raw.content, clock=self._clock)
         new = new_handoff(
             self._call,
             self._assignment,
-            raw,
             signals,
+            proposed=None if raw.error_type else shown.text or None,
             mode=mode,
             awaiting=self._guard.awaiting,
             due_s=self._serving.guards.handoff.sla.total_seconds(),
