@@ -31,6 +31,11 @@ def ask(controls, messages=ASK, **about):
     return asyncio.run(controls.handle("support", messages, **about))
 
 
+async def heard(controls):
+    async with controls.stream("support", ASK) as stream:
+        return stream.head, [piece async for piece in stream]
+
+
 async def pieces_of(controls, **about):
     async with controls.stream("support", ASK, **about) as stream:
         return [piece async for piece in stream]
@@ -123,7 +128,8 @@ def test_another_model_that_answers_is_named_and_counts_as_a_fallback(ws, tape):
 
     with serving(ws, Model(one_is_down), log=tape) as controls:
         answer = ask(controls)
-        pieces = asyncio.run(pieces_of(controls))
+        head, pieces = asyncio.run(heard(controls))
+    assert (head.is_fallback, head.attempts) == (True, 2)
     assert (answer.content, answer.is_fallback, answer.model_served, answer.status) == ("It is on its way.", True, "large-2", "ok")
     assert pieces[0] == TextPart(text="It is on its way.")
     end = tape.last()

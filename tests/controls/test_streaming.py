@@ -285,7 +285,7 @@ def test_no_stream_outlives_the_deadline():
     with playing(dripping) as upstream:
         heard = hear(upstream.url, within_s=0.5)
         assert upstream.was_left()
-    assert (heard.fault.kind, heard.fault.code) == ("mid_stream", "timeout")
+    assert (heard.fault.kind, heard.fault.code) == ("deadline", "timeout")
     assert 0.5 <= heard.took_s < 0.8
 
 
@@ -370,7 +370,7 @@ def test_a_target_that_goes_on_with_what_was_begun_says_the_rest():
 def test_nothing_goes_on_after_a_tool_call_several_answers_a_refusal_or_the_deadline(begun_with):
     asked = continuing(target(Streaming([begun_with])), other_model(other := Streaming([REST]), capabilities=GOES_ON))
     _, fault = asked.stream(within_s=50.0)
-    assert (fault.kind, other.asked) == ("mid_stream", [])
+    assert (fault.kind, other.asked) == ("deadline" if 100.0 in begun_with else "mid_stream", [])
 
 
 def test_it_goes_on_once():
@@ -398,7 +398,7 @@ def test_a_provider_that_does_not_stream_is_passed_on_as_events():
 def test_a_stream_is_cut_by_the_deadline_on_any_clock():
     asked = Asked(target(Streaming([[TextPart(text="a"), 30.0, TextPart(text="b")]])))
     events, fault = asked.stream(within_s=20.0)
-    assert (events, fault.kind, fault.code, asked.clock.now()) == ([TextPart(text="a")], "mid_stream", "timeout", 20.0)
+    assert (events, fault.kind, fault.code, asked.clock.now()) == ([TextPart(text="a")], "deadline", "timeout", 20.0)
 
 
 def test_a_mid_stream_failure_counts_for_the_breaker_by_its_own_kind():
@@ -448,6 +448,9 @@ def test_thinking_aloud_is_no_first_token():
     pace = Pace(Limits(first_token_s=10, gap_s=30), asked_s=0.0)
     assert pace.hear(5.0, [], is_complete=False)
     assert (pace.until_s, pace.lateness) == (10.0, FailureKind.FIRST_TOKEN)
+    last = Pace(Limits(gap_s=30).within(60.0, is_last=True), asked_s=0.0)
+    assert last.hear(5.0, [], is_complete=False)
+    assert last.until_s == math.inf, "whom nobody can follow is cut by the deadline alone"
 
 
 # Embeddings

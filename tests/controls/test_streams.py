@@ -148,6 +148,16 @@ def test_what_breaks_after_the_first_piece_is_no_clean_end_and_no_fallback_follo
     end = tape.last()
     assert (end["status"], end["is_fallback"], end["finish_reason"]) == ("error", False, None)
     assert json.loads(end["output"]) == {"content": text_of(seen)}
+    assert not [span for span in tape.rows("spans") if span["kind"] == "fallback"], "no ending was given"
+
+
+def test_what_breaks_before_anything_has_left_is_answered_by_the_fallback(ws, model, tape):
+    release(ws, BREAKS.replace(b"said(host, 40)", b"said(host, 1)"))
+    with serving(ws, model, log=tape) as controls:
+        pieces = asyncio.run(pieces_of(controls))
+    assert pieces == [TextPart(text="Please try again later."), Finished(reason="stop")]
+    end = tape.last()
+    assert (end["status"], end["error_type"], end["is_fallback"]) == ("error", "RuntimeError", True)
 
 
 def test_an_answer_that_contradicts_what_was_said_is_broken(ws, model, tape):
@@ -171,7 +181,7 @@ def test_the_fallback_is_streamed_when_nothing_was_said(released, tape):
 
     with serving(released, Model(broken), log=tape) as controls:
         pieces = asyncio.run(pieces_of(controls))
-    assert text_of(pieces) == "Please try again later."
+    assert pieces == [TextPart(text="Please try again later."), Finished(reason="stop")]
     assert tape.last()["is_fallback"]
 
 

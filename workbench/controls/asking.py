@@ -70,7 +70,7 @@ class ModelCaller:
         last. The stream ends only when the answer is complete.
 
         Raises:
-            ProviderError: nobody answered; or, with the kind `mid_stream`, the answer broke off after part of it was given out.
+            ProviderError: nobody answered; or the answer broke off after part of it was given out: the kind is `mid_stream`, or `deadline`.
         """
         question = Question(self.chain, self._health, request, asking)
         opened = await question.put(_gathered if asking.is_held else _begun)
@@ -260,4 +260,5 @@ def _silent(attempt: Attempt) -> ProviderError:
 
 
 def _broken_off(fault: ProviderError) -> ProviderError:
-    return ProviderError(str(fault), code=fault.code, kind=FailureKind.MID_STREAM, retry_after_s=fault.retry_after_s, status=fault.status)
+    kind = FailureKind.DEADLINE if fault.kind is FailureKind.DEADLINE else FailureKind.MID_STREAM  # of both nothing follows
+    return ProviderError(str(fault), code=fault.code, kind=kind, retry_after_s=fault.retry_after_s, status=fault.status)

@@ -96,6 +96,10 @@ class Outlet:
             self._ways[number] = Way(self._withhold())
         return self._ways[number]
 
+    def forget(self) -> None:
+        """Drop what was said of an answer that failed before anything of it left: something else is said in its place."""
+        self._ways.clear()
+
     async def say(self, event: Event) -> None:
         """Take a piece of the answer. Tool calls and the end are held until the whole is known."""
         if isinstance(event, TextPart) and event.text and await self._may_leave():

@@ -47,8 +47,7 @@ class Pace:
         self._tokens += sum(_tokens(event) for event in events)
         if not self.is_begun and any(isinstance(event, TextPart | ToolPart) for event in events):
             self.is_begun, self._block_s = True, now_s
-        gap_until_s = now_s + self._limits.gap_s
-        self._until_s = gap_until_s if self.is_begun else min(self._first_until_s, gap_until_s)
+        self._until_s = now_s + self._limits.gap_s if self.is_begun else self._first_until_s
         if is_complete:
             self._until_s = min(self._until_s, now_s + _TAIL_S)
             return True

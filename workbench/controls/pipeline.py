@@ -31,7 +31,7 @@ from workbench.controls.recording import Recorder, Row, Rows, milliseconds, stat
 from workbench.controls.refusals import bad_request, blocked, cannot_be_held, deadline_passed, failed, too_late
 from workbench.controls.serving import Serving
 from workbench.controls.sessions import Sessions
-from workbench.controls.turn import Step, Turn, output_of, said
+from workbench.controls.turn import Step, Turn, closed, is_served_by_another, output_of, said
 from workbench.controls.uncertainty import HandoffMode, Signal, mode_of
 from workbench.controls.underway import Underway
 from workbench.errors import RecordRefused, RequestRefused, WorkbenchError
@@ -128,7 +128,7 @@ class Attempt:
             raise StreamBroken(turn.error_type, "The answer broke off; what was sent of it is not complete.")
         answer = self._answer(turn, columns, latency_s)
         if self._outlet is not None:
-            await self._outlet.end(answer.choices)
+            await self._outlet.end([closed(choice, turn.status) for choice in answer.choices])
         return answer
 
     def embedded(self, answer: Answer) -> Embedded:
@@ -198,10 +198,13 @@ class Attempt:
         """The turn as it may leave: what is withheld is gone from it, what a guard found is named, and people are asked where they must."""
         outlet = self._outlet
         if outlet is not None and outlet.is_open and raw.error_type is not None:  # nothing can follow half an answer
+            self._steps.remove(raw.steps[-1])  # the ending that would have stood for it was not given
             turn = replace(raw, choices=outlet.left, is_fallback=False)
         elif not await self._guard.passed():
             turn = replace(raw, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
         else:
+            if outlet is not None and raw.error_type is not None:
+                outlet.forget()
             turn = await self._looked_at(raw)
         if not self._guard.is_blocked and self._call.operation == "chat":  # nobody can decide on vectors
             turn = await self._handed_over(raw, turn)
@@ -301,7 +304,7 @@ class Attempt:
             arm=self._assignment.arm,
             release_id=self._assignment.release_id,
             attempts=columns["attempts"],
-            is_fallback=any(step.kind == "fallback" for step in self._steps),
+            is_fallback=any(step.kind == "fallback" for step in self._steps) or is_served_by_another(self._steps),
             model_served=columns["model_served"],
             blocked_rules=turn.blocked_rules,
             violation_rules=turn.violation_rules or (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench.controls.events import Choice, Event
@@ -11,6 +11,8 @@ from workbench.controls.guards.model import Finding
 
 Say = Callable[[Event], Awaitable[None]]
 """Takes a piece of an answer that is passed on as it comes."""
+WITHOUT_REASON: Mapping[str, str] = {"blocked": "content_filter", "truncated": "length"}
+"""Why an answer ended that no model ended, by the status of its call; `stop` for every other one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +82,11 @@ def first_token_s(steps: Sequence[Step], start_s: float) -> float | None:
 def said(content: str, finish_reason: str | None = None) -> tuple[Choice, ...]:
     """The choices of an answer that is one text."""
     return (Choice(content=content, finish_reason=finish_reason),)
+
+
+def closed(choice: Choice, status: str) -> Choice:
+    """The choice with a reason why it ended, as the end of a stream needs one."""
+    return choice if choice.finish_reason is not None else replace(choice, finish_reason=WITHOUT_REASON.get(status, "stop"))
 
 
 def output_of(choices: tuple[Choice, ...]) -> Mapping[str, Any]:

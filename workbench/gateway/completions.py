@@ -12,11 +12,11 @@ import orjson
 
 from workbench.controls.events import Choice, ToolCall
 from workbench.controls.model import Answer, Head
+from workbench.controls.turn import WITHOUT_REASON
 
 Header = tuple[bytes, bytes]
 _PLAIN_TEXT = re.compile(r"[\x20-\x7e]+", re.ASCII)
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_WITHOUT_REASON = {"blocked": "content_filter", "truncated": "length"}
 _MOST_RULES = 20
 _FALLBACK = {True: (b"x-workbench-fallback", b"true"), False: (b"x-workbench-fallback", b"false")}
 
@@ -50,7 +50,7 @@ def usage(answer: Answer) -> dict[str, int] | None:
 
 def finish_reason(reason: str | None, status: str = "ok") -> str:
     """One of the dialect's; a bundle may know others, or none where no model answered."""
-    return reason if reason in _FINISH_REASONS else _WITHOUT_REASON.get(status, "stop")
+    return reason if reason in _FINISH_REASONS else WITHOUT_REASON.get(status, "stop")
 
 
 def told(answer: Answer | Head, *, ignored: Iterable[str] = ()) -> list[Header]:
