@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -168,8 +168,16 @@ _MID_STREAM: Mapping[FailureKind, Play] = {
 @contextmanager
 def playing(*plays: Play, then: Play | None = None) -> Iterator[Faulty]:
     """The provider on loopback: one play for each request, in order, and `then` (or the last one) for all others."""
+    waiting, last = iter(plays), then if then is not None else plays[-1]
+    with playing_to(lambda _seen: next(waiting, last)) as faulty:
+        yield faulty
+
+
+@contextmanager
+def playing_to(choose: Callable[[Seen], Play]) -> Iterator[Faulty]:
+    """The provider on loopback, which plays for each request what is chosen for it; other paths may be other providers."""
     faulty, loop = Faulty(), LoopThread()
-    stage = _Stage(faulty, plays, then if then is not None else plays[-1])
+    stage = _Stage(faulty, choose)
     try:
         faulty.url = loop.run(stage.open())
         yield faulty
@@ -181,10 +189,9 @@ def playing(*plays: Play, then: Play | None = None) -> Iterator[Faulty]:
 class _Stage:
     """Where the plays are played, on one loop."""
 
-    def __init__(self, faulty: Faulty, plays: Sequence[Play], then: Play) -> None:
+    def __init__(self, faulty: Faulty, choose: Callable[[Seen], Play]) -> None:
         self._faulty = faulty
-        self._plays = iter(plays)
-        self._then = then
+        self._choose = choose
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -206,9 +213,10 @@ class _Stage:
             task.add_done_callback(self._tasks.discard)
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
-                self._faulty.seen.append(await _request(reader))
+                seen = await _request(reader)
+                self._faulty.seen.append(seen)
                 self._faulty.asked.release()
-                await self._play(next(self._plays, self._then), reader, writer)
+                await self._play(self._choose(seen), reader, writer)
         finally:
             writer.close()
             with suppress(ConnectionError):
