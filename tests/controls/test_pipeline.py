@@ -131,3 +131,30 @@ def test_a_person_is_asked_for_in_parts_of_a_message_too(proxied, model, tape, m
     said_in_parts = [{"role": "user", "content": [picture, {"type": "text", "text": "Where is my order?"}]}]
     with serving(proxied, model, log=tape, desk=Desk()) as controls:
         assert asyncio.run(controls.handle("support", said_in_parts)).status == "handed_off"
+
+
+@pytest.mark.parametrize(
+    "policy", [PERSON, "handoff: {session_failures: {at_least: 1}}", "handoff: {retrieval_score: {below: 0.5, mode: hold}}"]
+)
+@pytest.mark.parametrize("streaming", ["window", "after"])
+def test_nothing_of_a_streamed_answer_that_a_person_has_to_see_leaves_before(ws, tape, monkeypatch, streaming, policy):
+    agent = b"""
+async def answer(messages, host):
+    await host.search_time(3)
+    host.record("retrieval", "search", query="x", retrieved=[{"doc_id": "d1", "score": 0.1, "rank": 1}])
+    for _ in range(300):
+        await host.say("Some words. ")
+    return {"content": "Some words. " * 300, "finish_reason": "stop"}
+"""
+    put_route(ws, stable=register(ws, "v1", agent=agent).bundle_id)
+    guarded(monkeypatch, f"streaming: {streaming}\n{policy}")
+
+    async def heard(controls):
+        async with controls.stream("support", ASK, session="s1") as stream:
+            return [piece async for piece in stream], stream.answer
+
+    with serving(ws, Model(), log=tape, desk=(desk := Desk())) as controls:
+        controls._ground.sessions.note("support", "s1", "error")
+        pieces, answer = asyncio.run(heard(controls))
+    assert (answer.status, [new.mode for new in desk.taken]) == ("handed_off", [Mode.HOLD])
+    assert not any(isinstance(piece, TextPart) and "words" in piece.text for piece in pieces)

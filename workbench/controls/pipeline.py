@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -101,7 +102,8 @@ class Attempt:
 
     def outlet(self) -> Outlet:
         """The way out of a streamed answer."""
-        self._outlet = Outlet(lambda: self._serving.guards.withhold(is_streamed=True), may_leave=self._guard.passed, head=self._head)
+        withhold = partial(self._serving.guards.withhold, is_streamed=not self._is_for_a_person)
+        self._outlet = Outlet(withhold, may_leave=self._guard.passed, head=self._head)
         return self._outlet
 
     async def answer(self, deadline: Deadline) -> Answer:
@@ -148,6 +150,16 @@ class Attempt:
             arm=answer.arm,
             blocked_rules=answer.blocked_rules,
         )
+
+    @property
+    def _is_for_a_person(self) -> bool:
+        """Whether it is known before the model is asked that its answer has to wait for a person: then nothing of it leaves before."""
+        failures = self._ground.sessions.failures(self._call.app, self._call.session_id)
+        asked = signs_of(
+            self._call, Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=()), (), n_session_failures=failures
+        )
+        is_held = mode_of(self._serving.guards.uncertainty.signals(asked)) is HandoffMode.HOLD
+        return is_held and self._ground.desk.can_hold(self._call.app)
 
     @property
     def _has_left(self) -> bool:

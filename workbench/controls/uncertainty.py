@@ -64,6 +64,14 @@ class Uncertainty:
         rule = Rule(rule_id="asked_for_person", action=Action.FLAG)
         self._phrases = Phrases([(phrase, rule) for phrase in asked.phrases] if asked else [])
 
+    @property
+    def may_hold_answers(self) -> bool:
+        """Whether an answer may have to be held back for what only the whole of it shows."""
+        handoff = self._handoff
+        scores = (handoff.retrieval_score, handoff.token_logprob)
+        modes = (handoff.missing_citations, handoff.schema_invalid_twice, *(each.mode for each in scores if each))
+        return HandoffMode.HOLD in modes
+
     def signals(self, signs: TurnSigns) -> tuple[Signal, ...]:
         """Every sign of the turn that counts."""
         return (*self._of_guards(signs.findings), *self._of_answer(signs), *self._of_session(signs))

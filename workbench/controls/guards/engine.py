@@ -149,12 +149,13 @@ class Guards:
 
     def withhold(self, *, is_streamed: bool) -> Withheld:
         """The way of one choice's text to the caller."""
-        return Withheld(self, self.streaming if is_streamed else "hold_all")
+        return Withheld(self, self.streaming if is_streamed and not self.hold_all else "hold_all")
 
     @property
     def hold_all(self) -> bool:
         """Whether nothing of a streamed answer leaves before all of it was looked at."""
-        return self.streaming == "hold_all" or (self.has_slow_output and self.streaming == "window")
+        is_judged = self.has_slow_output and self.streaming == "window"
+        return self.streaming == "hold_all" or is_judged or self.uncertainty.may_hold_answers
 
     @property
     def has_slow_output(self) -> bool:
