@@ -21,8 +21,9 @@ def erase(
 ) -> None:
     """Remove everything of a unit from the log, in all its snapshots, from spools and from the ledger.
 
-    Evidence that cites those snapshots keeps its numbers, but can no longer be asked again. Files that a reader may still have open are
-    removed after a quarter of an hour by `workbench erase --finish` or `workbench lake maintain`.
+    Nobody who asks from now on sees its rows. Snapshots that somebody may be reading are given up a quarter of an hour later, and the files
+    under them another quarter later, by `workbench erase --finish` or `workbench lake maintain`. Evidence that cites those snapshots keeps
+    its numbers, but can no longer be asked again.
     """
     from workbench import Workspace
     from workbench.cli.progress import file_progress

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from workbench.observability.tables import WRITABLE
 
+T = TypeVar("T")
 _NAMES_A_UNIT = ("requests", "outcomes")
 
 
@@ -35,20 +37,28 @@ def without_erased(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, p
 
 
 def left_after(tables: Mapping[str, pa.Table], erased_us: Mapping[str, int]) -> dict[str, pa.Table]:
-    """The rows without those of erased units: requests and outcomes by the unit they name, and all rows of such a request.
+    """The rows without those of erased units: requests and outcomes by the unit they name, and what names only such a request or trace.
 
     Args:
         tables: log table to rows.
         erased_us: unit hash to when it was erased, microseconds since 1970 UTC; what happened later is kept.
     """
     requests = tables.get("requests")
-    gone = {key for key, is_gone in zip(_keys(requests), _is_of_erased("requests", requests, erased_us), strict=True) if is_gone}
+    are_gone = _is_of_erased("requests", requests, erased_us)
+    gone, traces = (_only_of_gone(names, are_gone) for names in (_keys(requests), _column(requests, "trace_id")))
     left = {}
     for name, arrow in tables.items():
         by_unit = _is_of_erased(name, arrow, erased_us) if name in _NAMES_A_UNIT else [False] * arrow.num_rows
-        keep = [not is_gone and key not in gone for is_gone, key in zip(by_unit, _keys(arrow), strict=True)]
+        named = zip(by_unit, _keys(arrow), _column(arrow, "trace_id"), strict=True)
+        keep = [not (is_gone or key in gone or (key[1] is None and trace in traces)) for is_gone, key, trace in named]
         left[name] = arrow if all(keep) else arrow.filter(pa.array(keep, pa.bool_()))
     return left
+
+
+def _only_of_gone(names: Iterable[T], are_gone: Sequence[bool]) -> set[T]:
+    """The names, one of each request, that only requests bear which are gone; a name that is missing is none."""
+    pairs = list(zip(names, are_gone, strict=True))
+    return {name for name, is_gone in pairs if is_gone and name is not None} - {name for name, is_gone in pairs if not is_gone}
 
 
 def _is_of_erased(name: str, arrow: pa.Table | None, erased_us: Mapping[str, int]) -> list[bool]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 
@@ -19,11 +19,10 @@ from workbench.ledger.authority import Author, Authority
 from workbench.ledger.erasures import ERASE, StoredErasure, add_erasure, end_erasure, erase_held, open_erasures
 from workbench.ledger.store import Ledger
 from workbench.observability.evidence import instant
-from workbench.observability.flusher import literal
 from workbench.observability.lake import Lake
 from workbench.observability.logs import Logs
 from workbench.observability.unit_rows import COUNTED, Keys, Taken, take_out
-from workbench.observability.upkeep import ERASURE, Progress, Upkeep
+from workbench.observability.upkeep import Progress, Upkeep
 
 LOG, SPOOLS = "log lake", "spools"
 MAINTAIN = "log.maintain"
@@ -105,15 +104,9 @@ class _InLake:
     is_taken_out: bool
     rows: tuple[int, ...]
     expired_at: datetime | None
-    """When the last snapshot that showed the unit was given up; None while there is one."""
+    """When snapshots that showed the unit were last given up; None while none was."""
     n_waiting: int
     """Files of those snapshots that wait for their readers."""
-    newest_waiting: datetime | None
-    """When the last of the files that are removed together with them was given up."""
-
-    @property
-    def is_shown(self) -> bool:
-        return any(self.rows) and self.expired_at is None
 
 
 class Erasure:
@@ -210,9 +203,10 @@ class Erasure:
             return ()
         faults, shared = self._take_out(erasures, asked_again)
         seen = {erasure.erasure_id: self._seen(erasure) for erasure in erasures}
-        is_shown = any(found.is_shown for found in seen.values())
-        self._upkeep.rewrite(has_deleted_rows=is_shown, progress=progress)
-        is_clean = not any(any(found.rows) for found in seen.values()) or self._upkeep.vacuum()
+        is_clean = True
+        if any(any(found.rows) for found in seen.values()):
+            self._upkeep.forget(progress=progress)
+            is_clean = self._upkeep.vacuum()
         return tuple(
             self._ended(author, erasure, faults, others="" if is_clean else _IN_USE, shared=shared.get(erasure.erasure_id, 0))
             for erasure in erasures
@@ -260,11 +254,17 @@ class Erasure:
     def _log_part(self, seen: _InLake, *, others: str) -> ErasedPart:
         """What the lake has done and what waits there; `others` is what is known besides."""
         part = ErasedPart(store=LOG, removed=dict(zip(COUNTED, seen.rows, strict=True)))
-        if not seen.is_taken_out or seen.is_shown:
+        if not seen.is_taken_out:
             return replace(part, pending="its rows stand in the log; `workbench erase --finish` goes on")
-        if seen.n_waiting and seen.newest_waiting is not None:
+        if not any(seen.rows):
+            return part
+        state = self._upkeep.state()
+        if state.has_deleted_rows:
+            until = state.clean_since and state.clean_since + self._upkeep.grace
+            return replace(part, pending="earlier snapshots show its rows, and somebody may be reading those", until=until)
+        if seen.n_waiting:
             what = f"{seen.n_waiting} files, given up, that readers may still have open"
-            return replace(part, pending=what, until=seen.newest_waiting + self._upkeep.grace)
+            return replace(part, pending=what, until=state.ripe_at(self._upkeep.grace))
         if seen.expired_at is not None and (n := self._upkeep.orphans(seen.expired_at)):
             return replace(part, pending=f"{n} files that killed writers left", until=seen.expired_at + self._upkeep.orphan_age)
         return replace(part, pending=others)
@@ -290,22 +290,17 @@ def _look(connection: duckdb.DuckDBPyConnection, erasure_id: int) -> _InLake:
     n, through, *rows = _row(
         connection, f"SELECT count(*), max(through_snapshot), {sums} FROM lake.erasures WHERE erasure_id = {erasure_id}"
     )
-    (expired_us,) = _row(
-        connection,
-        f"SELECT epoch_us(min(expired_at)) FROM lake.expiries WHERE reason = {literal(ERASURE)} AND last_snapshot >= {through or 0}",
-    )
-    expired_at = instant(expired_us) if n and any(rows) else None
-    waiting, newest_us = (0, None)
-    if expired_at is not None:
-        is_of_it = f"epoch_us(schedule_start::TIMESTAMPTZ) <= {expired_us + _SLACK // timedelta(microseconds=1)}"
-        waiting, newest_us = _row(
-            connection, f"SELECT count(*) FILTER ({is_of_it}), epoch_us(max(schedule_start::TIMESTAMPTZ)) FROM {_SCHEDULED}"
-        )
-    return _InLake(is_taken_out=bool(n), rows=tuple(rows), expired_at=expired_at, n_waiting=waiting, newest_waiting=instant(newest_us))
+    (expired_us,) = _row(connection, f"SELECT epoch_us(max(expired_at)) FROM lake.expiries WHERE last_snapshot >= {through if n else 0}")
+    if expired_us is None or not any(rows):
+        return _InLake(is_taken_out=bool(n), rows=tuple(rows), expired_at=None, n_waiting=0)
+    is_of_it = f"epoch_us(schedule_start::TIMESTAMPTZ) <= {expired_us + _SLACK // timedelta(microseconds=1)}"
+    (waiting,) = _row(connection, f"SELECT count(*) FROM {_SCHEDULED} WHERE {is_of_it}")
+    return _InLake(is_taken_out=bool(n), rows=tuple(rows), expired_at=instant(expired_us), n_waiting=waiting)
 
 
-def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, ...]:
-    return connection.execute(sql).fetchone() or ()
+def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    (row,) = connection.execute(sql).fetchall()
+    return tuple(row)
 
 
 def _report(erasure: StoredErasure, parts: tuple[ErasedPart, ...]) -> ErasureReport:

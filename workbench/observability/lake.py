@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,10 +99,18 @@ class Lake:
             NewerWorkspace: a newer workbench wrote the lake.
             StoreError: the lake cannot be written. Nothing was stored, unless the connection to a server broke while it committed.
         """
+        (result,) = self.write_in_turn((work,), what=what)
+        return result
+
+    def write_in_turn(self, works: Sequence[Callable[[duckdb.DuckDBPyConnection], T]], *, what: str) -> list[T]:
+        """What each of `works` returns, each committed in a transaction of its own before the next begins, with nobody writing in between.
+
+        Otherwise as `write`: after a conflict the first is tried again too.
+        """
         for k in itertools.count(1):
             try:
                 with self._exclusive(what):
-                    return self._write_once(work, what)
+                    return [self._write_once(work, what) for work in works]
             except duckdb.Error as fault:
                 if engine.is_broken(fault):
                     self._drop_instance()

@@ -11,8 +11,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
-_WAIT_S = 20.0
-"""For readers and writers that have the file in use; their transactions are short."""
+_WAIT_S = 5.0
+"""For readers and writers that have the file in use; their transactions are short, and writers of the lake wait meanwhile."""
 BUSY = 3
 """Exit code: somebody used the file all the time."""
 

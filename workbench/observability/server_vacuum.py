@@ -12,7 +12,7 @@ from workbench.observability.server_lock import driver
 if TYPE_CHECKING:
     import psycopg
 
-_WAIT_S = 20.0
+_WAIT_S = 5.0
 """For the transactions of readers, which are short; longer ones do not have to queue behind this."""
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +35,6 @@ Progress = Callable[[str, int, int], None]
 _CATALOGUE = "__ducklake_metadata_lake"
 _SCHEDULED = f"{_CATALOGUE}.ducklake_files_scheduled_for_deletion"
 _VACUUM_S = 600
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +77,16 @@ class Upkeep:
         """The regular run: given-up files are removed, small files merged, old snapshots given up unless evidence cites them."""
         if self._lake.snapshot() is None:
             return UpkeepReport()
-        state = self.state()
-        plan = upkeep_plan(state, grace=self.grace)
-        cited = self._cited()
-        before = state.now - self.retention
-        return self._carried_out(plan, reason=RETENTION_REASON, cited=cited, before=before, progress=progress)
+        plan = upkeep_plan(self.state(), grace=self.grace)
+        keep = max(self.grace, self.retention)
+        return self._carried_out(plan, reason=RETENTION_REASON, cited=self._cited(), keep=keep, progress=progress)
 
-    def rewrite(self, *, has_deleted_rows: bool, progress: Progress | None = None) -> UpkeepReport:
-        """Bring deleted rows out of all files and all snapshots, whoever cites them; the files go when their readers are done.
-
-        Raises:
-            StoreError: other processes deleted rows all the time.
-        """
-        for _ in range(_TRIES):
-            plan = erasure_plan(self.state(), grace=self.grace, has_deleted_rows=has_deleted_rows)
-            report = self._carried_out(plan, reason=ERASURE, cited=frozenset(), before=None, progress=progress)
-            if not has_deleted_rows:
-                return report
-            if report.done[Step.EXPIRE]:
-                self._lake.write(_narrow_statistics, what="narrow the catalogue's statistics")
-                return replace(report, waits_until=self.state().ripe_at(self.grace))
-        raise StoreError(f"log lake {self._lake.address}", seen="others deleted rows all the time", next_step="run it again")
+    def forget(self, *, progress: Progress | None = None) -> None:
+        """Bring deleted rows out of files and snapshots, whoever cites them, as far as readers' grace allows now."""
+        self._lake.write(_FLUSH, what=str(Step.FLUSH))
+        plan = erasure_plan(self.state(), grace=self.grace)
+        self._carried_out(plan, reason=ERASURE, cited=frozenset(), keep=self.grace, progress=progress)
+        self._lake.write(_narrow_statistics, what="narrow the catalogue's statistics")
 
     def state(self) -> LakeState:
         """What a plan is made from."""
@@ -128,31 +116,29 @@ class Upkeep:
             )
         return done.returncode == 0
 
-    def _carried_out(
-        self, plan: Plan, *, reason: str, cited: AbstractSet[int], before: datetime | None, progress: Progress | None
-    ) -> UpkeepReport:
+    def _carried_out(self, plan: Plan, *, reason: str, cited: AbstractSet[int], keep: timedelta, progress: Progress | None) -> UpkeepReport:
         done: dict[Step, int] = {}
         for number, step in enumerate(plan.steps):
-            work = self._work_of(step, reason, cited, before)
-            done[step] = self._lake.write(work, what=str(step))
+            work = self._work_of(step, reason, cited, keep)
+            # DuckLake cannot commit these while rows of the table are inlined: it reads their columns of numbers as text
+            first = (_FLUSH,) if step in (Step.REWRITE, Step.MERGE) else ()
+            done[step] = self._lake.write_in_turn((*first, work), what=str(step))[-1]
             if progress is not None:
                 progress("log lake", number + 1, len(plan.steps))
         return UpkeepReport(done=done, waits_until=plan.waits_until)
 
-    def _work_of(
-        self, step: Step, reason: str, cited: AbstractSet[int], before: datetime | None
-    ) -> Callable[[duckdb.DuckDBPyConnection], int]:
+    def _work_of(self, step: Step, reason: str, cited: AbstractSet[int], keep: timedelta) -> Callable[[duckdb.DuckDBPyConnection], int]:
         match step:
             case Step.CLEANUP:
                 return self._clean_up
             case Step.FLUSH:
-                return _counting("ducklake_flush_inlined_data('lake')")
+                return _FLUSH
             case Step.REWRITE:
                 return _counting("ducklake_rewrite_data_files('lake', delete_threshold => 0)")
             case Step.MERGE:
                 return _counting("ducklake_merge_adjacent_files('lake')")
             case Step.EXPIRE:
-                return lambda connection: _expire(connection, reason, cited, before)
+                return lambda connection: _expire(connection, reason, cited, keep)
             case Step.ORPHANS:
                 age = f"INTERVAL {int(self.orphan_age.total_seconds())} SECOND"
                 return _counting(_orphans(f"now() - {age}", is_dry_run=False))
@@ -170,50 +156,55 @@ def _counting(function: str) -> Callable[[duckdb.DuckDBPyConnection], int]:
     return lambda connection: _number(connection, f"SELECT count(*) FROM {function}")
 
 
+_FLUSH = _counting("ducklake_flush_inlined_data('lake')")
+
+
 def _orphans(before: str, *, is_dry_run: bool) -> str:
     return f"ducklake_delete_orphaned_files('lake', dry_run => {str(is_dry_run).lower()}, older_than => {before})"
 
 
-def _expire(connection: duckdb.DuckDBPyConnection, reason: str, cited: AbstractSet[int], before: datetime | None) -> int:
-    """Give up snapshots, and note which and why, so that somebody who asks for one of them later is told.
-
-    After an erasure nothing is given up, nor noted, while the newest snapshot itself rests on files with deleted rows: somebody deleted
-    more after the files were rewritten.
-    """
-    is_erasure, snapshots = reason == ERASURE, _snapshots(connection)
-    chosen = given_up(snapshots, cited=cited, before=before)
-    if is_erasure and _holds_deleted_rows(connection):
+def _expire(connection: duckdb.DuckDBPyConnection, reason: str, cited: AbstractSet[int], keep: timedelta) -> int:
+    """Give up snapshots, and note which and why, so that somebody who asks for one of them later is told."""
+    state = _state(connection)
+    chosen = given_up(state.snapshots, cited=cited, before=state.now - keep)
+    if not chosen:
         return 0
-    if not chosen and not is_erasure:
-        return 0
-    if chosen:
-        versions = ", ".join(map(str, chosen))
-        connection.execute(f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{versions}])").fetchall()
-    last = max(chosen, default=snapshots[-1].snapshot_id - 1)
+    versions = ", ".join(map(str, chosen))
+    connection.execute(f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{versions}])").fetchall()
     connection.execute(
         f"INSERT INTO lake.expiries (first_snapshot, last_snapshot, reason, expired_at) "
-        f"VALUES ({min(chosen, default=last)}, {last}, {literal(reason)}, now())"
+        f"VALUES ({min(chosen)}, {max(chosen)}, {literal(reason)}, now())"
     )
-    return max(1, len(chosen))
+    return len(chosen)
 
 
-def _holds_deleted_rows(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether deleted rows stand in the files, or inlined in the catalogue, under the newest snapshot."""
-    inlined = connection.execute(
-        f"SELECT table_name, table_name LIKE 'ducklake_inlined_delete%' FROM duckdb_tables() WHERE database_name = '{_CATALOGUE}' "
-        "AND (table_name LIKE 'ducklake_inlined_data_%' OR table_name LIKE 'ducklake_inlined_delete%') "
-        "AND table_name <> 'ducklake_inlined_data_tables'"
-    ).fetchall()
-    places = [("ducklake_delete_file", "end_snapshot IS NULL")]
-    places += [(name, "true" if is_deletions else "end_snapshot IS NOT NULL") for name, is_deletions in inlined]
-    return any(_number(connection, f"SELECT count(*) FROM {_CATALOGUE}.{name} WHERE {where}") for name, where in places)
+def _deleted_rows(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
+    """Files that hold rows which were deleted; those of them under the newest snapshot; from which snapshot on the others are not shown.
+
+    Rows that stand deleted in the catalogue are none of them until they are written to files.
+    """
+    ended, until = 0, 0
+    for name in ("ducklake_data_file", "ducklake_delete_file"):
+        sql = f"SELECT count(*), coalesce(max(end_snapshot), 0) FROM {_CATALOGUE}.{name} WHERE end_snapshot IS NOT NULL"
+        ((n, last),) = connection.execute(sql).fetchall()
+        ended, until = ended + n, max(until, last)
+    newest = _number(connection, f"SELECT count(*) FROM {_CATALOGUE}.ducklake_delete_file WHERE end_snapshot IS NULL")
+    return ended + newest, newest, until
 
 
 def _state(connection: duckdb.DuckDBPyConnection) -> LakeState:
     row = connection.execute(f"SELECT epoch_us(now()), count(*), epoch_us(max(schedule_start::TIMESTAMPTZ)) FROM {_SCHEDULED}").fetchone()
     now, n, newest = row if row is not None else (None, 0, None)
+    snapshots = _snapshots(connection)
+    n_deleted, n_newest, until = _deleted_rows(connection)
+    clean = next((snapshot.at for snapshot in snapshots if snapshot.snapshot_id >= until), None)
     return LakeState(
-        now=instant(now) or datetime.now(UTC), snapshots=_snapshots(connection), n_scheduled=n, newest_scheduled=instant(newest)
+        now=instant(now) or datetime.now(UTC),
+        snapshots=snapshots,
+        n_scheduled=n,
+        newest_scheduled=instant(newest),
+        has_deleted_rows=n_deleted > 0,
+        clean_since=None if n_newest or not n_deleted else clean,
     )
 
 

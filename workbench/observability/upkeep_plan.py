@@ -2,6 +2,9 @@
 
 The order is the safe one: files that an earlier run gave up are removed first, and only when no reader can still be at work on them;
 nothing is given up while such files wait. Snapshots are always named one by one: on SQLite DuckLake compares times by the day.
+
+A snapshot may be given up only when nobody reads it any more, that is some time after it ceased to be the newest, however old it is: a
+transaction on a snapshot that was given up sees its rows vanish, without an error.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 READERS_GRACE = timedelta(minutes=15)
-"""How long a file is kept after the last snapshot that names it was given up; longer than any read transaction."""
+"""How long a snapshot is kept after it ceased to be the newest, and a file after it was given up; longer than any read transaction."""
 RETENTION = timedelta(hours=1)
 """How long every snapshot is kept; longer than any transaction."""
 ORPHAN_AGE = timedelta(days=1)
@@ -50,6 +54,10 @@ class LakeState:
     """Files that no snapshot names and that wait for their removal."""
     newest_scheduled: datetime | None
     """When the last of them was given up."""
+    has_deleted_rows: bool
+    """Whether some snapshot shows rows that were deleted later, or a file holds them."""
+    clean_since: datetime | None
+    """From which snapshot on none of them is shown or held; None while the newest itself rests on them, or there are none."""
 
     def ripe_at(self, grace: timedelta) -> datetime | None:
         """When all the waiting files may be removed; None when none waits. They can only be removed together."""
@@ -74,32 +82,26 @@ def upkeep_plan(state: LakeState, *, grace: timedelta) -> Plan:
     return Plan(steps=(*cleanup, Step.FLUSH, Step.MERGE, Step.EXPIRE, Step.ORPHANS))
 
 
-def erasure_plan(state: LakeState, *, grace: timedelta, has_deleted_rows: bool) -> Plan:
-    """What removes deleted rows from the files, and the files as soon as no reader can be at work on them.
+def erasure_plan(state: LakeState, *, grace: timedelta) -> Plan:
+    """What removes deleted rows from the files, and the files, both as soon as no reader can be at work on them.
 
-    Args:
-        state: the lake now.
-        grace: how long readers are given.
-        has_deleted_rows: whether rows were deleted that some snapshot still shows.
+    Inlined rows have to be in files before the state is looked at.
     """
     ripe_at = state.ripe_at(grace)
     is_ripe = ripe_at is not None and state.now >= ripe_at
     cleanup = (Step.CLEANUP,) if is_ripe else ()
-    rewriting = (Step.FLUSH, Step.REWRITE, Step.EXPIRE) if has_deleted_rows else ()
+    rewriting = (Step.REWRITE, Step.EXPIRE) if state.has_deleted_rows else ()
     return Plan(steps=(*cleanup, *rewriting, Step.ORPHANS), waits_until=None if is_ripe else ripe_at)
 
 
-def given_up(snapshots: Sequence[Snapshot], *, cited: AbstractSet[int], before: datetime | None) -> tuple[int, ...]:
-    """The snapshots to expire: never the newest, and none that is cited.
+def given_up(snapshots: Sequence[Snapshot], *, cited: AbstractSet[int], before: datetime) -> tuple[int, ...]:
+    """The snapshots to expire: those that ceased to be the newest before a time, and that are not cited.
 
     Args:
-        snapshots: all there are.
+        snapshots: all there are, oldest first.
         cited: those that evidence names.
-        before: only those of before this time; None for whatever age.
+        before: at least the readers' grace ago.
     """
-    newest = max((snapshot.snapshot_id for snapshot in snapshots), default=None)
     return tuple(
-        snapshot.snapshot_id
-        for snapshot in snapshots
-        if snapshot.snapshot_id != newest and snapshot.snapshot_id not in cited and (before is None or snapshot.at < before)
+        snapshot.snapshot_id for snapshot, successor in pairwise(snapshots) if successor.at < before and snapshot.snapshot_id not in cited
     )
