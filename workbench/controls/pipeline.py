@@ -260,7 +260,7 @@ class Attempt:
             return turn
         can_hold = mode is HandoffMode.HOLD and not self._has_left and self._ground.desk.can_hold(self._call.app)
         kept = Mode.HOLD if can_hold else Mode.FLAG
-        handoff_id, fault = await self._opened(await self._proposed(raw) if can_hold else raw, signals, kept)
+        handoff_id, fault = await self._opened(raw, signals, kept)
         self._steps.append(handoff_step(kept, signals, at_s=self._clock.now(), fault=fault))
         if handoff_id is None and kept is Mode.HOLD and raw.error_type is None:
             raise cannot_be_held()
@@ -268,11 +268,6 @@ class Attempt:
             return replace(turn, handoff_id=turn.handoff_id or handoff_id)
         holding = said(self._serving.guards.handoff.holding_text, "stop")
         return replace(turn, choices=holding, status="handed_off", handoff_id=handoff_id)
-
-    async def _proposed(self, raw: Turn) -> Turn:
-        """The turn as a person may approve it: what a rule replaces or blocks reaches the caller by no way."""
-        checked = await self._serving.guards.check_output(raw.content, clock=self._clock)
-        return replace(raw, choices=(replace(raw.choices[0], content=checked.text), *raw.choices[1:]))
 
     async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
         """The id of the item that people decide, or why there is none. What the guards take from an answer nobody is shown."""
