@@ -42,20 +42,26 @@ async def pieces_of(controls, **about):
 
 
 def test_the_bundle_decides_the_model_and_its_parameters(proxied, model, tape):
-    options = {"temperature": 2.0, "max_tokens": 5000, "model": "large", "stop": ["."], "logit_bias": {"1": 100}}
+    options = {"temperature": 2.0, "max_tokens": 5000, "model": "large", "stop": ["."], "seed": 7, "logit_bias": {"1": 100}}
     with serving(proxied, model, log=tape) as controls:
         answer = ask(controls, asked=Asked(options=options))
     (asked,) = model.asked
-    assert (asked["model"], asked["temperature"], asked["max_tokens"], asked["stop"]) == ("small", 0.1, 100, ["."])
+    assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("small", 0.1, 100)
+    assert (asked["stop"], asked["seed"]) == (["."], 7)
     assert "logit_bias" not in asked
     assert (answer.content, answer.status, answer.attempts) == ("It is on its way.", "ok", 1)
     assert tape.last()["model_requested"] == "small"
 
 
-def test_a_smaller_limit_of_the_client_counts(proxied, model, tape):
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [({name: n}, min(n, 100)) for name in ("max_tokens", "max_completion_tokens") for n in (7, 100_000)],
+)
+def test_the_smaller_limit_counts_whatever_its_name(proxied, model, tape, options, counts):
     with serving(proxied, model, log=tape) as controls:
-        ask(controls, asked=Asked(options={"max_tokens": 7}))
-    assert model.asked[0]["max_tokens"] == 7
+        ask(controls, asked=Asked(options=options))
+    asked = model.asked[0]
+    assert {key: value for key, value in asked.items() if key.startswith("max_")} == {"max_tokens": counts}
 
 
 def test_the_bundles_system_prompt_stands_in_place_of_the_clients(ws, model, tape):

@@ -46,6 +46,7 @@ def test_headers_say_who_waits_where_a_held_answer_goes_and_how_often_the_client
     about = read({"x-workbench-priority": "batch", "x-workbench-callback": "desk", "x-stainless-retry-count": "2"}).about
     assert (about.priority, about.callback, about.retries) == ("batch", "desk", 2)
     assert read({"x-stainless-retry-count": "many"}).about.retries == 0
+    assert read({"x-stainless-retry-count": "9" * 5000}).about.retries == 100
     assert refused({"x-workbench-priority": "vip"}).param == "x-workbench-priority"
 
 

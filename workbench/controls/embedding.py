@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from struct import iter_unpack
 from typing import Any
 
 from workbench.controls.asking import ModelCaller
@@ -68,13 +68,14 @@ def _vectors(response: Mapping[str, Any], n: int) -> tuple[tuple[float, ...], ..
     """The vectors by the place of their text; none where one is missing, or is no vector."""
     try:
         found = {int(item.get("index", place)): _vector(item["embedding"]) for place, item in enumerate(response["data"])}
-        return tuple(found[place] for place in range(n))
-    except (KeyError, TypeError, ValueError):
+        vectors = tuple(found[place] for place in range(n))
+        return vectors if all(vectors) else ()
+    except (KeyError, TypeError, ValueError, struct.error):
         return ()
 
 
 def _vector(given: Any) -> tuple[float, ...]:
     """A vector as numbers, also where it came as their bytes."""
     if isinstance(given, str):
-        return tuple(value for (value,) in iter_unpack(_FLOAT32, b64decode(given, validate=True)))
+        return tuple(value for (value,) in struct.iter_unpack(_FLOAT32, b64decode(given, validate=True)))
     return tuple(float(value) for value in given)

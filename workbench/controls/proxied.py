@@ -27,11 +27,12 @@ from workbench.controls.underway import Underway
 from workbench.spec.base import parse_duration
 
 PASSED_ON = frozenset({
-    "tool_choice", "parallel_tool_calls", "response_format", "stop", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens",
+    "tool_choice", "parallel_tool_calls", "response_format", "seed", "stop", "logprobs", "top_logprobs",
+    "max_tokens", "max_completion_tokens",
 })  # fmt: skip
 """Options of the caller that have an effect, where the bundle's own parameters do not say otherwise."""
 _LIMITS = ("max_tokens", "max_completion_tokens")
-"""Of these the smaller one counts, the caller's or the bundle's."""
+"""Names of one limit, of which the smallest counts, the caller's or the bundle's, under the bundle's name."""
 _INSTRUCTIONS = ("system", "developer")
 
 
@@ -111,8 +112,11 @@ class Proxied:
         """What the model is asked."""
         asked = call.asked
         request = {name: value for name, value in asked.options.items() if name in PASSED_ON}
-        limits = {name: min(request[name], self._params[name]) for name in _LIMITS if name in request and name in self._params}
-        request |= {**self._params, **limits, "messages": self._messages(call.messages)}
+        request |= {**self._params, "messages": self._messages(call.messages)}
+        own = [name for name in _LIMITS if name in self._params]
+        if own:  # two names of one limit: the bundle's stays
+            least = min(limits[name] for limits in (self._params, asked.options) for name in _LIMITS if name in limits)
+            request = {**{name: value for name, value in request.items() if name not in _LIMITS}, **dict.fromkeys(own, least)}
         tools = self.guards.allowed_tools(asked.tools)
         if tools:
             request["tools"] = tools

@@ -19,6 +19,8 @@ _DEADLINE_MS, _READ_TIMEOUT_S = b"x-deadline-ms", b"x-stainless-read-timeout"
 _PRIORITY, _CALLBACK, _RETRIES = b"x-workbench-priority", b"x-workbench-callback", b"x-stainless-retry-count"
 _PRIORITIES: Mapping[bytes, Priority] = {b"interactive": "interactive", b"batch": "batch", b"shadow": "shadow"}
 _MOST_RETRIES = 100
+_DIGITS = 9
+"""Python turns no text of thousands of digits into a number."""
 _MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
 """OpenAI's limits."""
 
@@ -125,7 +127,7 @@ def _priority(headers: Headers) -> Priority:
 def _retries(headers: Headers) -> int:
     """What OpenAI's clients say of their own retries; 0 where it is no number, as nothing hangs on it but a budget."""
     raw = headers.get(_RETRIES, b"")
-    return min(int(raw), _MOST_RETRIES) if raw.isdigit() else 0
+    return min(int(raw[:_DIGITS]), _MOST_RETRIES) if raw.isdigit() else 0
 
 
 def _deadline_s(headers: Headers) -> float | None:
