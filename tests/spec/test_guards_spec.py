@@ -70,11 +70,12 @@ JUDGE = "{id: a, stages: [input], provider: p, model: m, prompt: judge, labels: 
         ("personal_data: [{stages: [output], detectors: [emial]}]", 'did you mean "email"'),
         ("handoff: {asked_for_person: {phrases: []}}", "at least 1"),
         ("handoff: {token_logprob: {below: 1}}", "less than 0"),
+        ("handoff: {sla: 96h}", "at most 72h"),
         ("streming: window", 'did you mean "streaming"'),
         ("- a", "needed a mapping"),
         ("a: \x00", "control character"),
     ],
-    ids=range(29),
+    ids=range(30),
 )
 def test_each_fault_is_told_with_its_place(text: str, says: str) -> None:
     assert re.search(says, faults(text)), faults(text)

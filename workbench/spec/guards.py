@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from workbench.spec.base import Duration, Name, Number, Share, Spec, Text, parse_duration, twice
+from workbench.spec.app import LONGEST_DUE
+from workbench.spec.base import Duration, Name, Number, Share, Spec, Text, format_duration, parse_duration, twice
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.document import Path
 from workbench.spec.faults import suggestion
@@ -234,7 +235,7 @@ class Handoff(Spec):
     holding_text: Text = "A colleague looks at this and will answer you."
     """What the caller gets meanwhile."""
     sla: Duration = Field(default=parse_duration("1h"), json_schema_extra={"default": "1h"})
-    """Until when somebody has to have decided. Silence is never a yes."""
+    """Until when somebody has to have decided, at most 72h. Silence is never a yes."""
     needs_approval: Mode = "hold"
     """A tool that needs approval was called."""
     unsure: Mode = "hold"
@@ -247,6 +248,12 @@ class Handoff(Spec):
     """The answer did not fit its schema, twice."""
     asked_for_person: AskedForPerson | None = None
     session_failures: SessionFailures | None = None
+
+    @model_validator(mode="after")
+    def _due_in_time(self) -> Self:
+        if self.sla > LONGEST_DUE:
+            raise ValueError(f"sla: got {format_duration(self.sla)}; the text of a waiting item is kept for at most 72h")
+        return self
 
 
 class GuardsSpec(Spec):
