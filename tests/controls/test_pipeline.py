@@ -32,6 +32,9 @@ class Desk:
 
     taken: list[NewHandoff] = field(default_factory=list)
 
+    def holding_text(self, _app: str) -> str:
+        return "A colleague looks at this."
+
     def can_hold(self, _app: str) -> bool:
         return True
 

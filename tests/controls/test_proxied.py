@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_the_bundle_decides_the_model_and_its_parameters(proxied, model, tape):
     assert "logit_bias" not in asked
     assert (answer.content, answer.status, answer.attempts) == ("It is on its way.", "ok", 1)
     assert tape.last()["model_requested"] == "small"
+    assert json.loads(tape.last()["input"])["options"] == options
 
 
 @pytest.mark.parametrize(

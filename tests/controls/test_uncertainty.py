@@ -19,7 +19,6 @@ handoff:
   missing_citations: release_and_flag
   retrieval_score: {below: 0.4}
   token_logprob: {below: -4, mode: hold}
-  schema_invalid_twice: hold
   asked_for_person: {phrases: [talk to a person], mode: hold}
   session_failures: {at_least: 3, mode: release_and_flag}
 """,
@@ -52,37 +51,32 @@ def told(signs: TurnSigns, handoff: Handoff = EVERYTHING) -> list[tuple[str, Han
         (TurnSigns(least_logprob=-4.01), [("token_logprob", HOLD)]),
         (TurnSigns(least_logprob=-4.0), []),
         (TurnSigns(least_logprob=float("nan")), [("token_logprob", HOLD)]),
-        (TurnSigns(n_schema_invalid=1), []),
-        (TurnSigns(n_schema_invalid=2), [("schema_invalid_twice", HOLD)]),
         (TurnSigns(last_user_text="Let me TALK  to-a person!"), [("asked_for_person", HOLD)]),
         (TurnSigns(last_user_text="talk to a personal trainer"), []),
         (TurnSigns(n_session_failures=2), []),
         (TurnSigns(n_session_failures=3), [("session_failures", FLAG)]),
     ],
-    ids=range(20),
+    ids=range(18),
 )
 def test_each_sign_counts_alone(signs: TurnSigns, expected: list) -> None:
     assert told(signs) == expected
 
 
 def test_what_the_policy_does_not_name_is_no_sign() -> None:
-    signs = TurnSigns(
-        n_citations=0, retrieval_scores=(), least_logprob=-99, n_schema_invalid=9, last_user_text="talk to a person", n_session_failures=9
-    )
+    signs = TurnSigns(n_citations=0, retrieval_scores=(), least_logprob=-99, last_user_text="talk to a person", n_session_failures=9)
     assert told(signs, Handoff()) == []
 
 
-@given(st.lists(st.sampled_from(["citations", "score", "logprob", "schema", "asked", "failures"]), unique=True))
+@given(st.lists(st.sampled_from(["citations", "score", "logprob", "asked", "failures"]), unique=True))
 def test_to_hold_beats_to_flag_and_no_sign_is_none(signs: list[str]) -> None:
     given_signs = TurnSigns(
         n_citations=0 if "citations" in signs else 2,
         retrieval_scores=() if "score" in signs else (1.0,),
         least_logprob=-9 if "logprob" in signs else -0.1,
-        n_schema_invalid=2 if "schema" in signs else 0,
         last_user_text="talk to a person" if "asked" in signs else "hello",
         n_session_failures=5 if "failures" in signs else 0,
     )
     signals = Uncertainty(EVERYTHING).signals(given_signs)
-    holds = {"logprob", "schema", "asked"} & set(signs)
+    holds = {"logprob", "asked"} & set(signs)
     assert len(signals) == len(signs)
     assert mode_of(signals) == (HOLD if holds else FLAG if signs else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from workbench.controls.completions import usage_details
+from workbench.controls.completions import least_logprob, usage_details
 from workbench.controls.events import Event, Finished, TextPart, ToolPart, Usage
 from workbench.controls.failures import FailureKind, kind_of_error
 from workbench.controls.hints import hint_of_body
@@ -84,7 +84,11 @@ class ChunkReader:
             self._details["model"] = model
         if isinstance(usage, Mapping):
             self._details |= usage_details(usage)
-        for choice in chunk.get("choices", []):
+        choices = chunk.get("choices", [])
+        least = least_logprob(choices)
+        if least is not None:
+            self._details["least_logprob"] = min(least, self._details.get("least_logprob", least))
+        for choice in choices:
             yield from self._choice(choice)
 
     def _choice(self, choice: Any) -> Iterator[Event]:

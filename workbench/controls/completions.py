@@ -103,10 +103,30 @@ def _is_tool_call(call: Any) -> bool:
     return all(isinstance(text, str) for text in (call.get("id"), function.get("name"), function.get("arguments")))
 
 
+def least_logprob(choices: Any) -> float | None:
+    """The log probability of the least likely token of all choices, natural; None where the provider does not tell any.
+
+    Args:
+        choices: of a chat completion or of one of its chunks.
+    """
+    told = [logprobs for choice in choices if (logprobs := _below(choice, "logprobs"))]
+    if not told:
+        return None
+    lists = [_below(logprobs, "content") for logprobs in told]
+    tokens = [token for found in lists if isinstance(found, list) for token in found]
+    values = [_below(token, "logprob") for token in tokens]
+    return min((float(value) for value in values if isinstance(value, int | float) and value <= 0), default=None)
+
+
 def model_details(response: Mapping[str, Any]) -> dict[str, Any]:
     """What a chat completion says about itself; what it does not say, or says wrongly, is left out."""
     finish_reason = response["choices"][0].get("finish_reason")
-    told = {"model": response.get("model"), "finish_reason": finish_reason, **usage_details(response.get("usage"))}
+    told = {
+        "model": response.get("model"),
+        "finish_reason": finish_reason,
+        "least_logprob": least_logprob(response["choices"]),
+        **usage_details(response.get("usage")),
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 

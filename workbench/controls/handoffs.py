@@ -98,6 +98,11 @@ class Handoffs:
         """Whether an answer of the app can be withheld for a person; never without a key of the vault."""
         return self._vault.can_hold
 
+    def holding_text(self, app: str) -> str:
+        """What a client of the app gets while an answer waits for a person."""
+        spec = self._app_spec(app)
+        return ((spec.handoff if spec else None) or HandoffRule()).holding
+
     def open(self, new: NewHandoff) -> Handoff:
         """The item, in the queue from now on. One short transaction; its text is in the vault, where there is a key.
 

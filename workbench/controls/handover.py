@@ -24,6 +24,9 @@ class Desk(Protocol):
     def can_hold(self, app: str) -> bool:
         """Whether a text can be kept for people to see."""
 
+    def holding_text(self, app: str) -> str:
+        """What a client gets while an answer waits."""
+
     def open(self, new: NewHandoff) -> Handoff:
         """Take an item. May raise StoreError."""
 

@@ -266,12 +266,15 @@ class Attempt:
             raise cannot_be_held()
         if handoff_id is None or kept is Mode.FLAG:
             return replace(turn, handoff_id=turn.handoff_id or handoff_id)
-        holding = said(self._serving.guards.handoff.holding_text, "stop")
-        return replace(turn, choices=holding, status="handed_off", handoff_id=handoff_id)
+        holding = self._serving.guards.handoff.holding_text
+        if holding is None:
+            holding = await asyncio.to_thread(self._ground.desk.holding_text, self._call.app)
+        return replace(turn, choices=said(holding, "stop"), status="handed_off", handoff_id=handoff_id)
 
     async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
         """The id of the item that people decide, or why there is none. What the guards take from an answer nobody is shown."""
         shown = await self._serving.guards.check_output(raw.content, clock=self._clock)
+        sla = self._serving.guards.handoff.sla
         new = new_handoff(
             self._call,
             self._assignment,
@@ -279,7 +282,7 @@ class Attempt:
             proposed=None if raw.error_type else shown.text or None,
             mode=mode,
             awaiting=self._guard.awaiting,
-            due_s=self._serving.guards.handoff.sla.total_seconds(),
+            due_s=None if sla is None else sla.total_seconds(),
             at=self._call.received_at + timedelta(seconds=self._clock.now() - self._arrived_s),
         )
         try:

@@ -161,7 +161,7 @@ class Recorder:
             "model_requested": model,
             "status": "unknown",
             "unit": call.unit,
-            "input": {"messages": call.messages},
+            "input": _asked(call),
         }
         self._sealer.request(row)
         return row
@@ -251,6 +251,13 @@ def _identity(call: Call) -> Row:
         "source": call.source,
         "sample_probability": 1.0,
     }
+
+
+def _asked(call: Call) -> Mapping[str, Any]:
+    """The whole of what was asked: the talk, and the form of the answer where the caller has a say in it."""
+    asked = call.asked
+    form = {"tools": list(asked.tools), "n": asked.n if asked.n != 1 else None, "options": dict(asked.options)}
+    return {"messages": call.messages, **{name: value for name, value in form.items() if value}}
 
 
 def _attributes(call: Call, turn: Turn) -> Mapping[str, Any] | None:

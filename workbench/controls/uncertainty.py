@@ -27,7 +27,7 @@ class Signal:
     """One sign that a person should decide."""
 
     name: str
-    """`needs_approval`, `unsure`, `missing_citations`, `retrieval_score`, `token_logprob`, `schema_invalid_twice`, `asked_for_person`
+    """`needs_approval`, `unsure`, `missing_citations`, `retrieval_score`, `token_logprob`, `asked_for_person`
     or `session_failures`."""
     mode: HandoffMode
     sentence: str
@@ -45,8 +45,6 @@ class TurnSigns:
     """Of what was found; empty where a search found nothing."""
     least_logprob: float | None = None
     """Of the tokens of the answer, natural logarithm."""
-    n_schema_invalid: int = 0
-    """Answers of this turn that did not fit their schema."""
     n_session_failures: int = 0
     """Turns of the session before this one that failed."""
 
@@ -69,7 +67,7 @@ class Uncertainty:
         """Whether an answer may have to be held back for what only the whole of it shows."""
         handoff = self._handoff
         scores = (handoff.retrieval_score, handoff.token_logprob)
-        modes = (handoff.missing_citations, handoff.schema_invalid_twice, *(each.mode for each in scores if each))
+        modes = (handoff.missing_citations, *(each.mode for each in scores if each))
         return HandoffMode.HOLD in modes
 
     def signals(self, signs: TurnSigns) -> tuple[Signal, ...]:
@@ -96,8 +94,6 @@ class Uncertainty:
         token = handoff.token_logprob
         if token and signs.least_logprob is not None and not signs.least_logprob >= token.below:
             yield _signal("token_logprob", token.mode, f"A token of the answer has a log probability below {token.below:g}.")
-        if handoff.schema_invalid_twice and signs.n_schema_invalid > 1:
-            yield _signal("schema_invalid_twice", handoff.schema_invalid_twice, "The answer did not fit its schema, twice.")
 
     def _of_session(self, signs: TurnSigns) -> Iterator[Signal]:
         asked, failures = self._handoff.asked_for_person, self._handoff.session_failures

@@ -232,10 +232,10 @@ class SessionFailures(Spec):
 class Handoff(Spec):
     """Which signals bring a person in, and how: `hold` keeps the answer back until somebody decided."""
 
-    holding_text: Text = "A colleague looks at this and will answer you."
-    """What the caller gets meanwhile."""
-    sla: Duration = Field(default=parse_duration("1h"), json_schema_extra={"default": "1h"})
-    """Until when somebody has to have decided, at most 72h. Silence is never a yes."""
+    holding_text: Text | None = None
+    """What the caller gets meanwhile; by default what app.yaml says."""
+    sla: Duration | None = None
+    """Until when somebody has to have decided, at most 72h; by default what app.yaml says. Silence is never a yes."""
     needs_approval: Mode = "hold"
     """A tool that needs approval was called."""
     unsure: Mode = "hold"
@@ -244,14 +244,12 @@ class Handoff(Spec):
     """The answer cites nothing."""
     retrieval_score: ScoreBelow | None = None
     token_logprob: LogprobBelow | None = None
-    schema_invalid_twice: Mode | None = None
-    """The answer did not fit its schema, twice."""
     asked_for_person: AskedForPerson | None = None
     session_failures: SessionFailures | None = None
 
     @model_validator(mode="after")
     def _due_in_time(self) -> Self:
-        if self.sla > LONGEST_DUE:
+        if self.sla is not None and self.sla > LONGEST_DUE:
             raise ValueError(f"sla: got {format_duration(self.sla)}; the text of a waiting item is kept for at most 72h")
         return self
 

@@ -155,7 +155,8 @@ class Guards:
     def hold_all(self) -> bool:
         """Whether nothing of a streamed answer leaves before all of it was looked at."""
         is_judged = self.has_slow_output and self.streaming == "window"
-        return self.streaming == "hold_all" or is_judged or self.uncertainty.may_hold_answers
+        waits = self._tools.needs_approval and self.handoff.needs_approval == "hold"
+        return self.streaming == "hold_all" or is_judged or waits or self.uncertainty.may_hold_answers
 
     @property
     def has_slow_output(self) -> bool:

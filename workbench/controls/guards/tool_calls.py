@@ -51,6 +51,11 @@ class ToolPolicy:
         self._folded = {folded(rule.name): rule for rule in rules if spellings[folded(rule.name)] == 1 and folded(rule.name)}
         self._matchers = matchers
 
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person has to approve any of the tools."""
+        return any(rule.needs_approval for rule in self._rules.values())
+
     def canonical(self, name: str) -> str | None:
         """The name as the policy spells it; None where no tool is meant that may be called."""
         rules = self._named(name)
