@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -33,7 +34,7 @@ SOURCE = "gateway"
 CONNECTION = "connection"
 """Names, in a scope's state, what wants to know the task that answers."""
 MOST_LOOKUPS = 2
-"""Questions to the log at once: they take threads."""
+"""Questions to the log at once; one whose asker has left still takes its thread."""
 NAME_WAIT_S = 1.0
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _ELSEWHERE_AT_OPENAI = frozenset({
@@ -84,7 +85,7 @@ class Gateway:
         self._most_body_bytes = most_body_bytes
         self._body_wait_s = body_wait_s
         self._meter = metrics.Meter()
-        self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
+        self._lookups = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="lookups")
         self._names: dict[str, str | None] = {}
         self.is_stopping = False
         """Whether it takes its leave: it says so on /readyz."""
@@ -219,8 +220,7 @@ class Gateway:
         key, named = self._key(exchange), _named(exchange)
         found = None
         if _ID.fullmatch(named):
-            async with self._lookups:
-                found = await asyncio.to_thread(look_up, key.app, named)
+            found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up, key.app, named)
         if found is None:
             raise Problem(404, f"unknown_{what.partition(' ')[0]}", f"{key.app} has no {what}.")
         return Reply(status=200, body=orjson.dumps(dict(found), default=str), headers=((b"cache-control", b"no-store"),))
