@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.controls.asking import REQUEST
+from tests.controls.tiny import ASK, Model, put_route, register, said, serving
+from tests.gateway.place import wait_until
 from workbench.controls.events import Choice, Completion, ToolCall
 from workbench.controls.lastgood import LARGEST, LastGoodAnswers
+from workbench.controls.providers import ProviderError
+from workbench.ledger.erasures import add_erasure
 
 GOOD = Completion(choices=(Choice(content="It is on its way.", finish_reason="stop"),))
 
@@ -53,3 +59,24 @@ def test_the_oldest_make_room_and_all_can_be_forgotten():
     assert found == [False, True, True]
     answers.clear()
     assert answers.find("support@1", {**REQUEST, "user": "c"}, max_age_s=60) is None
+
+
+def test_an_erasure_takes_the_answers_that_a_running_process_remembers(ws, tape):
+    links = [{"kind": "last_good", "max_age": "1h"}, {"kind": "canned", "text": "Later."}]
+    bundle = register(ws, "v1", controls={"timeout": "8s", "retries": 0, "fallback": links})
+    put_route(ws, stable=bundle.bundle_id)
+    is_down = False
+
+    def reply(_request):
+        if is_down:
+            raise ProviderError("down", code="upstream_down")
+        return said()
+
+    with serving(ws, Model(reply), log=tape) as controls:
+        ask = partial(controls.handle_blocking, "support", ASK, unit="u1")
+        assert ask().content == "It is on its way."
+        is_down = True
+        assert (ask().content, ask().is_fallback) == ("It is on its way.", True)
+        with ws.ledger.write() as act:
+            add_erasure(act, ws.actor, unit_hash="of u1", reason="asked for")
+        wait_until(lambda: ask().content == "Later.")

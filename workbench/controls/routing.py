@@ -31,6 +31,8 @@ class Reading:
     """What each routed app declares."""
     apps: frozenset[str] = frozenset()
     """Every registered app."""
+    newest_erasure: int = 0
+    """Grows when an erasure begins and when it is done."""
 
 
 class RouteTable:

@@ -41,6 +41,7 @@ from workbench.controls.shedding import most_in_flight
 from workbench.controls.shelf import Shelf
 from workbench.controls.tally import Tally
 from workbench.errors import RequestRefused
+from workbench.ledger.erasures import newest_erasure
 from workbench.ledger.registry import apps
 from workbench.ledger.routes import StoredRoute, stored_routes
 from workbench.ledger.store import Ledger
@@ -111,6 +112,7 @@ class Controls:
         self._tally = Tally()
         self._changing = threading.Lock()
         self._is_started = False
+        self._newest_erasure = 0
         self._ending: str | None = None
         self._loop: LoopThread | None = None
 
@@ -412,11 +414,16 @@ class Controls:
         with self._ledger.read() as connection:
             routes = {stored.app: _route_of(stored) for stored in stored_routes(connection)}
             known = frozenset(apps(connection))
+            newest = newest_erasure(connection)
         before = self._routes.reading
         specs = {app: before.specs[app] if before.routes.get(app) == route else self._app_spec(app) for app, route in routes.items()}
-        return Reading(routes=routes, specs=specs, apps=known)
+        return Reading(routes=routes, specs=specs, apps=known, newest_erasure=newest)
 
     def _keep(self, reading: Reading) -> None:
+        """Load what the routes name, let go of what they do not; and of remembered answers, where somebody is to be forgotten."""
+        if reading.newest_erasure != self._newest_erasure:
+            self._newest_erasure = reading.newest_erasure
+            self._models.last_good.clear()
         served = [route for app, route in reading.routes.items() if serving_mode(reading.specs[app]) in _HERE]
         self._shelf.keep({bundle_id for route in served for bundle_id in (route.stable, route.candidate) if bundle_id})
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from workbench.ledger.audit import entries_of
 from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON
 from workbench.ledger.handoffs import erase_unit
 from workbench.ledger.store import Ledger, WriteTransaction
-from workbench.ledger.tables import handoffs, vault
+from workbench.ledger.tables import audit, handoffs, vault
 
 ERASE, ERASED = "erase", "erase.done"
 
@@ -44,6 +44,12 @@ def open_erasures(connection: Connection) -> tuple[StoredErasure, ...]:
         for entry in entries_of(connection, ERASE, app=None)
         if entry.seq not in done
     )
+
+
+def newest_erasure(connection: Connection) -> int:
+    """The number of the newest audit entry that begins an erasure or says that one is done; 0 before the first."""
+    wanted = select(func.max(audit.c.seq)).where(audit.c.app.is_(None), audit.c.act.in_((ERASE, ERASED)))
+    return connection.execute(wanted).scalar() or 0
 
 
 def add_erasure(act: WriteTransaction, author: Author, *, unit_hash: str, reason: str) -> int:
