@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.controls.events import Choice, Completion, Finished, TextPart, ToolCall, ToolPart, assembled, events_of
+from workbench.controls.turn import output_of
 
 WORDS = st.text(min_size=1, max_size=20)
 CALLS = st.builds(lambda call_id, name, arguments: ToolCall(call_id=call_id, name=name, arguments=arguments), WORDS, WORDS, st.text())
@@ -34,3 +35,8 @@ def test_pieces_of_any_size_make_the_same_whole(text: str, size: int) -> None:
 def test_what_has_no_finish_is_not_complete() -> None:
     assert not assembled([TextPart(text="The first half")]).is_complete
     assert assembled([TextPart(text="All of it"), Finished(reason="stop")]).is_complete
+
+
+def test_an_answer_that_was_cut_is_kept_without_half_a_word():
+    cut, whole = (Choice(content="Write to joe.doe@exam", finish_reason=reason) for reason in ("length", "stop"))
+    assert output_of((cut, whole)) == {"content": "Write to ", "others": [{"content": "Write to joe.doe@exam"}]}

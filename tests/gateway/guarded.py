@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ async def answer(messages, host):
 MODES, POLICIES = ("hosted", "proxied"), ("hold_all", "window")
 APPS = {f"{mode}-{policy.replace('_', '-')}": (mode, policy) for mode in MODES for policy in POLICIES}
 EXTERNAL = "external"
+BARE = "bare"
+"""A proxied app whose guards look at no answer."""
 CALLED: list[tuple[str, Mapping[str, Any]]] = []
 """What reached the hosted apps' tools, in order."""
 
@@ -87,7 +90,7 @@ class Toolbox:
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         CALLED.append((name, arguments))
-        return {"done": name}
+        return {"done": name, "with": dict(arguments)}
 
 
 def open_tools(_context: object) -> Toolbox:
@@ -127,8 +130,17 @@ class Guarded:
 
     ws: Workspace
     model: Scripted
+    judge: Scripted
     keys: Mapping[str, str]
     """App to API key."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment of a process that works on it."""
+        settings = self.ws.settings
+        own = {"WORKBENCH_HOME": str(self.ws.home), "WORKBENCH_VAULT_KEY": settings.vault_key.get_secret_value()}
+        urls = {"WORKBENCH_PROVIDER_HOUSE_URL": self.model.url, "WORKBENCH_PROVIDER_JUDGE_URL": self.judge.url}
+        return {**os.environ, **own, **urls}
 
 
 @contextmanager
@@ -142,5 +154,6 @@ def opened(folder: Path, model: Scripted, judge: Scripted, *, vault_key: str = V
         for app, (mode, policy) in APPS.items():
             register(ws, folder / "apps", app, mode=mode, guards={**GUARDS, "streaming": policy})
         register(ws, folder / "apps", EXTERNAL, mode="external", guards=GUARDS)
-        keys = {app: ws.keys.create(app, person="service", label="tests").text for app in (*APPS, EXTERNAL)}
-        yield Guarded(ws, model, keys)
+        register(ws, folder / "apps", BARE, mode="proxied", guards={"secrets": []})
+        keys = {app: ws.keys.create(app, person="service", label="tests").text for app in (*APPS, EXTERNAL, BARE)}
+        yield Guarded(ws, model, judge, keys)

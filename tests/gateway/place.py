@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -206,8 +206,19 @@ class Process:
         return self.process.wait(60)
 
 
+class Served(Protocol):
+    """Something that gateways can serve."""
+
+    @property
+    def ws(self) -> Workspace: ...
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment of a process that works on it."""
+
+
 @contextmanager
-def processes(n: int, place: Place, *, notice_s: float = 0) -> Iterator[list[Process]]:
+def processes(n: int, place: Served, *, notice_s: float = 0) -> Iterator[list[Process]]:
     """That many gateways of the place, all of them up; those that still run at the end are killed."""
     command = [sys.executable, "-W", "error", "-m", "workbench", "serve", "--port", "0", "--notice", str(notice_s)]
     with ExitStack() as stack:

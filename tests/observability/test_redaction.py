@@ -219,6 +219,24 @@ def test_identifiers_stay_unless_they_name_somebody() -> None:
         assert re.fullmatch(r"<[A-Z]+:[0-9a-f]{32}>", redactor.identifier(telling))
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ["joe%40example.com", "joe\\u0040example.com", base64.b64encode(b"to joe@example.com").decode(), "%6a%6f%65%40example.com"],
+)
+def test_identifiers_that_name_somebody_in_another_spelling_do_not_stay(spelled: str) -> None:
+    assert re.fullmatch(r"<[A-Z]+:[0-9a-f]{32}>", Redactor(KEY).identifier(spelled))
+
+
+@pytest.mark.parametrize("escape", ["\\u0040", "\\\\u0040", "\\\\\\\\u0040"])
+def test_characters_that_are_escaped_as_in_json_hide_nothing(escape: str) -> None:
+    for around in ("write to {}, please", "{}", '{{"note": "half of an object, {}', '["{}"'):
+        redacted = redact(around.format(f"joe{escape}example.com"))
+        assert "example" not in redacted
+        assert "<ENCODED:" in redacted
+    for plain in ("C:\\users\\joe", "\\u00e9t\\u00e9", "\\ud83d\\ude00"):
+        assert redact(plain) == plain
+
+
 PIECES = st.sampled_from(
     [
         "joe@example.com",

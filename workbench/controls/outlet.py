@@ -9,6 +9,7 @@ from dataclasses import replace
 from workbench.controls.clock import Clock
 from workbench.controls.events import Choice, Event, Finished, TextPart, ToolPart, events_of_choice
 from workbench.controls.guards.model import Checked
+from workbench.controls.guards.window import settled
 from workbench.controls.guards.withheld import Withheld
 from workbench.controls.model import Answer, Head, StreamBroken
 from workbench.errors import RequestRefused
@@ -83,8 +84,8 @@ class Outlet:
 
     @property
     def left(self) -> tuple[Choice, ...]:
-        """What has left, none of it complete."""
-        return tuple(Choice(content="".join(self._left[number])) for number in sorted(self._left)) or (Choice(content=""),)
+        """What has left, none of it complete, and so without a last word that may be half of something that nobody may store."""
+        return tuple(Choice(content=settled("".join(self._left[number]))) for number in sorted(self._left)) or (Choice(content=""),)
 
     def has_left(self, number: int) -> bool:
         """Whether anything of this choice has left."""

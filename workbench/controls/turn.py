@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.controls.events import Choice, Event
 from workbench.controls.guards.model import Finding
+from workbench.controls.guards.window import settled
 
 Say = Callable[[Event], Awaitable[None]]
 """Takes a piece of an answer that is passed on as it comes."""
@@ -96,7 +97,8 @@ def output_of(choices: tuple[Choice, ...]) -> Mapping[str, Any]:
 
 
 def _kept(choice: Choice) -> dict[str, Any]:
-    kept: dict[str, Any] = {"content": choice.content}
+    is_cut = choice.finish_reason == "length"  # perhaps in the middle of an address, which half of it gives away
+    kept: dict[str, Any] = {"content": settled(choice.content) if is_cut and choice.content else choice.content}
     if choice.tool_calls:
         kept["tool_calls"] = [{"id": call.call_id, "name": call.name, "arguments": call.arguments} for call in choice.tool_calls]
     return kept

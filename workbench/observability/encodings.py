@@ -1,4 +1,4 @@
-"""Text that stands in a text in an encoded form: base64 and percent-encoding, decoded once. Pure, and linear in the length of the text."""
+"""Text that stands in a text in an encoded form: base64, percent-encoding and JSON's escapes, decoded once. Pure, linear in the length."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from workbench.observability.suspicion import LONG, PERCENT
 
 _LONGEST_DECODED = 1 << 20
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPE = re.compile(r"\\++u([0-9A-Fa-f]{4})")
 
 
 class Encoded(NamedTuple):
@@ -34,6 +35,14 @@ def encoded(text: str, flags: int) -> Iterator[Encoded]:
         for token in re.finditer(r"\S++", text):
             if _PERCENT.search(token[0]):
                 yield Encoded(*token.span(), unquote_plus(token[0][:_LONGEST_DECODED]))
+
+
+def escaped(text: str) -> Iterator[Encoded]:
+    r"""The words in which characters are written as `\u0040`, however many backslashes stand before the `u`."""
+    if "\\u" in text:
+        for token in re.finditer(r"\S++", text):
+            if _ESCAPE.search(token[0]):
+                yield Encoded(*token.span(), _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), token[0][:_LONGEST_DECODED]))
 
 
 def _from_base64(run: str) -> str | None:

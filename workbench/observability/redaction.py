@@ -5,7 +5,7 @@ and for different ones in different units, so nobody can be followed across them
 workspace's key and cannot be turned back.
 
 Text is redacted before it is written anywhere. Structured content is walked: keys, values, numbers, JSON text inside strings.
-Base64 and percent-encoded text is decoded once, and a run whose decoded form holds something is replaced whole.
+Base64, percent-encoding and JSON's escapes are decoded once, and a run whose decoded form holds something is replaced whole.
 What is found, and what is not, is said in `detectors`.
 """
 
@@ -19,10 +19,10 @@ import orjson
 
 from workbench.observability.credentials import secret_from
 from workbench.observability.detectors import find, names_phone, without_overlaps
-from workbench.observability.encodings import encoded
+from workbench.observability.encodings import encoded, escaped
 from workbench.observability.suspicion import LONG, PERCENT, Found, suspicion
 
-REDACTION_VERSION = "1"
+REDACTION_VERSION = "2"
 """Stored with each row; changes whenever the same text would be redacted differently."""
 
 _DEEPEST = 32
@@ -32,6 +32,9 @@ _LONGEST_CACHED = 16_384
 _MOST_CACHED = 1024
 _LONGEST_KEY = 128
 _KEY_STARTS = ("wb_", "sk-", "sk_", "rk_", "gh", "glpat-", "xox", "xapp-", "AKIA", "ASIA", "AIza", "hf_", "npm_", "pypi-", "eyJ", "Bearer ")
+_SHORTEST_ENCODED = 16
+_PLAIN_ID = re.compile(r"[a-z]{0,4}_?[0-9a-f-]*", re.ASCII)
+"""UUIDs, and ids such as ours."""
 _PLACEHOLDER = re.compile(r"<(?:EMAIL|PHONE|CARD|IBAN|IP|SSN|SECRET|ENCODED):[0-9a-f]{8}>")
 
 
@@ -79,9 +82,10 @@ class Redactor:
 
     def identifier(self, value: str) -> str:
         """An id, name or code as it is, or a pseudonym of the whole where it is or holds an address, a number of a person or a key."""
-        if not _may_name_somebody(value):
-            return value
-        found = find(value)
+        found = find(value) if _may_name_somebody(value) else []
+        if not found and _may_be_encoded(value):
+            runs = (*encoded(value, LONG | PERCENT), *escaped(value))
+            found = next(filter(None, (find(run.text) for run in runs)), [])
         return self._placeholder(found[0].kind, "", value, n=32) if found else value
 
     def _placeholder(self, kind: str, unit: str, value: str, *, n: int = 8) -> str:
@@ -93,7 +97,7 @@ class Redactor:
             return text
         flags = suspicion(text.encode("utf-8", "surrogatepass"))
         may_be_json = text[0] in "{[ \r\n\t"
-        if not flags and not (may_be_json and "\\u" in text):
+        if not flags and "\\u" not in text:
             return self._remembered(text)
         redacted = self._nested_json(text, unit, nested) if may_be_json else None
         if redacted is None:
@@ -110,8 +114,9 @@ class Redactor:
 
     def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
         found = find(text, hint=hint, flags=flags)
-        if flags & (LONG | PERCENT):
-            hidden = [Found(run.start, run.end, "ENCODED", text[run.start : run.end]) for run in encoded(text, flags) if find(run.text)]
+        if flags & (LONG | PERCENT) or "\\u" in text:
+            runs = (*encoded(text, flags), *escaped(text))
+            hidden = [Found(run.start, run.end, "ENCODED", text[run.start : run.end]) for run in runs if find(run.text)]
             found = without_overlaps(found + hidden)
         if not found:
             return text
@@ -191,6 +196,11 @@ class Redactor:
 def _may_name_somebody(value: str) -> bool:
     """A cheap look at an identifier; most are UUIDs, hashes or short words."""
     return "@" in value or value[:1] in "+(0" or value.startswith(_KEY_STARTS) or value.count(".") >= 3 or ":" in value or value.isdigit()  # noqa: PLR2004 - IPv4
+
+
+def _may_be_encoded(value: str) -> bool:
+    """As cheap a look for an identifier that holds another text."""
+    return "%" in value or "\\u" in value or (len(value) >= _SHORTEST_ENCODED and _PLAIN_ID.fullmatch(value) is None)
 
 
 def _changed(value: dict[str, Any], changes: dict[str, tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.controls.guards.policies import broken, guards, streamed
+from workbench.controls.guards.window import TAIL, settled
 
 REDACTING = """
 secrets: [{stages: [output], action: redact}]
@@ -191,3 +192,16 @@ def _cpu_s(text: str) -> float:
 def test_ten_times_the_text_takes_about_ten_times_as_long(piece: str) -> None:
     small, large = (min(_cpu_s((piece * n)[: 4000 * times]) for _ in range(2)) for n, times in ((4000, 1), (40000, 10)))
     assert large < 30 * max(small, 0.002)
+
+
+@pytest.mark.parametrize("telling", ["joe.doe@example.com", "+49 30 90182017", "DE89370400440532013000", "4111 1111 1111 1111"])
+def test_of_a_text_that_broke_off_no_part_of_what_would_have_followed_stands(telling):
+    for n in range(1, len(telling) + 1):
+        assert settled(f"Write to me at {telling[:n]}") == "Write to me at "
+
+
+def test_of_a_text_that_broke_off_all_stands_but_its_last_word():
+    assert settled("It is on its way. ") == "It is on its way. "
+    assert settled("It is on its way") == "It is on its "
+    assert (settled(""), settled("word")) == ("", "")
+    assert len(settled("x" * 5000)) == 5000 - TAIL

@@ -98,6 +98,12 @@ def cut_of(text: str, matches: Sequence[Match]) -> int:
     return max(cut, 0)
 
 
+def settled(text: str) -> str:
+    """What of a text that broke off stands whatever would have followed: not the word or the row of numbers at its end."""
+    end = len(text)
+    return text[: max(_before_numbers(text, _before_word(text, end), _OF_NUMBERS), end - TAIL, 0)]
+
+
 def _before_tail(text: str, *, times: int) -> int:
     """The last place after which enough follows; 0 where that is nowhere."""
     tail = text[-TAIL * times :]
