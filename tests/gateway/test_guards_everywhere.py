@@ -405,6 +405,8 @@ def test_an_external_app_is_refused_wherever_a_model_is_reached(place: Place, ro
 def test_every_guard_runs_wherever_an_answer_is_asked_for(place: Place, app: str, entrance: str):
     mode, policy = APPS[app]
     cases = [case for case in (*INPUT, *OUTPUT, *CALLS) if mode in case.modes]
+    if entrance == "handle_blocking":  # is `handle` on another thread: one case of each rule
+        cases = list({case.rule: case for case in cases}.values())
     answers = {}
     for case in cases:
         told = answers[case] = played(place, ENTRANCES[entrance], app, case)
