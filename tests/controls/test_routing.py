@@ -48,6 +48,13 @@ def test_a_reading_counts_and_is_told(source):
     assert (table.reading, source.told, table.is_stale, table.alarm) == (READING, [READING], False, None)
 
 
+def test_a_reading_is_told_before_it_counts(source):
+    seen = []
+    table = RouteTable(source.read, on_reading=lambda told: seen.append((told, table.reading.routes)), monotonic=lambda: source.now)
+    table.poll()
+    assert seen == [(READING, {})]
+
+
 def test_out_of_reach_the_route_counts_for_thirty_seconds_and_not_longer(source):
     table = source.table()
     table.poll()

@@ -99,8 +99,8 @@ class RouteTable:
         """
         asked_at = self._monotonic()
         reading = self._read()
+        self._on_reading(reading)  # first: a call that finds the new route finds its bundle on the way
         self._reading, self._read_at = reading, asked_at
-        self._on_reading(reading)
 
     def start(self) -> None:
         """Begin to read on a thread of its own."""
