@@ -37,7 +37,7 @@ async def answer(messages, host):
     request = {"model": "house-1", "messages": [{"role": "system", "content": system}, *messages], "user": host.unit}
     if "break down" in messages[-1]["content"]:
         raise RuntimeError(messages[-1]["content"])
-    choice = (await host.complete(request))["choices"][0]
+    choice = (await host.complete(request, aloud=True))["choices"][0]
     return {
         "content": choice["message"]["content"],
         "finish_reason": choice["finish_reason"],
@@ -133,6 +133,7 @@ def model() -> Iterator[Model]:
             usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
             body = told.body or json.dumps({"id": "x", "model": "house-1", "choices": [choice], "usage": usage}).encode()
             self.send_response(told.status)
+            self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
