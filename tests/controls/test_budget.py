@@ -52,7 +52,7 @@ def test_a_target_that_takes_half_of_the_requests_gets_all():
     throttle = Throttle()
     for number in range(100):
         assert throttle.probability(0.0) == 0.0
-        assert not throttle.refuses(0.0, 0.0)
+        assert not throttle.refuses(0.0, lambda _purpose: 0.0)
         if number % 2 == 0:
             throttle.accept(0.0)
 
@@ -60,10 +60,10 @@ def test_a_target_that_takes_half_of_the_requests_gets_all():
 def test_a_target_that_takes_none_gets_ever_fewer():
     throttle = Throttle()
     for _ in range(9):
-        assert not throttle.refuses(0.0, 0.0)
+        assert not throttle.refuses(0.0, lambda _purpose: 0.0)
     assert throttle.probability(0.0) == 0.0
-    assert not throttle.refuses(0.0, 0.0)
+    assert not throttle.refuses(0.0, lambda _purpose: 0.0)
     assert throttle.probability(0.0) == pytest.approx(10 / 11)
-    assert throttle.refuses(0.0, 0.9)
-    assert not throttle.refuses(0.0, 0.92)
+    assert throttle.refuses(0.0, lambda _purpose: 0.9)
+    assert not throttle.refuses(0.0, lambda _purpose: 0.92)
     assert throttle.probability(31.0) == 0.0

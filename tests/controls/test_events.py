@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.controls.events import Choice, Completion, Finished, TextPart, ToolCall, ToolPart, assembled, events_of
+from workbench.controls.events import Choice, Completion, Finished, TextPart, ToolCall, ToolPart, assembled, events_of, joined
 from workbench.controls.turn import output_of
 
 WORDS = st.text(min_size=1, max_size=20)
@@ -40,3 +42,17 @@ def test_what_has_no_finish_is_not_complete() -> None:
 def test_an_answer_that_was_cut_is_kept_without_half_a_word():
     cut, whole = (Choice(content="Write to joe.doe@exam", finish_reason=reason) for reason in ("length", "stop"))
     assert output_of((cut, whole)) == {"content": "Write to ", "others": [{"content": "Write to joe.doe@exam"}]}
+
+
+SAID = st.builds(lambda text, choice: TextPart(text=text, choice=choice), WORDS, st.integers(0, 1))
+OTHERS = st.sampled_from([Finished(reason="stop"), ToolPart(index=0, call_id="c", name="refund")])
+
+
+@given(st.lists(SAID | OTHERS, max_size=12))
+def test_joined_events_say_the_same_in_as_few_pieces_as_possible(events) -> None:
+    pieces = list(joined(events))
+    assert assembled(pieces) == assembled(events)
+    assert [event for event in pieces if not isinstance(event, TextPart)] == [event for event in events if not isinstance(event, TextPart)]
+    assert not any(
+        isinstance(one, TextPart) and isinstance(next_, TextPart) and one.choice == next_.choice for one, next_ in pairwise(pieces)
+    )

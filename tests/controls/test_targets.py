@@ -16,6 +16,10 @@ from workbench.controls.providers import NotAsked
 from workbench.controls.targets import Capabilities, TargetHealth, needs_of
 
 
+def _zero(_purpose):
+    return 0.0
+
+
 @pytest.mark.parametrize(
     ("request_", "needs"),
     [
@@ -71,14 +75,14 @@ def test_a_target_that_recovers_is_not_throttled_for_what_was_before():
     now = [0.0]
     health = TargetHealth(monotonic=lambda: now[0]).of(target(Scripted()))
     for _ in range(5):
-        health.settle(health.admit(is_lone=False, is_retry=False, fraction=0.0), failing("connect"), counts=Counts.FULL, fraction=0.0)
+        health.settle(health.admit(is_lone=False, is_retry=False, chance=_zero), failing("connect"), counts=Counts.FULL, fraction=0.0)
     with pytest.raises(NotAsked, match="failed too often"):
-        health.admit(is_lone=False, is_retry=False, fraction=0.0)
+        health.admit(is_lone=False, is_retry=False, chance=_zero)
     now[0] = 5.0
     for _ in range(4):
-        health.settle(health.admit(is_lone=False, is_retry=False, fraction=0.0), None, counts=None, fraction=0.0)
+        health.settle(health.admit(is_lone=False, is_retry=False, chance=_zero), None, counts=None, fraction=0.0)
     for _ in range(50):
-        health.settle(health.admit(is_lone=False, is_retry=False, fraction=0.0), None, counts=None, fraction=0.0)
+        health.settle(health.admit(is_lone=False, is_retry=False, chance=_zero), None, counts=None, fraction=0.0)
 
 
 def test_threads_lose_no_count():
@@ -89,7 +93,7 @@ def test_threads_lose_no_count():
         chance = random.Random(place)
         for _ in range(2000):
             try:
-                permit = health.admit(is_lone=True, is_retry=False, fraction=chance.random())
+                permit = health.admit(is_lone=True, is_retry=False, chance=lambda _purpose: chance.random())
             except NotAsked:
                 refused[place] += 1
                 continue

@@ -80,3 +80,33 @@ def test_to_hold_beats_to_flag_and_no_sign_is_none(signs: list[str]) -> None:
     holds = {"logprob", "asked"} & set(signs)
     assert len(signals) == len(signs)
     assert mode_of(signals) == (HOLD if holds else FLAG if signs else None)
+
+
+HANDOFFS = st.sampled_from([
+    EVERYTHING,
+    Handoff(),
+    Handoff(missing_citations="hold"),
+    *(EVERYTHING.model_copy(update={"missing_citations": None, name: None, **gone}) for name, gone in (
+        ("retrieval_score", {"token_logprob": None, "asked_for_person": None}),
+        ("token_logprob", {"retrieval_score": None, "session_failures": None}),
+        ("asked_for_person", {"retrieval_score": None, "token_logprob": None}),
+    )),
+])  # fmt: skip
+SIGNS = st.builds(
+    TurnSigns,
+    findings=st.lists(
+        st.builds(finding, st.sampled_from(Action), st.sampled_from(["matched", "needs_approval", "unsure"])), max_size=3
+    ).map(tuple),
+    last_user_text=st.sampled_from(["", "Hello", "talk to a person"]),
+    n_citations=st.none() | st.integers(0, 1),
+    retrieval_scores=st.none() | st.just(()) | st.just((0.1,)),
+    least_logprob=st.none() | st.floats(-9, 0),
+    n_session_failures=st.integers(0, 4),
+)
+
+
+@given(HANDOFFS, SIGNS)
+def test_where_nothing_may_speak_nothing_speaks(handoff: Handoff, signs: TurnSigns):
+    uncertainty = Uncertainty(handoff)
+    if not uncertainty.may_speak(signs.findings, n_session_failures=signs.n_session_failures):
+        assert uncertainty.signals(signs) == ()

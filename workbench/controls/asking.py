@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from workbench.controls.attempt import Attempt
 from workbench.controls.chain import Chain, Ending
-from workbench.controls.completions import checked_completion, complete_completion, completion_of, model_details, prompt_s, usage_details
+from workbench.controls.completions import (
+    checked_completion,
+    complete_completion,
+    completion_of,
+    model_details,
+    prompt_s,
+    require_complete,
+    usage_details,
+)
 from workbench.controls.events import Event, Finished, TextPart, ToolPart, Usage, assembled, events_of
 from workbench.controls.failures import FailureKind
 from workbench.controls.lastgood import LastGood, LastGoodAnswers
 from workbench.controls.providers import Provider, ProviderError, Sending, is_embedding, is_streaming
-from workbench.controls.question import Asking, Attempt, Question, deadline_passed
+from workbench.controls.question import Asking, Question, deadline_passed
 from workbench.controls.retries import may_turn_elsewhere
 from workbench.controls.targets import TargetHealth
 from workbench.controls.turn import Step
@@ -25,7 +34,8 @@ class _Opened(NamedTuple):
     first: list[Event]
     rest: AsyncGenerator[Event] | None
     step: Step
-    exits: AsyncExitStack
+    attempt: AbstractAsyncContextManager[object]
+    """To be entered while the rest is read; it ends with the block."""
 
 
 class Fallen(NamedTuple):
@@ -76,7 +86,7 @@ class ModelCaller:
         opened = await question.put(_gathered if asking.is_held else _begun)
         said: list[Event] | None = [] if self._last_good is not None or self._goes_on else None
         try:
-            async with opened.exits:
+            async with opened.attempt:
                 async for event in _passed_on(opened, asking):
                     if said is not None:
                         said.append(event)
@@ -140,7 +150,7 @@ async def _completed(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
             response = checked_completion(await _response(provider, attempt, asking))
     except TimeoutError:
         raise _silent(attempt) from None
-    complete_completion(response)  # half an answer is none
+    require_complete(response)  # half an answer is none
     if response.get("model") is None:
         response = {**response, "model": attempt.target.model}
     step.details |= model_details(response)
@@ -158,22 +168,23 @@ async def _response(provider: Provider, attempt: Attempt, asking: Asking) -> Map
 
 async def _begun(attempt: Attempt, asking: Asking) -> _Opened:
     """The stream up to its first word or tool call."""
-    events = await attempt.exits.enter_async_context(aclosing(_events(attempt, asking)))
+    events = attempt.events = _events(attempt, asking)
+    attempt.goes_on = True
     first: list[Event] = []
     while (event := await _next(events, asking)) is not None:
         first.append(event)
         if isinstance(event, TextPart | ToolPart):
             attempt.step.details["ttft_s"] = asking.clock.now() - attempt.step.start_s
-            return _Opened(first, events, attempt.step, attempt.exits.pop_all())
-    return _Opened(first, None, attempt.step, attempt.exits.pop_all())
+            return _Opened(first, events, attempt.step, attempt)
+    return _Opened(first, None, attempt.step, attempt)
 
 
 async def _gathered(attempt: Attempt, asking: Asking) -> _Opened:
     """The stream up to its end: as long as all of it is held back, nothing of it was passed on."""
     opened = await _begun(attempt, asking)
-    async with opened.exits:
-        events = [event async for event in _passed_on(opened, asking)]
-    return _Opened(events, None, attempt.step, AsyncExitStack())
+    attempt.goes_on = False
+    events = [event async for event in _passed_on(opened, asking)]
+    return _Opened(events, None, attempt.step, nullcontext())
 
 
 async def _passed_on(opened: _Opened, asking: Asking) -> AsyncGenerator[Event]:
@@ -193,7 +204,7 @@ async def _to_the_end(rest: Question) -> AsyncGenerator[Event]:
     """The rest of an answer that was begun."""
     try:
         opened = await rest.put(_begun)
-        async with opened.exits:
+        async with opened.attempt:
             async for event in _passed_on(opened, rest.asking):
                 yield event
     except ProviderError as fault:
@@ -224,20 +235,20 @@ async def _embedded(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
 async def _next(events: AsyncGenerator[Event], asking: Asking) -> Event | None:
     """The next event within the deadline; None after the last."""
     try:
-        async with asking.clock.limit(asking.left_s):
-            return await anext(events, None)
+        return await asking.clock.within(asking.left_s, anext(events, None))
     except TimeoutError:
         raise deadline_passed() from None
 
 
-async def _events(attempt: Attempt, asking: Asking) -> AsyncGenerator[Event]:
+def _events(attempt: Attempt, asking: Asking) -> AsyncGenerator[Event]:
     """The answer's events; a provider that does not stream says them all at once."""
     provider = attempt.target.factory(asking.clock)
     if is_streaming(provider):
-        async with aclosing(provider.stream(attempt.request, attempt=attempt.number, sending=_sending(attempt, asking))) as events:
-            async for event in events:
-                yield event
-        return
+        return provider.stream(attempt.request, attempt=attempt.number, sending=_sending(attempt, asking))
+    return _at_once(attempt, asking)
+
+
+async def _at_once(attempt: Attempt, asking: Asking) -> AsyncGenerator[Event]:
     for event in events_of(complete_completion(await _completed(attempt, asking))):
         yield event
 

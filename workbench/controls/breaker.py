@@ -61,6 +61,8 @@ class Breaker:
         self._in_a_row = 0.0
         self._state = State.CLOSED
         self._period = 0
+        self._leave = Permit(period=0, is_probe=False)
+        """The leave while it is closed: the same for all of one period."""
         self._until_s = 0.0
         self._times_open = 0
         self._stage = 0
@@ -83,7 +85,7 @@ class Breaker:
             is_lone: whether there is no other target: it is then probed rather than left alone.
         """
         if self._state is State.CLOSED:
-            return Permit(period=self._period, is_probe=False)
+            return self._leave
         if self._state is State.OPEN:
             if now_s < self._until_s and not is_lone:
                 return None
@@ -145,6 +147,7 @@ class Breaker:
     def _turn(self, state: State) -> None:
         self._state = state
         self._period += 1
+        self._leave = Permit(period=self._period, is_probe=False)
         self._stage = self._on_their_way = self._succeeded = 0
         self._in_a_row = 0.0
         self._window.clear()

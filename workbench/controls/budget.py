@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workbench.controls.rolling import Rolling
 
 _FEWEST = 10
@@ -53,14 +55,15 @@ class Throttle:
     def __init__(self, *, window_s: int = 30) -> None:
         self._counts = Rolling(2, span_s=window_s)
 
-    def refuses(self, now_s: float, fraction: float) -> bool:
+    def refuses(self, now_s: float, chance: Callable[[str], float]) -> bool:
         """Count a request; True where it is not to be sent.
 
         Args:
             now_s: time.
-            fraction: a random number in [0, 1).
+            chance: draws a random number in [0, 1) for a purpose, where one is needed.
         """
-        is_refused = fraction < self.probability(now_s)
+        probability = self.probability(now_s)
+        is_refused = probability > 0.0 and chance("admission") < probability
         self._counts.add(now_s, 1.0, 0.0)
         return is_refused
 

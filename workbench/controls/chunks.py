@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -41,15 +41,15 @@ class ChunkReader:
         """Whether every answer came to its end, with or without the provider's last word."""
         return len(self._finished) >= self._n
 
-    def read(self, event: ServerEvent) -> Iterator[Event]:
-        """What one event says; run it to its end.
+    def read(self, event: ServerEvent) -> Sequence[Event]:
+        """What one event says.
 
         Raises:
             ProviderError: it is an error, or the second that says nothing that can be read.
         """
         if event.data == _DONE:
             self.is_done = True
-            return
+            return ()
         chunk = _object(event.data)
         if chunk is not None and (chunk.get("error") or event.name == b"error"):
             raise self._error(chunk.get("error") or chunk, event.data)
@@ -57,9 +57,11 @@ class ChunkReader:
             said = list(self._said(chunk))
         except (TypeError, ValueError):
             self._drop()
-            return
-        self._finished.update(told.choice for told in said if isinstance(told, Finished))
-        yield from said
+            return ()
+        for told in said:
+            if isinstance(told, Finished):
+                self._finished.add(told.choice)
+        return said
 
     def last(self) -> Usage | None:
         """What was said of the call; None where nothing was.
@@ -82,7 +84,7 @@ class ChunkReader:
         model, usage = chunk.get("model"), chunk.get("usage")
         if isinstance(model, str) and model:
             self._details["model"] = model
-        if isinstance(usage, Mapping):
+        if isinstance(usage, dict):
             self._details |= usage_details(usage)
         choices = chunk.get("choices", [])
         least = least_logprob(choices)
@@ -92,9 +94,9 @@ class ChunkReader:
             yield from self._choice(choice)
 
     def _choice(self, choice: Any) -> Iterator[Event]:
-        number = _place(choice.get("index", 0) if isinstance(choice, Mapping) else None, _MOST_CHOICES)
+        number = _place(choice.get("index", 0) if isinstance(choice, dict) else None, _MOST_CHOICES)
         delta = choice.get("delta") or {}
-        if not isinstance(delta, Mapping):
+        if not isinstance(delta, dict):
             raise TypeError
         for name in ("content", "refusal"):
             text = delta.get(name)
@@ -131,7 +133,7 @@ def _object(data: bytes) -> Mapping[str, Any] | None:
 
 
 def _tool_part(call: Any, choice: int) -> ToolPart:
-    if not isinstance(call, Mapping) or not isinstance(call.get("function") or {}, Mapping):
+    if not isinstance(call, dict) or not isinstance(call.get("function") or {}, dict):
         raise TypeError
     function = call.get("function") or {}
     call_id, name = call.get("id"), function.get("name")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from workbench.controls.ready import taken
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -24,6 +29,9 @@ class Clock(Protocol):
 
     def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
         """Cancels the block when it takes longer, and ends it with TimeoutError."""
+
+    def within(self, seconds: float, awaited: Awaitable[T]) -> Awaitable[T]:
+        """What the awaitable gives; TimeoutError where it takes longer. For what is mostly there already: that costs nothing then."""
 
 
 TurnClock = Callable[[], Clock]
@@ -43,4 +51,38 @@ class RealClock:
         """Nothing: computing takes its time here without being told."""
 
     def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        return asyncio.timeout(None if seconds == math.inf else seconds)
+        return nullcontext() if seconds == math.inf else _Limit(seconds)
+
+    def within(self, seconds: float, awaited: Awaitable[T]) -> Awaitable[T]:
+        return taken(awaited, lambda: self.limit(seconds))
+
+
+class _Limit:
+    """`asyncio.timeout` without what is not used here, at a third of its cost: each call passes through several.
+
+    Args:
+        seconds: how long the block may take.
+    """
+
+    __slots__ = ("_cancelling", "_handle", "_is_over", "_seconds", "_task")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_over = False
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("only a task can be limited")
+        self._task, self._cancelling = task, task.cancelling()
+        self._handle = loop.call_later(max(0.0, self._seconds), self._end)
+
+    async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, _trace: TracebackType | None) -> None:
+        self._handle.cancel()
+        if self._is_over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from fault
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()

@@ -41,10 +41,18 @@ def complete_completion(response: Mapping[str, Any]) -> Completion:
     Raises:
         ProviderError: one did not.
     """
-    completion = completion_of(response)
-    if completion.is_complete:
-        return completion
-    raise ProviderError("the answer broke off", code="upstream_truncated", kind=FailureKind.GARBAGE)
+    require_complete(response)
+    return completion_of(response)
+
+
+def require_complete(response: Mapping[str, Any]) -> None:
+    """Return when each choice of a checked chat completion came to its end.
+
+    Raises:
+        ProviderError: one did not.
+    """
+    if any(choice.get("finish_reason") is None for choice in response["choices"]):
+        raise ProviderError("the answer broke off", code="upstream_truncated", kind=FailureKind.GARBAGE)
 
 
 def response_of(completion: Completion) -> Mapping[str, Any]:

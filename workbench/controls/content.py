@@ -1,4 +1,4 @@
-"""What a registered bundle holds: its parts as declared, and the bytes of its files, each checked when it is read."""
+"""What a registered bundle holds: its parts as declared, and the bytes of its files, each checked when it is first read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.versions.model import Bundle
 
 
 class BundleContent:
-    """A bundle's parts as declared, and the bytes of its files, each checked against its digest when read.
+    """A bundle's parts as declared, and the bytes of its files, each checked against its digest when it is first read.
 
     Args:
         bundle: the registered bundle.
@@ -22,6 +22,7 @@ class BundleContent:
     def __init__(self, bundle: Bundle, files: Mapping[str, bytes]) -> None:
         self.bundle = bundle
         self.files = files
+        self._checked: dict[tuple[str, str], bytes] = {}
         self._parts: Mapping[str, Mapping[str, Any]] = {name: part.content for name, part in bundle.parts.items()}
 
     def part(self, name: str) -> Mapping[str, Any]:
@@ -39,9 +40,13 @@ class BundleContent:
         Raises:
             IntegrityError: the content is missing or is not what was hashed.
         """
+        known = self._checked.get((reference["file"], reference["sha256"]))
+        if known is not None:
+            return known
         content = self.files.get(reference["file"])
         expected = reference["sha256"].removeprefix("sha256:")
         if content is None or sha256(content).hexdigest() != expected:
             seen = "not stored" if content is None else "its content has another digest"
             raise IntegrityError(f"bundle {self.bundle.bundle_id}: {reference['file']}", seen=seen, needed=f"sha256 {expected[:12]}…")
+        self._checked[reference["file"], reference["sha256"]] = content
         return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,9 +107,11 @@ class Assembly:
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, Usage):
-            self._details.update(event.details)
+            self._details |= event.details
             return
-        gathered = self._choices.setdefault(event.choice, _Gathered())
+        gathered = self._choices.get(event.choice)
+        if gathered is None:
+            gathered = self._choices[event.choice] = _Gathered()
         if isinstance(event, TextPart):
             gathered.text.append(event.text)
         elif isinstance(event, Finished):
@@ -142,6 +144,20 @@ def events_of_choice(choice: Choice, number: int) -> Iterator[TextPart | ToolPar
         yield ToolPart(index=index, call_id=call.call_id, name=call.name, arguments=call.arguments, choice=number)
     if choice.finish_reason is not None:
         yield Finished(reason=choice.finish_reason, choice=number)
+
+
+def joined(events: Sequence[Event]) -> Iterator[Event]:
+    """The same, with texts of one choice that follow each other in one piece: what came together goes on together."""
+    texts: list[str] = []
+    for place, event in enumerate(events):
+        if not isinstance(event, TextPart):
+            yield event
+            continue
+        texts.append(event.text)
+        following = events[place + 1] if place + 1 < len(events) else None
+        if not isinstance(following, TextPart) or following.choice != event.choice:
+            yield event if len(texts) == 1 else TextPart(text="".join(texts), choice=event.choice)
+            texts = []
 
 
 def assembled(events: Iterable[Event]) -> Completion:

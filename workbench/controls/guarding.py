@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from workbench.controls.clock import Clock
 from workbench.controls.events import Choice, ToolCall
 from workbench.controls.guards.engine import Guards
-from workbench.controls.guards.model import Action, Checked, Finding, Stage, gravest
+from workbench.controls.guards.model import Action, Checked, Finding, Stage, gravest, gravest_of
 from workbench.controls.model import Message
 from workbench.controls.turn import Step, guard_step
 
-WITHHOLDING = frozenset({Action.BLOCK, Action.HANDOFF})
+WITHHOLDING = (Action.BLOCK, Action.HANDOFF)
 """Orders by which nothing goes on."""
-STOPPED = WITHHOLDING | {Action.REDACT}
+STOPPED = (*WITHHOLDING, Action.REDACT)
 """Orders by which what was found reaches nobody."""
 REFUSAL = "I cannot help with that."
 """What a caller gets in place of what was stopped, where the rule says nothing."""
@@ -37,9 +36,12 @@ class TurnGuard:
         self._clock = clock
         self._steps = steps
         self._offered = offered
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._judging: asyncio.Task[tuple[Finding, ...]] | None = None
         self._is_judged = False
+        self._order = Action.ALLOW
+        """The gravest so far."""
+        self._is_input_stopped = False
         self.findings: list[Finding] = []
         self.awaiting: list[ToolCall] = []
         """Calls of tools that a person has to approve."""
@@ -55,7 +57,7 @@ class TurnGuard:
             self._judging = asyncio.create_task(self.guards.judge_input(messages, clock=self._clock))
             if self.guards.redacts_slowly:
                 await self.passed()
-        if any(finding.action is Action.REDACT for finding in self.findings):
+        if self._order is not Action.ALLOW and any(finding.action is Action.REDACT for finding in self.findings):
             return await self.guards.redacted_input(messages, clock=self._clock)
         return messages
 
@@ -66,7 +68,7 @@ class TurnGuard:
             if not self._is_judged:
                 self._is_judged = True
                 self._note(found)
-        return not any(finding.action in WITHHOLDING for finding in self.findings if finding.stage is Stage.INPUT)
+        return not self._is_input_stopped
 
     async def end(self) -> None:
         """Stop what is still looking."""
@@ -80,7 +82,7 @@ class TurnGuard:
             return next(finding for finding in self.findings if finding.stage is Stage.INPUT and finding.action in WITHHOLDING)
         found = self.guards.check_tool_call(call, self._counts, requested=self._offered)
         name = self.guards.canonical_tool(call.name) or call.name
-        self._counts[name] += 1
+        self._counts[name] = self._counts.get(name, 0) + 1
         self._note(found)
         forbidding = next((finding for finding in found if finding.action in WITHHOLDING), None)
         if forbidding is None:
@@ -103,14 +105,25 @@ class TurnGuard:
     def _note(self, findings: Sequence[Finding]) -> Action:
         """Remember what was found. That a guard looked and found nothing is no step of its own: most requests are clean."""
         self.findings += findings
-        now_s = self._clock.now()
-        self._steps += [guard_step(finding, start_s=now_s) for finding in findings if finding.action is not Action.ALLOW]
-        return gravest(tuple(findings))
+        order = gravest(findings)
+        if order is not Action.ALLOW:
+            now_s = self._clock.now()
+            self._steps += [guard_step(finding, start_s=now_s) for finding in findings if finding.action is not Action.ALLOW]
+            self._order = gravest_of((self._order, order))
+            stopping = (finding for finding in findings if finding.action in WITHHOLDING)
+            self._is_input_stopped = self._is_input_stopped or any(finding.stage is Stage.INPUT for finding in stopping)
+        return order
 
     @property
     def is_blocked(self) -> bool:
         """Whether what was asked or answered is blocked: then there is nothing that a person could let through."""
-        return any(finding.action is Action.BLOCK and finding.stage is not Stage.TOOL_CALL for finding in self.findings)
+        blocking = (finding for finding in self._violations if finding.action is Action.BLOCK)
+        return any(finding.stage is not Stage.TOOL_CALL for finding in blocking)
+
+    @property
+    def _violations(self) -> Sequence[Finding]:
+        """What was found against the rules: in most calls nothing, which is known at once."""
+        return () if self._order is Action.ALLOW else [finding for finding in self.findings if finding.is_violation]
 
     @property
     def refusal(self) -> str:
@@ -126,12 +139,12 @@ class TurnGuard:
     @property
     def blocked_rules(self) -> tuple[str, ...]:
         """What was stopped, each rule once."""
-        return tuple(dict.fromkeys(finding.rule_id for finding in self.findings if finding.action in STOPPED))
+        return tuple(dict.fromkeys(finding.rule_id for finding in self._violations if finding.action in STOPPED))
 
     @property
     def violation_rules(self) -> tuple[str, ...] | None:
         """What reached a user or a tool although a rule is against it; None where the bundle declares no guards."""
         if not self.guards.are_declared:
             return None
-        flagged = (finding for finding in self.findings if finding.action is Action.FLAG and finding.stage is not Stage.INPUT)
+        flagged = (finding for finding in self._violations if finding.action is Action.FLAG and finding.stage is not Stage.INPUT)
         return tuple(dict.fromkeys(finding.rule_id for finding in flagged))

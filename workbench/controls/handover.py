@@ -31,18 +31,19 @@ class Desk(Protocol):
         """Take an item. May raise StoreError."""
 
 
-def signs_of(call: Call, turn: Turn, findings: Sequence[Finding], *, n_session_failures: int) -> TurnSigns:
+def signs_of(call: Call, turn: Turn, steps: Sequence[Step], findings: Sequence[Finding], *, n_session_failures: int) -> TurnSigns:
     """What is known of one turn.
 
     Args:
         call: what was asked.
         turn: what came of it, before the guards.
+        steps: of the turn, the guards' included.
         findings: of all its guards.
         n_session_failures: turns of the session before this one that failed.
     """
-    retrieved = [hit for step in turn.steps if step.kind == "retrieval" for hit in step.details.get("retrieved") or ()]
-    has_searched = any(step.kind == "retrieval" and "retrieved" in step.details for step in turn.steps)
-    logprobs = [step.details["least_logprob"] for step in turn.steps if "least_logprob" in step.details]
+    retrieved = [hit for step in steps if step.kind == "retrieval" for hit in step.details.get("retrieved") or ()]
+    has_searched = any(step.kind == "retrieval" and "retrieved" in step.details for step in steps)
+    logprobs = [step.details["least_logprob"] for step in steps if "least_logprob" in step.details]
     return TurnSigns(
         findings=tuple(findings),
         last_user_text=_last_text(call),

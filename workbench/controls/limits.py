@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,11 @@ class Limits:
         The last target is never cut by the limits of its beginning: there is nothing better to do with the rest of the time. An attempt
         that another target can follow gets at most half of the rest, so that the other one has the same.
         """
-        if is_last:
-            return replace(self, connect_s=min(self.connect_s, left_s), headers_s=math.inf, first_token_s=math.inf)
-        share_s = left_s / 2
-        return replace(
-            self,
+        share_s = left_s if is_last else left_s / 2
+        return Limits(
             connect_s=min(self.connect_s, share_s),
-            headers_s=min(self.headers_s, share_s),
-            first_token_s=min(self.first_token_s, share_s),
+            headers_s=math.inf if is_last else min(self.headers_s, share_s),
+            first_token_s=math.inf if is_last else min(self.first_token_s, share_s),
+            gap_s=self.gap_s,
+            min_tokens_per_s=self.min_tokens_per_s,
         )

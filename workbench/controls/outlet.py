@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -72,8 +73,9 @@ class Outlet:
         self._make_head = head
         self._ways: dict[int, Way] = {}
         self._left: dict[int, list[str]] = {}
-        self._waiting: asyncio.Queue[Piece | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(MOST_WAITING)
+        self._waiting: deque[Piece] = deque()
+        self._filled, self._emptied = asyncio.Event(), asyncio.Event()
+        self._is_closed = False
         self.head: Head | None = None
         """None until something leaves."""
 
@@ -117,13 +119,26 @@ class Outlet:
 
     def close(self) -> None:
         """Tell whoever reads that nothing more comes."""
-        self._waiting.put_nowait(None)
+        self._is_closed = True
+        self._filled.set()
 
     async def read(self) -> Piece | None:
-        """The next piece that may leave; None at the end."""
-        piece = await self._waiting.get()
-        self._room.release()
-        return piece
+        """The next piece that may leave, with the text of the same choice that waits behind it; None at the end."""
+        while not self._waiting:
+            if self._is_closed:
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        piece = self._waiting.popleft()
+        self._emptied.set()
+        return self._with_more(piece) if isinstance(piece, TextPart) else piece
+
+    def _with_more(self, piece: TextPart) -> TextPart:
+        texts = [piece.text]
+        while self._waiting and isinstance(following := self._waiting[0], TextPart) and following.choice == piece.choice:
+            texts.append(following.text)
+            self._waiting.popleft()
+        return piece if len(texts) == 1 else TextPart(text="".join(texts), choice=piece.choice)
 
     async def _release(self, text: str, number: int) -> None:
         if text:
@@ -133,8 +148,11 @@ class Outlet:
     async def _put(self, piece: Piece) -> None:
         if self.head is None:
             self.head = self._make_head()
-        await self._room.acquire()
-        self._waiting.put_nowait(piece)
+        while len(self._waiting) >= MOST_WAITING:
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._waiting.append(piece)
+        self._filled.set()
 
 
 class AnswerStream:

@@ -27,12 +27,12 @@ from workbench.controls.handover import NOBODY_ANSWERED, Desk, handoff_step, new
 from workbench.controls.hosting import error_type
 from workbench.controls.journal import Journal
 from workbench.controls.model import Answer, Assignment, Call, Embedded, Head, StreamBroken
-from workbench.controls.outlet import AnswerStream, Outlet, Way
+from workbench.controls.outlet import AnswerStream, Outlet
 from workbench.controls.recording import Recorder, Row, Rows, milliseconds, status_of, turn_columns
 from workbench.controls.refusals import bad_request, blocked, cannot_be_held, deadline_passed, failed, too_late
 from workbench.controls.serving import Serving
 from workbench.controls.sessions import Sessions
-from workbench.controls.turn import Step, Turn, closed, is_served_by_another, output_of, said
+from workbench.controls.turn import Step, Turn, closed, is_served_by_another, model_served, most_attempts, output_of, said
 from workbench.controls.uncertainty import HandoffMode, Signal, mode_of
 from workbench.controls.underway import Underway
 from workbench.errors import RecordRefused, RequestRefused, WorkbenchError
@@ -155,10 +155,12 @@ class Attempt:
     def _is_for_a_person(self) -> bool:
         """Whether it is known before the model is asked that its answer has to wait for a person: then nothing of it leaves before."""
         failures = self._ground.sessions.failures(self._call.app, self._call.session_id)
-        asked = signs_of(
-            self._call, Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=()), (), n_session_failures=failures
-        )
-        is_held = mode_of(self._serving.guards.uncertainty.signals(asked)) is HandoffMode.HOLD
+        uncertainty = self._serving.guards.uncertainty
+        if not uncertainty.may_speak((), n_session_failures=failures):
+            return False
+        unanswered = Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=())
+        asked = signs_of(self._call, unanswered, (), (), n_session_failures=failures)
+        is_held = mode_of(uncertainty.signals(asked)) is HandoffMode.HOLD
         return is_held and self._ground.desk.can_hold(self._call.app)
 
     @property
@@ -230,17 +232,25 @@ class Attempt:
 
     async def _looked_at(self, turn: Turn) -> Turn:
         """The turn after the output guards."""
-        choices = tuple([await self._released(number, choice) for number, choice in enumerate(turn.choices)])
+        choices = [await self._released(number, choice) for number, choice in enumerate(turn.choices)]
         are_stopped = all(choice.finish_reason == FILTERED for choice in choices)
-        return replace(turn, choices=choices, status="blocked" if are_stopped else turn.status)
+        if not are_stopped and all(released is choice for released, choice in zip(choices, turn.choices, strict=True)):
+            return turn
+        return replace(turn, choices=tuple(choices), status="blocked" if are_stopped else turn.status)
 
     async def _released(self, number: int, choice: Choice) -> Choice:
         """The choice as it may leave; the refusal where nothing of it may."""
-        outlet = self._outlet
-        way = Way(self._serving.guards.withhold(is_streamed=False)) if outlet is None else outlet.way(number)
-        checked = await way.settle(choice.content or "", clock=self._clock)
+        before, text = "", choice.content or ""
+        if self._outlet is None:
+            checked = await self._serving.guards.check_output(text, clock=self._clock)
+        else:
+            way = self._outlet.way(number)
+            checked = await way.settle(text, clock=self._clock)
+            before = way.before
         is_stopped = self._guard.note(checked) in WITHHOLDING
-        content = way.before if is_stopped else checked.text
+        if not is_stopped and checked.text == text and not choice.tool_calls:  # as nearly always
+            return choice
+        content = before if is_stopped else checked.text
         called = replace(choice, tool_calls=()) if is_stopped else await self._guard.tool_calls(choice)
         is_stopped = is_stopped or (bool(choice.tool_calls) and not called.tool_calls)
         if is_stopped and not content:
@@ -251,8 +261,10 @@ class Attempt:
     async def _handed_over(self, raw: Turn, turn: Turn) -> Turn:
         """The turn, handed to people where it is uncertain: held back, or flagged when it has left or cannot be held."""
         failures = self._ground.sessions.failures(self._call.app, self._call.session_id)
-        signs = signs_of(self._call, replace(raw, steps=tuple(self._steps)), self._guard.findings, n_session_failures=failures)
-        signals = self._serving.guards.uncertainty.signals(signs)
+        findings, uncertainty = self._guard.findings, self._serving.guards.uncertainty
+        signals: tuple[Signal, ...] = ()
+        if uncertainty.may_speak(findings, n_session_failures=failures):
+            signals = uncertainty.signals(signs_of(self._call, raw, self._steps, findings, n_session_failures=failures))
         if raw.wants_person:
             signals = (*signals, NOBODY_ANSWERED)
         mode = mode_of(signals)
@@ -297,28 +309,19 @@ class Attempt:
 
     def _head(self) -> Head:
         """What is known now: of what is held until its end, everything."""
-        turn = self._turn_made or Turn(
-            choices=said(""),
-            status="ok",
-            blocked_rules=self._guard.blocked_rules,
-            violation_rules=self._guard.violation_rules,
-            start_s=0.0,
-            latency_s=0.0,
-            steps=tuple(self._steps),
-        )
-        columns = turn_columns(turn)
+        turn, guard, steps = self._turn_made, self._guard, self._steps
         return Head(
             request_id=self._call.request_id,
             bundle_id=self._assignment.bundle_id,
             bundle_name=self._serving.bundle_name,
             arm=self._assignment.arm,
             release_id=self._assignment.release_id,
-            attempts=columns["attempts"],
-            is_fallback=any(step.kind == "fallback" for step in self._steps) or is_served_by_another(self._steps),
-            model_served=columns["model_served"],
-            blocked_rules=turn.blocked_rules,
-            violation_rules=turn.violation_rules or (),
-            handoff_id=turn.handoff_id,
+            attempts=most_attempts(steps),
+            is_fallback=any(step.kind == "fallback" for step in steps) or is_served_by_another(steps),
+            model_served=model_served(steps),
+            blocked_rules=turn.blocked_rules if turn else guard.blocked_rules,
+            violation_rules=(turn.violation_rules if turn else guard.violation_rules) or (),
+            handoff_id=turn.handoff_id if turn else None,
         )
 
     def _left_s(self, deadline: Deadline) -> float:

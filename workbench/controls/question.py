@@ -5,30 +5,22 @@ Everything that is decided here is in the table of `failures` and in the pure fu
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from workbench.controls.breaker import Permit
+from workbench.controls.attempt import Attempt
 from workbench.controls.chain import Chain
 from workbench.controls.clock import Clock
-from workbench.controls.failures import HANDLING, Counts, FailureKind
-from workbench.controls.limits import Limits
+from workbench.controls.failures import HANDLING, FailureKind
 from workbench.controls.providers import NotAsked, ProviderError
 from workbench.controls.retries import SHORTEST_S, fraction, may_be_repeated, may_turn_elsewhere, pause_before_retry
 from workbench.controls.targets import Health, Needs, Target, TargetHealth, needs_of
 from workbench.controls.turn import Step
 
-_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-_FAIR_WAIT_S = 5.0
-"""A target that got less time than this, because its caller had no more, does not count as failed."""
-_TOLERANCE_S = 0.01
 _LONGEST_QUEUE_S = 5.0
 """For a place at a target that is busy."""
-_LATE = (FailureKind.DEADLINE, FailureKind.SILENT, FailureKind.FIRST_TOKEN, FailureKind.SLOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +47,6 @@ class Asking:
         return max(0.0, self.deadline_s - self.clock.now())
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One attempt that is under way."""
-
-    target: Target
-    request: Mapping[str, Any]
-    number: int
-    limits: Limits
-    is_last: bool
-    step: Step
-    exits: AsyncExitStack
-    """What ends with the attempt."""
-
-
 Ask = Callable[[Attempt, Asking], Awaitable[T]]
 
 
@@ -82,16 +60,21 @@ class Question:
     asking: Asking
     in_all: int = 0
     """Attempts so far."""
-    needs: Needs = field(init=False)
     faults: list[ProviderError] = field(default_factory=list)
     """Of all attempts, and of those that were not made."""
 
-    def __post_init__(self) -> None:
-        self.needs = needs_of(self.request)
+    _needs: Needs | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the request needs of a model. It is looked for where a target's limits ask for it: that reads every message."""
+        if self._needs is None:
+            self._needs = needs_of(self.request)
+        return self._needs
 
     async def put(self, ask: Ask[T]) -> T:
         """What the first target gives that gives something."""
-        fitting = [target for target in self.chain.targets if target.capabilities.suit(self.needs)]
+        fitting = [target for target in self.chain.targets if target.capabilities.are_whole or target.capabilities.suit(self.needs)]
         failed: Target | None = None
         for place, target in enumerate(fitting):
             if failed is not None and not self._may_turn_to(target, failed):
@@ -152,68 +135,41 @@ class Question:
 
     async def _attempt(self, target: Target, health: Health, ask: Ask[T], *, is_last: bool, is_lone: bool, waited_s: float) -> T:
         asking = self.asking
-        async with AsyncExitStack() as exits:
-            if not await health.slots.enter(asking.clock, within_s=min(asking.left_s, _LONGEST_QUEUE_S)):
-                raise NotAsked(f"{target.name}: too many requests are at it, or wait", kind=FailureKind.BUSY, retry_after_s=1.0)
-            exits.callback(health.slots.leave)
-            if asking.left_s < SHORTEST_S:
-                raise deadline_passed()
-            is_retry = bool(self.in_all or asking.inbound_retries)
-            permit = health.admit(is_lone=is_lone, is_retry=is_retry, fraction=self._chance("admission"))
-            self.in_all += 1
-            step = Step(kind="model", name=target.model, start_s=asking.clock.now(), attempt=self.in_all)
-            step.details = {"provider": target.provider, "target": target.kind, "wait_s": waited_s}
-            asking.steps.append(step)
-            exits.enter_context(self._recorded(step, health, permit))
-            is_last = is_last or self.in_all >= self.chain.policy.in_all
-            attempt = Attempt(
-                target=target,
-                request=target.request(self.request),
-                number=self.in_all,
-                limits=self.chain.limits.within(asking.left_s, is_last=is_last),
-                is_last=is_last,
-                step=step,
-                exits=exits,
-            )
+        if not await health.slots.enter(asking.clock, within_s=min(asking.left_s, _LONGEST_QUEUE_S)):
+            raise NotAsked(f"{target.name}: too many requests are at it, or wait", kind=FailureKind.BUSY, retry_after_s=1.0)
+        try:
+            attempt = self._begun(target, health, is_last=is_last, is_lone=is_lone, waited_s=waited_s)
+        except BaseException:
+            health.slots.leave()
+            raise
+        async with attempt:
             return await ask(attempt, asking)
 
-    @contextmanager
-    def _recorded(self, step: Step, health: Health, permit: Permit) -> Iterator[None]:
-        """Record how the attempt ends, for the log and for the target's record."""
-        try:
-            yield
-        except ProviderError as fault:
-            self._failed(fault, step, health, permit)
-            raise
-        except Exception as fault:
-            broken = ProviderError("the provider broke", code="provider_broke", kind=FailureKind.BROKEN)
-            _LOG.warning("provider of %s broke: %s", step.name, type(fault).__name__)
-            self._failed(broken, step, health, permit)
-            raise broken from fault
-        except BaseException:  # whoever asked has left
-            step.status = "cancelled"
-            health.withdraw(permit)
-            raise
-        else:
-            health.settle(permit, None, counts=None, fraction=0.0)
-        finally:
-            step.duration_s = self.asking.clock.now() - step.start_s
-
-    def _failed(self, fault: ProviderError, step: Step, health: Health, permit: Permit) -> None:
-        step.status = "timeout" if fault.kind in _LATE else "error"
-        step.error_type = fault.code
-        step.details["failure"] = str(fault.kind)
-        counts = self._counts(fault, self.asking.clock.now() - step.start_s)
-        health.settle(permit, fault, counts=counts, fraction=self._chance("opening"))
-
-    def _counts(self, fault: ProviderError, waited_s: float) -> Counts:
-        """How the failure counts against the target: what came late only because the caller had little time does not."""
-        if fault.kind in (FailureKind.SILENT, FailureKind.FIRST_TOKEN):
-            limits = self.chain.limits
-            own_s = limits.headers_s if fault.kind is FailureKind.SILENT else limits.first_token_s
-            if waited_s < min(own_s, _FAIR_WAIT_S) - _TOLERANCE_S:
-                return Counts.NONE
-        return HANDLING[fault.kind].breaker
+    def _begun(self, target: Target, health: Health, *, is_last: bool, is_lone: bool, waited_s: float) -> Attempt:
+        """The attempt, with the target's leave and its step recorded."""
+        asking, left_s = self.asking, self.asking.left_s
+        if left_s < SHORTEST_S:
+            raise deadline_passed()
+        is_retry = bool(self.in_all or asking.inbound_retries)
+        permit = health.admit(is_lone=is_lone, is_retry=is_retry, chance=self._chance)
+        self.in_all += 1
+        details = {"provider": target.provider, "target": target.kind, "wait_s": waited_s}
+        step = Step(kind="model", name=target.model, start_s=asking.clock.now(), attempt=self.in_all, details=details)
+        asking.steps.append(step)
+        is_last = is_last or self.in_all >= self.chain.policy.in_all
+        return Attempt(
+            target=target,
+            request=target.request(self.request),
+            number=self.in_all,
+            limits=self.chain.limits.within(left_s, is_last=is_last),
+            own_limits=self.chain.limits,
+            is_last=is_last,
+            clock=asking.clock,
+            step=step,
+            health=health,
+            permit=permit,
+            chance=self._chance,
+        )
 
     def _pass_over(self, target: Target, fault: NotAsked) -> None:
         """Record that the target was not asked."""

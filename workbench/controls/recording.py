@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from workbench.controls.model import Assignment, Call
-from workbench.controls.turn import Step, Turn
+from workbench.controls.turn import Step, Turn, model_served, most_attempts
 from workbench.errors import RequestRefused
 from workbench.observability.sealing import Sealer
 
@@ -49,12 +49,12 @@ def turn_columns(turn: Turn) -> Row:
     models = [step for step in turn.steps if step.kind == "model"]
     tools = [step for step in turn.steps if step.kind == "tool"]
     return {
-        "model_served": next((step.details["model"] for step in reversed(models) if "model" in step.details), None),
+        "model_served": model_served(models),
         "status": turn.status,
         "is_fallback": turn.is_fallback,
         "error_type": turn.error_type,
         "finish_reason": turn.finish_reason,
-        "attempts": max((step.attempt for step in models), default=0),
+        "attempts": most_attempts(models),
         "n_tool_calls": len(tools),
         "n_tool_errors": sum(step.status != "ok" for step in tools),
         "n_retrievals": sum(step.kind == "retrieval" for step in turn.steps),

@@ -17,21 +17,27 @@ class Rolling:
         self._span_s = span_s
         self._slots: deque[tuple[int, list[float]]] = deque()
         self._sums = [0.0] * n
+        self._looked_s = -1
+        """The second up to which it has forgotten what is older."""
 
     def add(self, now_s: float, *amounts: float) -> None:
         """Count these amounts as of now; a time before the newest one counts as the newest."""
-        self._forget(now_s)
-        second = max(int(now_s), self._slots[-1][0]) if self._slots else int(now_s)
-        if not self._slots or self._slots[-1][0] != second:
-            self._slots.append((second, [0.0] * len(self._sums)))
-        newest = self._slots[-1][1]
+        second = int(now_s)
+        if second > self._looked_s:
+            self._forget(second)
+        slots, sums = self._slots, self._sums
+        if not slots or slots[-1][0] < second:
+            slots.append((second, [0.0] * len(sums)))
+        newest = slots[-1][1]
         for place, amount in enumerate(amounts):
             newest[place] += amount
-            self._sums[place] += amount
+            sums[place] += amount
 
     def sums(self, now_s: float) -> tuple[float, ...]:
         """What was added within the span."""
-        self._forget(now_s)
+        second = int(now_s)
+        if second > self._looked_s:
+            self._forget(second)
         return tuple(self._sums)
 
     def clear(self) -> None:
@@ -39,8 +45,9 @@ class Rolling:
         self._slots.clear()
         self._sums = [0.0] * len(self._sums)
 
-    def _forget(self, now_s: float) -> None:
-        oldest = int(now_s) - self._span_s
+    def _forget(self, second: int) -> None:
+        self._looked_s = second
+        oldest = second - self._span_s
         while self._slots and self._slots[0][0] <= oldest:
             _, amounts = self._slots.popleft()
             for place, amount in enumerate(amounts):

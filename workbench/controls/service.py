@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Self, Unpack
@@ -319,36 +319,37 @@ class Controls:
         known = self._routes.reading.apps
         if call.app not in known:
             raise unknown_app(call.app, known)
-        with self._recording_refusals(call):
+        try:
             if self._ending is not None:
                 raise not_ready(self._ending)
             self._journal.check(call.app)
             most = most_in_flight(call.priority, most=self._most_in_flight, pressure=self._journal.pressure)
             if not self._tally.enter(most):
                 raise overloaded(most)
+        except RequestRefused as refusal:
+            self._record(call, refusal)
+            raise
 
     async def _begun(self, call: Call) -> tuple[Attempt, Deadline]:
         """The call on its way, with everything decided and nothing done."""
         clock = self._turn_clock()
         arrived_s = clock.now()
         deadline = Deadline.after(call.deadline_s, now_s=arrived_s)
-        with self._recording_refusals(call):
+        try:
             within_s = deadline.left_s(arrived_s)
             if not within_s:
                 raise deadline_passed(call.deadline_s)
             assignment, serving = await self._planned(call, within_s=within_s)
             start = await sealed_start(self._recorder, call, assignment, serving)
+        except RequestRefused as refusal:
+            self._record(call, refusal)
+            raise
         attempt = Attempt(self._ground, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
         return attempt, deadline
 
-    @contextmanager
-    def _recording_refusals(self, call: Call) -> Iterator[None]:
+    def _record(self, call: Call, refusal: RequestRefused) -> None:
         """Record what refuses the call before it has begun."""
-        try:
-            yield
-        except RequestRefused as refusal:
-            self._journal.leave(self._recorder.refused(call, refusal, at=self._clock()))
-            raise
+        self._journal.leave(self._recorder.refused(call, refusal, at=self._clock()))
 
     async def _planned(self, call: Call, *, within_s: float) -> tuple[Assignment, Serving]:
         """Which bundle answers, and what runs it; a stable bundle that is still being loaded is waited for."""

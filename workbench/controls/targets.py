@@ -43,6 +43,11 @@ class Capabilities:
     """None where nobody said it."""
     prefill: bool = False
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether nothing is known that the target cannot do."""
+        return self.tools and self.json_schema and self.context_tokens is None
+
     def suit(self, needs: Needs) -> bool:
         """Whether the target can do what the request needs."""
         has_room = self.context_tokens is None or needs.tokens <= self.context_tokens
@@ -70,11 +75,11 @@ class Target:
     capabilities: Capabilities = Capabilities()
     credential: str = ""
     """A name for the key with which it is asked, where a provider has several."""
+    key: TargetKey = field(init=False, repr=False, compare=False)
+    """Its place in the record of the process."""
 
-    @property
-    def key(self) -> TargetKey:
-        """Its place in the record of the process."""
-        return TargetKey(self.provider, self.model, self.credential)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", TargetKey(self.provider, self.model, self.credential))
 
     @property
     def name(self) -> str:
@@ -158,13 +163,13 @@ class Health:
         self._failures: Counter[FailureKind] = Counter()
         self._alarm: str | None = None
 
-    def admit(self, *, is_lone: bool, is_retry: bool, fraction: float) -> Permit:
+    def admit(self, *, is_lone: bool, is_retry: bool, chance: Callable[[str], float]) -> Permit:
         """The leave to ask once.
 
         Args:
             is_lone: whether there is no other target.
             is_retry: whether somebody asked the same question before, here or at another target; it then draws on the budget.
-            fraction: a random number in [0, 1).
+            chance: draws a random number in [0, 1) for a purpose, where one is needed.
 
         Raises:
             NotAsked: it is left alone now; the kind says why.
@@ -177,7 +182,7 @@ class Health:
             permit = self._breaker.admit(now_s, is_lone=is_lone)
             if permit is None:
                 raise self._refusal(FailureKind.BREAKER_OPEN, "it failed too often", self._breaker.closed_for_s(now_s) or 1.0)
-            if not permit.is_probe and self._throttle.refuses(now_s, fraction):
+            if not permit.is_probe and self._throttle.refuses(now_s, chance):
                 raise self._refusal(FailureKind.THROTTLED, "it refuses most requests", 1.0)
             if not is_retry:
                 self._budget.first(now_s)

@@ -74,6 +74,16 @@ def is_served_by_another(steps: Sequence[Step]) -> bool:
     return answered is not None and answered.details.get("target", "primary") != "primary"
 
 
+def model_served(steps: Sequence[Step]) -> str | None:
+    """The model that said last which one it is."""
+    return next((step.details["model"] for step in reversed(steps) if step.kind == "model" and "model" in step.details), None)
+
+
+def most_attempts(steps: Sequence[Step]) -> int:
+    """The most that one question to a model took; 0 where none was asked."""
+    return max((step.attempt for step in steps if step.kind == "model"), default=0)
+
+
 def first_token_s(steps: Sequence[Step], start_s: float) -> float | None:
     """Seconds from a moment to the first token of the newest answer of a model; None where nobody says it."""
     answered = next((step for step in reversed(steps) if step.kind == "model"), None)

@@ -70,6 +70,14 @@ class Uncertainty:
         modes = (handoff.missing_citations, *(each.mode for each in scores if each))
         return HandoffMode.HOLD in modes
 
+    def may_speak(self, findings: Sequence[Finding], *, n_session_failures: int) -> bool:
+        """Whether any sign can count; where none can, nobody has to look for them."""
+        handoff = self._handoff
+        if any((handoff.missing_citations, handoff.retrieval_score, handoff.token_logprob, self._phrases)):
+            return True
+        fails = handoff.session_failures is not None and n_session_failures > 0
+        return fails or any(finding.action is Action.HANDOFF for finding in findings)
+
     def signals(self, signs: TurnSigns) -> tuple[Signal, ...]:
         """Every sign of the turn that counts."""
         return (*self._of_guards(signs.findings), *self._of_answer(signs), *self._of_session(signs))

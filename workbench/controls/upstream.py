@@ -18,8 +18,9 @@ import orjson
 
 from workbench.controls.addresses import Address
 from workbench.controls.chunks import ChunkReader
+from workbench.controls.clock import RealClock
 from workbench.controls.completions import checked_completion, complete_completion
-from workbench.controls.events import Event, events_of
+from workbench.controls.events import Event, events_of, joined
 from workbench.controls.failures import FailureKind, kind_of_error, kind_of_status
 from workbench.controls.hints import hint_s
 from workbench.controls.pace import Pace
@@ -68,6 +69,8 @@ class Upstream:
         self._connect_s = connect_s
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, sock_read=silence_s)
         self._largest = largest
+        self._clock = RealClock()
+        self._usual = _patient(connect_s)
         self._sessions: dict[asyncio.AbstractEventLoop, _Held] = {}
         self._opening = threading.Lock()
 
@@ -106,7 +109,7 @@ class Upstream:
             ProviderError: as `complete`; or with the code `upstream_late`, `upstream_truncated` or `upstream_empty`.
         """
         limits = (sending or Sending()).limits
-        pace = Pace(limits, asked_s=asyncio.get_running_loop().time())
+        pace = Pace(limits, asked_s=self._clock.now())
         options = request.get("stream_options")
         asked = {
             **request,
@@ -127,7 +130,7 @@ class Upstream:
 
     async def _streamed(self, response: aiohttp.ClientResponse, reader: ChunkReader, pace: Pace) -> AsyncGenerator[Event]:
         """What the response says, to its end."""
-        parser, size, time = EventParser(), 0, asyncio.get_running_loop().time
+        parser, size, time = EventParser(), 0, self._clock.now
         while not reader.is_done:
             chunk = await self._chunk(response, pace, is_complete=reader.is_complete)
             size += len(chunk)
@@ -135,12 +138,16 @@ class Upstream:
                 break
             if size > self._largest:
                 raise self._oversized()
-            for said in self._parsed_events(parser, chunk):
-                events = list(reader.read(said))
-                for event in events:
+            heard: list[Event] = []
+            try:
+                for said in self._parsed_events(parser, chunk):
+                    events = reader.read(said)
+                    heard += events
+                    if not pace.hear(time(), events, is_complete=reader.is_complete):
+                        raise self._fault("upstream_late", "its answer comes too slowly", FailureKind.SLOW)
+            finally:
+                for event in joined(heard):
                     yield event
-                if not pace.hear(time(), events, is_complete=reader.is_complete):
-                    raise self._fault("upstream_late", "its answer comes too slowly", FailureKind.SLOW)
         if not size:
             raise self._fault("upstream_empty", "its response is empty", FailureKind.GARBAGE)
         usage = reader.last()
@@ -156,8 +163,7 @@ class Upstream:
     async def _chunk(self, response: aiohttp.ClientResponse, pace: Pace, *, is_complete: bool) -> bytes:
         """The next bytes; none at the end, which an answer that is complete has reached however it goes on."""
         try:
-            async with asyncio.timeout_at(_finite(pace.until_s)):
-                return await response.content.readany()
+            return await self._clock.within(pace.until_s - self._clock.now(), response.content.readany())
         except (TimeoutError, aiohttp.ClientError) as ended:
             if is_complete:
                 return b""
@@ -168,7 +174,7 @@ class Upstream:
     async def _unstreamed(self, response: aiohttp.ClientResponse, pace: Pace) -> Mapping[str, Any]:
         """The answer of a provider that gives it whole although a stream was asked for."""
         try:
-            async with asyncio.timeout_at(_finite(pace.until_s)):
+            async with self._clock.limit(pace.until_s - self._clock.now()):
                 return checked_completion(self._parsed(await self._read(response)))
         except TimeoutError:
             raise self._fault("upstream_late", "its answer did not come in time", pace.lateness) from None
@@ -185,7 +191,7 @@ class Upstream:
         session, body = await self._session(), _body(request)
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(_finite(headers_s)):
+            async with self._clock.limit(headers_s):
                 response = await session.post(
                     f"{self._url}{path}",
                     data=body,
@@ -212,7 +218,9 @@ class Upstream:
 
     def _timeout_of(self, sending: Sending) -> aiohttp.ClientTimeout:
         connect_s = min(self._connect_s, sending.limits.connect_s)
-        return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, sock_read=None)  # the caller counts
+        if connect_s == self._connect_s:  # as nearly always
+            return self._usual
+        return _patient(connect_s)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -286,6 +294,11 @@ class Upstream:
             yield session
 
 
+def _patient(connect_s: float) -> aiohttp.ClientTimeout:
+    """For a caller who counts the time of the answer."""
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, sock_read=None)
+
+
 def _body(request: Mapping[str, Any]) -> bytes:
     """The request as JSON.
 
@@ -317,8 +330,3 @@ def _n(request: Mapping[str, Any]) -> int:
     """How many answers the request asks for."""
     n = request.get("n")
     return n if isinstance(n, int) and n > 1 else 1
-
-
-def _finite(seconds: float) -> float | None:
-    """As asyncio counts: None where there is no limit."""
-    return None if seconds == math.inf else seconds

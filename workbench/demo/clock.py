@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class VirtualClock:
@@ -39,3 +42,7 @@ class VirtualClock:
             raise
         finally:
             self._until = before
+
+    async def within(self, seconds: float, awaited: Awaitable[T]) -> T:
+        async with self.limit(seconds):
+            return await awaited

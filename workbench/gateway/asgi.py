@@ -130,7 +130,7 @@ class Gateway:
             self._meter.in_flight -= 1
             duration_s = time.perf_counter() - started_s
             self._meter.count(seen, duration_s=duration_s)
-            access.write(seen, at=self._backing.clock(), duration_ms=duration_s * 1000)
+            access.write(seen, clock=self._backing.clock, duration_ms=duration_s * 1000)
 
     async def _answer(self, exchange: Exchange) -> None:
         """Send what is to be sent, whatever happens."""

@@ -38,7 +38,7 @@ BODIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"requests": ("input", "output"), "spans": ("tool_arguments", "tool_result", "attributes"), "scores": ()}
 )
 """Columns with JSON text."""
-_CACHED_UNITS = 65_536
+_CACHED_UNITS = 8192
 _CACHED_CODES = 4096
 
 

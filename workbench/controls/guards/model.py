@@ -64,9 +64,13 @@ class Checked:
         return gravest(self.findings)
 
 
-def gravest(findings: tuple[Finding, ...]) -> Action:
+def gravest(findings: Iterable[Finding]) -> Action:
     """The order that counts; `allow` where there is none."""
-    return gravest_of(finding.action for finding in findings)
+    order = Action.ALLOW
+    for finding in findings:
+        if finding.action is not order:
+            order = gravest_of((order, finding.action))
+    return order
 
 
 def gravity(action: Action) -> int:

@@ -8,6 +8,7 @@ pieces is, put together, what the check of the whole text leaves; and each chara
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ _MARK = 800
 _SENTENCE = 240
 """Characters after which the end of a sentence is as good a mark."""
 _ENDS = re.compile(r"[.!?…。！？\n]")
+_LETTERS = (string.ascii_letters + string.digits).encode()
 _OF_NUMBERS = frozenset("0123456789+()./x -")
 _BEGINS_NUMBER = frozenset("0123456789+(")
 _OF_ESCAPES = _OF_NUMBERS | frozenset("\\uABCDEFabcdef")
@@ -107,7 +109,7 @@ def settled(text: str) -> str:
 def _before_tail(text: str, *, times: int) -> int:
     """The last place after which enough follows; 0 where that is nowhere."""
     tail = text[-TAIL * times :]
-    if tail.isascii() and sum(map(str.isalnum, tail)) >= _TAIL_LETTERS * times:  # the usual case, quickly
+    if tail.isascii() and len(tail) - len(tail.encode().translate(None, _LETTERS)) >= _TAIL_LETTERS * times:  # the usual case, quickly
         return len(text) - len(tail)
     place, n, n_letters = len(text), TAIL * times, _TAIL_LETTERS * times
     while place > 0 and (n > 0 or n_letters > 0):
