@@ -34,7 +34,7 @@ from workbench.controls.events import Event
 from workbench.controls.providers import Providers, Sending
 from workbench.controls.service import Controls
 from workbench.controls.sse import EventParser
-from workbench.gateway.asgi import Gateway
+from workbench.gateway.asgi import CONNECTION, Gateway
 from workbench.gateway.backing import Backing
 from workbench.observability.logs import FlushStatus
 from workbench.observability.rows import rows_of
@@ -155,7 +155,8 @@ def asker(app: Any, key: str, *, is_streamed: bool) -> Callable[[int], Awaitable
         (b"content-type", b"application/json"),
         (b"user-agent", b"OpenAI/Python 2.8.1"),
     ]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    whole = type("Whole", (), {"is_body_here": True})()
+    scope = {"state": {CONNECTION: whole}, "type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
     messages = [{"role": "user", "content": (WORDS * 9)[:900]}]
     asked = {"model": APP, "messages": messages, "stream": is_streamed}
 

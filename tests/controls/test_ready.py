@@ -74,7 +74,7 @@ def test_what_takes_too_long_is_cancelled_and_ends_with_a_timeout():
             raise
 
     with pytest.raises(TimeoutError):
-        asyncio.run(_awaited(RealClock().within(0.01, waits())))
+        asyncio.run(_awaited(within_s(0.01, waits())))
     assert ended == ["cancelled"]
 
 
@@ -91,7 +91,7 @@ def test_whoever_is_cancelled_cancels_what_it_waits_for():
                 ended.append(why.args)
                 raise
 
-        task = asyncio.create_task(_awaited(RealClock().within(60, waits())))
+        task = asyncio.create_task(_awaited(within_s(60, waits())))
         await begun.wait()
         task.cancel("client_left")
         with pytest.raises(asyncio.CancelledError):
@@ -99,6 +99,11 @@ def test_whoever_is_cancelled_cancels_what_it_waits_for():
         return ended
 
     assert asyncio.run(scene()) == [("client_left",)]
+
+
+def within_s(seconds, awaited):
+    clock = RealClock()
+    return clock.within(clock.now() + seconds, awaited)
 
 
 async def _awaited(awaitable):

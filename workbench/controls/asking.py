@@ -235,7 +235,7 @@ async def _embedded(attempt: Attempt, asking: Asking) -> Mapping[str, Any]:
 async def _next(events: AsyncGenerator[Event], asking: Asking) -> Event | None:
     """The next event within the deadline; None after the last."""
     try:
-        return await asking.clock.within(asking.left_s, anext(events, None))
+        return await asking.clock.within(asking.deadline_s, anext(events, None))
     except TimeoutError:
         raise deadline_passed() from None
 

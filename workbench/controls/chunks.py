@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -54,7 +54,7 @@ class ChunkReader:
         if chunk is not None and (chunk.get("error") or event.name == b"error"):
             raise self._error(chunk.get("error") or chunk, event.data)
         try:
-            said = list(self._said(chunk))
+            said = self._said(chunk)
         except (TypeError, ValueError):
             self._drop()
             return ()
@@ -73,7 +73,7 @@ class ChunkReader:
             raise self._fault("upstream_truncated", "its answer broke off", FailureKind.GARBAGE)
         return Usage(details=self._details) if self._details else None
 
-    def _said(self, chunk: Mapping[str, Any] | None) -> Iterator[Event]:
+    def _said(self, chunk: Mapping[str, Any] | None) -> list[Event]:
         """The events of a chunk.
 
         Raises:
@@ -86,29 +86,32 @@ class ChunkReader:
             self._details["model"] = model
         if isinstance(usage, dict):
             self._details |= usage_details(usage)
-        choices = chunk.get("choices", [])
-        least = least_logprob(choices)
-        if least is not None:
-            self._details["least_logprob"] = min(least, self._details.get("least_logprob", least))
-        for choice in choices:
-            yield from self._choice(choice)
+        said: list[Event] = []
+        for choice in chunk.get("choices", ()):
+            self._choice(choice, said)
+        return said
 
-    def _choice(self, choice: Any) -> Iterator[Event]:
+    def _choice(self, choice: Any, said: list[Event]) -> None:
+        """Add what a choice of a chunk says."""
         number = _place(choice.get("index", 0) if isinstance(choice, dict) else None, _MOST_CHOICES)
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise TypeError
-        for name in ("content", "refusal"):
-            text = delta.get(name)
-            if text:
-                yield TextPart(text=_text(text), choice=number)
-        for call in delta.get("tool_calls") or ():
-            yield _tool_part(call, number)
+        if choice.get("logprobs"):
+            least = least_logprob((choice,))
+            if least is not None:
+                self._details["least_logprob"] = min(least, self._details.get("least_logprob", least))
+        content, refusal = delta.get("content"), delta.get("refusal")
+        if content:
+            said.append(TextPart(text=_text(content), choice=number))
+        if refusal:
+            said.append(TextPart(text=_text(refusal), choice=number))
+        said += (_tool_part(call, number) for call in delta.get("tool_calls") or ())
         reason = choice.get("finish_reason")
         if reason == "error":
             raise self._fault("upstream_error", "it ended its answer with an error", FailureKind.TRANSIENT)
         if reason:
-            yield Finished(reason=_text(reason), choice=number)
+            said.append(Finished(reason=_text(reason), choice=number))
 
     def _error(self, error: Any, data: bytes) -> ProviderError:
         kind = kind_of_error(error) or FailureKind.TRANSIENT

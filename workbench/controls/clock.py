@@ -30,8 +30,8 @@ class Clock(Protocol):
     def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
         """Cancels the block when it takes longer, and ends it with TimeoutError."""
 
-    def within(self, seconds: float, awaited: Awaitable[T]) -> Awaitable[T]:
-        """What the awaitable gives; TimeoutError where it takes longer. For what is mostly there already: that costs nothing then."""
+    def within(self, until_s: float, awaited: Awaitable[T]) -> Awaitable[T]:
+        """What the awaitable gives; TimeoutError where it is not there by then. Made for what mostly is: the limit costs nothing then."""
 
 
 TurnClock = Callable[[], Clock]
@@ -53,8 +53,8 @@ class RealClock:
     def limit(self, seconds: float) -> AbstractAsyncContextManager[object]:
         return nullcontext() if seconds == math.inf else _Limit(seconds)
 
-    def within(self, seconds: float, awaited: Awaitable[T]) -> Awaitable[T]:
-        return taken(awaited, lambda: self.limit(seconds))
+    def within(self, until_s: float, awaited: Awaitable[T]) -> Awaitable[T]:
+        return taken(awaited, lambda: self.limit(max(0.0, until_s - self.now())))
 
 
 class _Limit:

@@ -158,7 +158,7 @@ def prompt_s(response: Mapping[str, Any]) -> float | None:
 
 
 def _below(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else None
+    return value.get(name) if isinstance(value, (dict, Mapping)) else None  # of JSON, and in any case: the first is told at once
 
 
 def _number(value: Any, name: str, *, most: float) -> float | None:

@@ -163,7 +163,7 @@ class Upstream:
     async def _chunk(self, response: aiohttp.ClientResponse, pace: Pace, *, is_complete: bool) -> bytes:
         """The next bytes; none at the end, which an answer that is complete has reached however it goes on."""
         try:
-            return await self._clock.within(pace.until_s - self._clock.now(), response.content.readany())
+            return await self._clock.within(pace.until_s, response.content.readany())
         except (TimeoutError, aiohttp.ClientError) as ended:
             if is_complete:
                 return b""

@@ -43,6 +43,6 @@ class VirtualClock:
         finally:
             self._until = before
 
-    async def within(self, seconds: float, awaited: Awaitable[T]) -> T:
-        async with self.limit(seconds):
+    async def within(self, until_s: float, awaited: Awaitable[T]) -> T:
+        async with self.limit(until_s - self._now):
             return await awaited

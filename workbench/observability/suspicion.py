@@ -65,6 +65,7 @@ def _suspicion_of_numbers(raw: bytes, rest: bytes) -> int:
 
 
 def _names_a_secret(lower: bytes) -> bool:
-    return any(word in lower for word in _WORDS) or any(
-        short in lower and any(word in lower for word in words) for short, words in _LONGER_WORDS
-    )
+    for word in _WORDS:  # a loop and no generator: this is asked of every text
+        if word in lower:
+            return True
+    return any(short in lower and any(word in lower for word in words) for short, words in _LONGER_WORDS)
