@@ -55,15 +55,24 @@ def test_a_target_that_takes_half_of_the_requests_gets_all():
         assert not throttle.refuses(0.0, lambda _purpose: 0.0)
         if number % 2 == 0:
             throttle.accept(0.0)
+        else:
+            throttle.reject(0.0)
 
 
 def test_a_target_that_takes_none_gets_ever_fewer():
     throttle = Throttle()
     for _ in range(9):
-        assert not throttle.refuses(0.0, lambda _purpose: 0.0)
+        throttle.reject(0.0)
     assert throttle.probability(0.0) == 0.0
-    assert not throttle.refuses(0.0, lambda _purpose: 0.0)
+    throttle.reject(0.0)
     assert throttle.probability(0.0) == pytest.approx(10 / 11)
-    assert throttle.refuses(0.0, lambda _purpose: 0.9)
     assert not throttle.refuses(0.0, lambda _purpose: 0.92)
+    assert throttle.refuses(0.0, lambda _purpose: 0.9)
+    assert throttle.probability(0.0) == pytest.approx(11 / 12), "who is refused here counts"
     assert throttle.probability(31.0) == 0.0
+
+
+def test_a_target_that_has_not_answered_yet_has_refused_nothing():
+    throttle = Throttle()
+    assert not any(throttle.refuses(0.0, lambda _purpose: 0.0) for _ in range(200))
+    assert throttle.probability(0.0) == 0.0

@@ -56,7 +56,7 @@ class Throttle:
         self._counts = Rolling(2, span_s=window_s)
 
     def refuses(self, now_s: float, chance: Callable[[str], float]) -> bool:
-        """Count a request; True where it is not to be sent.
+        """Whether a request is not to be sent. One that is counts when it is known what came of it: answers take their time.
 
         Args:
             now_s: time.
@@ -64,12 +64,17 @@ class Throttle:
         """
         probability = self.probability(now_s)
         is_refused = probability > 0.0 and chance("admission") < probability
-        self._counts.add(now_s, 1.0, 0.0)
+        if is_refused:
+            self._counts.add(now_s, 1.0, 0.0)
         return is_refused
 
     def accept(self, now_s: float) -> None:
         """The target took a request on, whatever came of it."""
-        self._counts.add(now_s, 0.0, 1.0)
+        self._counts.add(now_s, 1.0, 1.0)
+
+    def reject(self, now_s: float) -> None:
+        """The target did not take a request on."""
+        self._counts.add(now_s, 1.0, 0.0)
 
     def probability(self, now_s: float) -> float:
         """With which the next request is refused: max(0, (requests − 2 · accepts) / (requests + 1))."""

@@ -208,6 +208,8 @@ class Health:
                 self._throttle.clear()  # the breaker decided meanwhile; what was before says nothing
             elif counts is None or counts is Counts.NONE:
                 self._throttle.accept(now_s)
+            else:
+                self._throttle.reject(now_s)
             if fault is None:
                 self._alarm = None
                 return
