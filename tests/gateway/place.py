@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -172,16 +172,16 @@ class Place:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of a process that works on it."""
-        own = {"WORKBENCH_HOME": str(self.ws.home), "WORKBENCH_LEDGER": self.ws.settings.ledger}
+        own = {"WORKBENCH_HOME": str(self.ws.home), "WORKBENCH_LEDGER": self.ws.settings.ledger, "WORKBENCH_SPOOL": self.ws.settings.spool}
         return {**os.environ, **own, "WORKBENCH_PROVIDER_HOUSE_URL": self.model.url}
 
 
 @contextmanager
-def opened_place(tmp_path: Path, told: Model, *, ledger_url: str = "") -> Iterator[Place]:
+def opened_place(tmp_path: Path, told: Model, *, ledger_url: str = "", spool: Literal["write", "durable"] = "write") -> Iterator[Place]:
     """A place in `tmp_path`, whose model is this one; `ledger_url` is empty for a file."""
     home = tmp_path / "home"
     home.mkdir()
-    with pytest.MonkeyPatch.context() as environment, Workspace(Settings(home=home, ledger=ledger_url)) as ws:
+    with pytest.MonkeyPatch.context() as environment, Workspace(Settings(home=home, ledger=ledger_url, spool=spool)) as ws:
         environment.setenv("WORKBENCH_PROVIDER_HOUSE_URL", told.url)
         v1, v2 = register(ws, tmp_path / "apps")
         ws.releases.adopt(APP, v1, reason="it serves already")
@@ -275,12 +275,15 @@ class Load:
         key: API key.
         clients: how many ask at once.
         pause_s: of each client after an answer.
+        app: whom they ask.
+        is_streamed: whether they read streams; an answer is then there when its last event is.
     """
 
-    def __init__(self, url: str, key: str, *, clients: int = 4, pause_s: float = 0.0) -> None:
+    def __init__(self, url: str, key: str, *, clients: int = 4, pause_s: float = 0.0, app: str = APP, is_streamed: bool = False) -> None:
         self._netloc = urlsplit(url).netloc
         self._key = key
         self._pause_s = pause_s
+        self._asked = {"model": app, "stream": is_streamed, "messages": [{"role": "user", "content": "Where is my order?"}]}
         self._ended = threading.Event()
         self.answered: list[Answered] = []
         self.refused: list[int] = []
@@ -301,17 +304,18 @@ class Load:
         connection = http.client.HTTPConnection(self._netloc, timeout=30)
         while not self._ended.wait(self._pause_s):
             asked += 1
-            body = {"model": APP, "user": f"u-{number}-{asked}", "messages": [{"role": "user", "content": "Where is my order?"}]}
+            body = {**self._asked, "user": f"u-{number}-{asked}"}
             try:
                 connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {self._key}"})
                 response = connection.getresponse()
-                response.read()
+                said = response.read()
             except (OSError, http.client.HTTPException):
                 connection.close()
                 if self._ended.wait(0.02):
                     return
                 continue
-            self._note(response.status, response.headers)
+            if not self._asked["stream"] or response.status != 200 or said.endswith(b"data: [DONE]\n\n"):
+                self._note(response.status, response.headers)
         connection.close()
 
     def _note(self, status: int, headers: Mapping[str, str]) -> None:

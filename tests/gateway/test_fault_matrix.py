@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.gateway.faults import ANSWER, BEGUN, CANNED, GRACE_MS, Outcome, cells, run_matrix, table
+from tests.gateway.faults import ANSWER, BEGUN, CANNED, GRACE_MS, WAITING, Outcome, cells, run_matrix, table
 from workbench.controls.failures import FailureKind
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fault matrix")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("fault matrix")]
 NOT_AT_AN_ADDRESS = {"broken", "mid_stream", "throttled", "busy", "unfit"}
 """Kinds that no single provider at an address causes; `mid_stream` is what each of the others becomes."""
 
@@ -55,8 +55,15 @@ def test_every_start_has_its_end(outcomes: list[Outcome]):
 def test_client_and_log_tell_the_same_of_each_cell(outcomes: list[Outcome]):
     for outcome in outcomes:
         cell, end = outcome.cell, outcome.end
-        assert outcome.asked[:2] == cell.asks, cell
+        if cell.kind not in WAITING:  # what time cuts may be cut before a provider on a busy machine has read it; the log knows of it
+            assert outcome.asked[:2] == cell.asks, cell
         assert end["attempts"] == sum(cell.asks) == sum(span["kind"] == "model" for span in outcome.spans), cell
+        if end["error_type"] == "guards_late":  # a busy machine took what is kept back for the guards and the record
+            assert cell.kind in WAITING, cell
+            assert (outcome.is_done, outcome.finish_reason, outcome.error, end["status"]) == (False, None, "deadline_passed", "timeout"), (
+                cell
+            )
+            continue
         if cell.is_cut:
             assert BEGUN.startswith(outcome.text.removesuffix("and ")[: len(BEGUN)]), cell
             assert outcome.text, cell

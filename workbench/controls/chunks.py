@@ -14,7 +14,7 @@ from workbench.controls.hints import hint_of_body
 from workbench.controls.providers import ProviderError
 from workbench.controls.sse import ServerEvent
 
-_MOST_CHOICES, _MOST_CALLS = 128, 512
+_MOST_CALLS = 512
 _DONE = b"[DONE]"
 
 
@@ -92,8 +92,8 @@ class ChunkReader:
         return said
 
     def _choice(self, choice: Any, said: list[Event]) -> None:
-        """Add what a choice of a chunk says."""
-        number = _place(choice.get("index", 0) if isinstance(choice, dict) else None, _MOST_CHOICES)
+        """Add what a choice of a chunk says; one that was not asked for is none."""
+        number = _place(choice.get("index", 0) if isinstance(choice, dict) else None, self._n)
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise TypeError

@@ -86,8 +86,8 @@ class Outlet:
 
     @property
     def left(self) -> tuple[Choice, ...]:
-        """What has left, none of it complete, and so without a last word that may be half of something that nobody may store."""
-        return tuple(Choice(content=settled("".join(self._left[number]))) for number in sorted(self._left)) or (Choice(content=""),)
+        """What has left, each answer at its number: none complete, and so without a last word that may be half of what nobody may store."""
+        return tuple(Choice(content=settled("".join(self._left.get(number, ())))) for number in range(max(self._left, default=0) + 1))
 
     def has_left(self, number: int) -> bool:
         """Whether anything of this choice has left."""
