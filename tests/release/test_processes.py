@@ -75,10 +75,7 @@ def test_the_same_start_at_once_is_one_release_that_is_found_ready_once(shared_h
     said = race(shared_house, url, *["start v2"] * 3)
     assert set(said) <= {"READY", "ConflictError"}, "who comes after it is found ready is told of it"
     assert "READY" in said
-    acts = shared_house.acts()
-    assert acts[0] == "release.start"
-    assert set(acts) == {"release.start", "release.ready"}
-    assert acts.count("release.ready") == 1, "whoever takes the draft up is on record; it is settled once"
+    assert shared_house.acts() == ["release.start", "release.ready"]
     check_whole(shared_house)
 
 

@@ -18,7 +18,7 @@ from workbench.release.model import Release, State
 from workbench.release.records import registrar_in
 from workbench.release.states import Act
 from workbench.release.stopping import why_stopped
-from workbench.release.turn import Doer, expect, insist_person
+from workbench.release.turn import Doer, Done, expect, insist_person
 from workbench.versions.model import Bundle
 
 
@@ -57,8 +57,9 @@ class Starting(Acting):
                 if known is None:
                     self._insist_on_release(turn, f"release of {app}")
                 done = turn.take_up(known, reason=words) if known else turn.draft(candidate.bundle_id, reason=words)
-        self._told(done)
-        draft = done.row
+        if isinstance(done, Done):
+            self._told(done)
+        draft = done.row if isinstance(done, Done) else done
         with self._given_up_when_broken(draft, doer):
             review = self._reviewer().review(app, candidate, baseline=baseline or draft.previous_stable, actor=doer.author)
             return self._settled(draft, review, doer)

@@ -97,10 +97,15 @@ class Turn:
         add_release(self.act, row)
         return Done(row=row, entry=self._audit("release.start", row, before=None, route=route, detail={"reason": reason}))
 
-    def take_up(self, draft: StoredRelease, *, reason: str) -> Done:
-        """The unfinished draft at another version, for another reason: whoever made it does not give it up any more."""
+    def take_up(self, draft: StoredRelease, *, reason: str) -> Done | StoredRelease:
+        """The unfinished draft at another version: whoever made it does not give it up any more.
+
+        The same start made again, after a kill or by a delivery that is repeated, is no act of its own; one for another reason is.
+        """
         change_release(self.act, draft, {"reason": reason})
         row, route = replace(draft, reason=reason, version=draft.version + 1), stored_route(self.act.connection, self.app)
+        if reason == draft.reason:
+            return row
         return Done(row=row, entry=self._audit("release.start", row, before=draft, route=route, detail={"reason": reason}))
 
     def adopt(self, bundle_id: str, *, reason: str) -> Done:
