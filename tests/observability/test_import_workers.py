@@ -214,7 +214,7 @@ IMPORTING = """
     from tests.observability.lakes import open_lake, open_logs
     from workbench.observability import import_chunk, import_workers
     from workbench.observability.importers import files
-    import_chunk.CHUNK_ROWS, files._BLOCK_LINES = 500, 200
+    import_chunk.CHUNK_ROWS, files._BLOCK_LINES = 500, 250
     started = import_workers._Worker.__init__
     def start(worker, *given):
         started(worker, *given)
