@@ -89,10 +89,6 @@ class Outlet:
         """What has left, each answer at its number: none complete, and so without a last word that may be half of what nobody may store."""
         return tuple(Choice(content=settled("".join(self._left.get(number, ())))) for number in range(max(self._left, default=0) + 1))
 
-    def has_left(self, number: int) -> bool:
-        """Whether anything of this choice has left."""
-        return bool(self._left.get(number))
-
     def way(self, number: int) -> Way:
         """The way of one choice."""
         if number not in self._ways:

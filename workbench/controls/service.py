@@ -189,17 +189,10 @@ class Controls:
                 retries=retries,
                 received_at=received_at,
             )
-            self._enter(call)
-            try:
-                attempt, deadline = await self._begun(call)
-                answer = await attempt.answer(deadline)
-            finally:
-                self._tally.leave()
+            return (await self._answered(call))[1]
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)
             raise
-        self._tally.serve(answer.arm, has_unit=call.unit is not None)
-        return answer
 
     async def embed(self, app: str, texts: Sequence[str], **about: Unpack[About]) -> Embedded:
         """Vectors for the texts, from the embedding model of the bundle that the app's route gives the unit.
@@ -215,16 +208,10 @@ class Controls:
         messages = [{"role": "user", "content": text} for text in texts]
         try:
             call = replace(call_of(app, messages, **about, received_at=self._clock()), operation="embeddings")
-            self._enter(call)
-            try:
-                attempt, deadline = await self._begun(call)
-                answer = await attempt.answer(deadline)
-            finally:
-                self._tally.leave()
+            attempt, answer = await self._answered(call)
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)
             raise
-        self._tally.serve(answer.arm, has_unit=call.unit is not None)
         return attempt.embedded(answer)
 
     @asynccontextmanager
@@ -313,6 +300,17 @@ class Controls:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def _answered(self, call: Call) -> tuple[Attempt, Answer]:
+        """The call's whole answer, and the attempt that made it; both counted."""
+        self._enter(call)
+        try:
+            attempt, deadline = await self._begun(call)
+            answer = await attempt.answer(deadline)
+        finally:
+            self._tally.leave()
+        self._tally.serve(answer.arm, has_unit=call.unit is not None)
+        return attempt, answer
 
     def _enter(self, call: Call) -> None:
         """Count the call in. What refuses the call of a known app is recorded as well."""

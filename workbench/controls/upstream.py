@@ -322,10 +322,6 @@ def _headers(attempt: int, sending: Sending | None) -> dict[str, str]:
     return headers
 
 
-def _is_embedding(item: Any) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get("embedding"), list | str)
-
-
 def _n(request: Mapping[str, Any]) -> int:
     """How many answers the request asks for."""
     n = request.get("n")
