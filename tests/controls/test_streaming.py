@@ -31,6 +31,8 @@ from workbench.spec.controls import StreamRules
 
 ANSWER = "It is on its way."
 QUICK = Limits(connect_s=5, headers_s=0.5, first_token_s=0.5, gap_s=0.5)
+PATIENT = Limits(connect_s=9, headers_s=9, first_token_s=9, gap_s=9)
+"""On a busy machine half a second passes while nobody is slow."""
 BEFORE = [
     "connect",
     "silent",
@@ -70,6 +72,11 @@ class Heard:
         return [step.details.get("failure") for step in self.steps if step.kind == "model"]
 
 
+def limits_of(kind: str) -> Limits:
+    """Short ones where the failure is to wait."""
+    return QUICK if kind in ("silent", "first_token", "slow") else PATIENT
+
+
 def upstream_target(url: str, **about):
     upstream = Upstream(Address(name="acme", url=url, key="sk-test-0123456789"))
     return target(lambda _clock: upstream, **about)
@@ -88,7 +95,7 @@ async def asked_for_stream(caller, request, heard, within_s, *, is_held=False):
     heard.took_s = clock.now() - begun_s
 
 
-def hear(*urls: str, request=REQUEST, within_s=20.0, limits=QUICK, retries=2, is_held=False, health=None, **caller) -> Heard:
+def hear(*urls: str, request=REQUEST, within_s=20.0, limits=PATIENT, retries=2, is_held=False, health=None, **caller) -> Heard:
     """What a client hears of targets at these addresses."""
     names = [{}, {"kind": "sibling", "name": "other"}, {"kind": "sibling", "name": "third"}]
     targets = tuple(upstream_target(url, **about) for url, about in zip(urls, names, strict=False))
@@ -121,7 +128,7 @@ def test_a_stream_is_passed_on_as_it_comes_and_counts_come_last():
 def test_before_the_first_word_every_kind_is_handled_as_the_table_says(kind, is_held):
     row = HANDLING[FailureKind(kind)]
     with playing(fault(FailureKind(kind), is_streamed=True)) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url, is_held=is_held)
+        heard = hear(broken.url, good.url, is_held=is_held, limits=limits_of(kind))
     is_served = row.fallback and not row.larger_only
     assert (heard.text, heard.is_complete) == ((ANSWER, True) if is_served else ("", False))
     assert (heard.fault and heard.fault.kind) == (None if is_served else kind)
@@ -131,7 +138,7 @@ def test_before_the_first_word_every_kind_is_handled_as_the_table_says(kind, is_
 @pytest.mark.parametrize("kind", AFTER)
 def test_after_the_first_word_every_failure_is_a_cut_and_nobody_else_is_asked(kind):
     with playing(fault(FailureKind(kind), is_begun=True)) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url)
+        heard = hear(broken.url, good.url, limits=limits_of(kind))
         assert good.seen == []
     assert (heard.text, heard.is_complete, heard.fault.kind) == ("It is ", False, "mid_stream")
     assert heard.failures == [kind]
@@ -142,7 +149,7 @@ def test_after_the_first_word_every_failure_is_a_cut_and_nobody_else_is_asked(ki
 def test_as_long_as_everything_is_held_back_a_cut_is_a_failure_like_others(kind):
     row = HANDLING[FailureKind(kind)]
     with playing(fault(FailureKind(kind), is_begun=True)) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url, is_held=True)
+        heard = hear(broken.url, good.url, is_held=True, limits=limits_of(kind))
     assert heard.text == (ANSWER if row.fallback else "")
     assert (heard.fault and heard.fault.kind) == (None if row.fallback else kind)
 
@@ -187,7 +194,7 @@ COMPLETE = {
 @pytest.mark.parametrize("play", COMPLETE.values(), ids=COMPLETE)
 def test_an_answer_with_a_reason_to_end_is_complete(play):
     with playing(play) as upstream:
-        heard = hear(upstream.url)
+        heard = hear(upstream.url, limits=QUICK if play[-1] is Act.HOLD else PATIENT)
     assert (heard.text, heard.is_complete, heard.fault) == (ANSWER, True, None)
 
 
@@ -231,10 +238,10 @@ def test_of_several_answers_all_must_end():
 # Whole answers over the same connections
 
 
-def complete(*urls: str, within_s=20.0, retries=2) -> Heard:
+def complete(*urls: str, within_s=20.0, limits=PATIENT, retries=2) -> Heard:
     """What comes of a question for a whole answer."""
     targets = tuple(upstream_target(url, kind=kind, name=kind) for url, kind in zip(urls, ("primary", "sibling"), strict=False))
-    caller = ModelCaller(Chain(targets=targets, policy=RetryPolicy.of(retries=retries, attempts=None), limits=QUICK), TargetHealth())
+    caller = ModelCaller(Chain(targets=targets, policy=RetryPolicy.of(retries=retries, attempts=None), limits=limits), TargetHealth())
     heard, begun_s = Heard(), time.monotonic()
     asking = Asking(clock=RealClock(), deadline_s=begun_s + within_s, steps=heard.steps, label="u1")
     try:
@@ -249,7 +256,7 @@ def complete(*urls: str, within_s=20.0, retries=2) -> Heard:
 def test_whole_answers_are_handled_by_the_same_table(kind):
     row = HANDLING[FailureKind(kind)]
     with playing(fault(FailureKind(kind))) as broken, playing(whole()) as good:
-        heard = complete(broken.url, good.url)
+        heard = complete(broken.url, good.url, limits=limits_of(kind))
     is_served = row.fallback and not row.larger_only
     assert heard.text == (ANSWER if is_served else "")
     assert (heard.fault and heard.fault.kind) == (None if is_served else kind)
@@ -270,7 +277,7 @@ def test_no_question_outlives_its_deadline_and_nobody_works_for_it_afterwards():
 def test_a_slow_beginning_leads_elsewhere_and_the_last_target_is_only_cut_by_the_deadline():
     late = (1.0, *streamed())
     with playing((Act.HOLD,)) as hanging, playing(late) as slow:
-        heard = hear(hanging.url, slow.url)
+        heard = hear(hanging.url, slow.url, limits=QUICK)
         assert (heard.failures, heard.text) == (["silent", None], ANSWER)
         assert hanging.was_left()
         cut = hear(hanging.url, within_s=0.4)
@@ -290,7 +297,7 @@ def test_no_stream_outlives_the_deadline():
 def test_comments_do_not_hide_that_nothing_comes():
     alive = (*begun(), *[step for _ in range(100) for step in (b": alive\n\n", 0.05)])
     with playing(alive) as broken, playing(streamed()) as good:
-        heard = hear(broken.url, good.url)
+        heard = hear(broken.url, good.url, limits=QUICK)
     assert heard.failures == ["first_token", None]
 
 

@@ -10,12 +10,15 @@ from collections import Counter
 from urllib.parse import quote
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.observability.real_data import real
 from workbench.observability.detectors import find
+from workbench.observability.first_look import suspects
+from workbench.observability.reading import DASHES, reading
 from workbench.observability.redaction import Redactor
 
 KEY = b"0123456789abcdef"
@@ -92,7 +95,7 @@ def test_what_is_nobodys_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
 
 
-@pytest.mark.parametrize("end", [", thanks", '"}', "é", "\u0660", ".", "", " -"])
+@pytest.mark.parametrize("end", [", thanks", '"}', "é", "\u0661", ".", "", " -"])
 def test_an_account_number_that_is_cut_off_is_no_account_number(end: str) -> None:
     assert "<IBAN" not in redact(f"my account is DE89 3704 0044 0532 0130 0{end}")
 
@@ -259,6 +262,76 @@ VALUES = st.recursive(
 )
 
 
+SPELLINGS = {
+    "no-break blanks": lambda text: text.replace(" ", "\u00a0"),
+    "narrow blanks": lambda text: text.replace(" ", "\u202f"),
+    "full width": lambda text: "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text),
+    "zero-width joints": "\u200b".join,
+    "soft hyphens": "\u00ad".join,
+    "dashes": lambda text: text.replace("-", "\u2011"),
+    "arabic digits": lambda text: "".join(chr(0x660 + int(char)) if char in "0123456789" else char for char in text),
+    "decimal references": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "bare references": lambda text: "".join(char if char.isalnum() else f"&#{ord(char)};" for char in text),
+    "hexadecimal references": lambda text: "".join(f"&#X{ord(char):06x};" for char in text),
+    "named references": lambda text: text.replace("@", "&commat;").replace(".", "&period;").replace(" ", "&nbsp;").replace("+", "&plus;"),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "percent four times": lambda text: quote(quote(quote(quote(text, safe=""), safe=""), safe=""), safe=""),
+    "full width in percent": lambda text: quote("".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text)),
+    "blanks escaped in json": lambda text: json.dumps({"said": text.replace(" ", "\u00a0")}),
+    "blanks escaped twice": lambda text: json.dumps(json.dumps(text.replace(" ", "\u00a0").replace("@", "\uff20"))),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize(
+    "value", ["ann.lee@mail.example.org", "4111 1111 1111 1111", "+49 30 901820-00", "DE89 3704 0044 0532 0130 00", "078-05-1120"]
+)
+def test_no_spelling_hides_what_a_reader_would_see(value, spelling):
+    text = f"Please note: {SPELLINGS[spelling](value)} and answer soon."
+    kept = redact(text)
+    assert re.search(PLACEHOLDER, kept)
+    left = re.sub(PLACEHOLDER, "", kept)
+    assert len(left) < len("Please note:  and answer soon.") + 16, left
+    assert suspects(pa.array([text])) == [0]
+
+
+def test_a_card_number_is_the_same_however_it_is_spelled():
+    plain = redact("pay with 4111 1111 1111 1111 now")
+    assert redact("pay with 4111\u00a01111\u00a01111\u00a01111 now") == plain
+    assert redact("pay with \uff14111&nbsp;1111 1111 1\u200b111 now") == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "R&amp;D \u2013 \u201cbest\u201d \u2026 \u00bd price\u2122",
+        "\u4f60\u597d\uff0c\u4e16\u754c\uff1a12",
+        "f\u00fcr 3\u00a0\u20ac",
+        "&#0; &#xFFFFFFFF; &#55296; &unknown;",
+    ],
+)
+def test_other_spellings_of_ordinary_text_are_stored_as_they_are(text):
+    assert redact(text) == text
+
+
+def test_every_character_that_is_read_as_another_is_suspected_at_first_look():
+    dashes_and_dots = re.compile(f"[{DASHES}\u2026]")
+    texts = [chr(code) for code in range(0x80, 0x110000) if not 0xD800 <= code < 0xE000]
+    odd = [text for text in texts if (read := reading(text).text) != text and (not read or any(map(str.isascii, read)))]
+    odd = [text for text in odd if dashes_and_dots.fullmatch(text) is None]
+    assert len(odd) > 5000
+    assert suspects(pa.array(odd)) == list(range(len(odd)))
+
+
+@given(st.text(alphabet=st.sampled_from("a1 &#;x\u00a0\u200b\u00bd\uff11\u0661\u2013\u0301\ufdfaampnbs46"), max_size=24))
+def test_a_reading_says_where_each_of_its_characters_stood(text):
+    read = reading(text)
+    for place, char in enumerate(read.text):
+        begin, end = read.span(place, place + 1)
+        assert 0 <= begin < end <= len(text)
+        assert char in reading(text[begin:end]).text
+
+
 @given(st.lists(st.one_of(PIECES, st.text(max_size=20)), max_size=8).map(" ".join))
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     once = redact(text)
@@ -281,8 +354,9 @@ def test_redacted_json_text_is_json_of_the_same_shape(value: object) -> None:
         assert len(redacted) == len(value)
 
 
+HOSTILE_SPELLINGS = "&#64;|&#|&nbsp;|\u00a0|%25"
 HOSTILE_PARTS = "a|a@|@a.|1-|1 |+1 |(1|1.|a::|:|AB12 |password|-----BEGIN |%41|eyJ|{|[|sk-|4111 |0|<EMAIL:00000000>|://a:b|bearer |\\u0040"
-HOSTILE = [part * (50 // len(part)) for part in HOSTILE_PARTS.split("|")]
+HOSTILE = [part * (50 // len(part)) for part in f"{HOSTILE_PARTS}|{HOSTILE_SPELLINGS}".split("|")]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from workbench.controls.deadline import DEFAULT_S
 from workbench.controls.model import Asked, Call, Message, Priority
@@ -28,38 +28,33 @@ WHOLE = Asked()
 
 
 class About(TypedDict, total=False):
-    """What a caller may say about a call, besides the app and the messages; `Controls.handle` says what each is."""
+    """What a caller may say about a call, besides the app and the messages."""
 
     unit: str | None
+    """Whom it is for; without one the stable bundle answers, outside the comparison."""
     session: str | None
+    """The talk that it belongs to."""
     workflow: str | None
+    """What the user came to do, as app.yaml names it."""
     metadata: Mapping[str, str] | None
+    """For the assistant's tools and the log."""
     deadline_s: float | None
+    """Seconds from now that the caller waits; not above 0 when that moment is past."""
     request_id: str | None
+    """Names the request in the log; made where none is given."""
     source: str
+    """The edge that the call came by."""
     asked: Asked
+    """The form of the answer, where the caller has a say in it."""
     priority: Priority
+    """Under load, what nobody waits for is refused first."""
     callback: str | None
+    """Name of the app's callback to which a held answer is delivered."""
     retries: int
+    """How often the caller's own client tried before."""
 
 
-def call_of(
-    app: str,
-    messages: Sequence[Message],
-    *,
-    received_at: datetime,
-    unit: str | None = None,
-    session: str | None = None,
-    workflow: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    deadline_s: float | None = None,
-    request_id: str | None = None,
-    source: str = LIBRARY,
-    asked: Asked = WHOLE,
-    priority: Priority = "interactive",
-    callback: str | None = None,
-    retries: int = 0,
-) -> Call:
+def call_of(app: str, messages: Sequence[Message], *, received_at: datetime, **about: Unpack[About]) -> Call:
     """The call, when it is one.
 
     Raises:
@@ -68,20 +63,20 @@ def call_of(
     if not _is_text(app):
         raise bad_request("the app is no name", needed="text")
     return Call(
-        request_id=_name("request_id", request_id) or _new_id(),
+        request_id=_name("request_id", about.get("request_id")) or _new_id(),
         app=app,
         messages=_messages(messages),
-        unit=_name("unit", unit),
-        session_id=_name("session", session),
-        workflow=_name("workflow", workflow),
-        metadata=_metadata(metadata or {}),
+        unit=_name("unit", about.get("unit")),
+        session_id=_name("session", about.get("session")),
+        workflow=_name("workflow", about.get("workflow")),
+        metadata=_metadata(about.get("metadata") or {}),
         received_at=received_at,
-        deadline_s=_deadline(deadline_s),
-        source=source,
-        asked=asked,
-        priority=priority,
-        callback=_name("callback", callback),
-        retries=retries,
+        deadline_s=_deadline(about.get("deadline_s")),
+        source=about.get("source", LIBRARY),
+        asked=about.get("asked", WHOLE),
+        priority=about.get("priority", "interactive"),
+        callback=_name("callback", about.get("callback")),
+        retries=about.get("retries", 0),
     )
 
 

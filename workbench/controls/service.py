@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Self, Unpack
 
-from workbench.controls.admission import LIBRARY, WHOLE, About, call_of, require_text
+from workbench.controls.admission import WHOLE, About, call_of, require_text
 from workbench.controls.assignment import assign
 from workbench.controls.blocking import LoopThread
 from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
 from workbench.controls.handover import Desk
 from workbench.controls.journal import Journal, Log
-from workbench.controls.model import Answer, Asked, Assignment, Call, ControlsStatus, Embedded, Message, Priority, Reason, Route
+from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Embedded, Message, Reason, Route
 from workbench.controls.outlet import AnswerStream
 from workbench.controls.pipeline import Attempt, Ground, sealed_start, streamed
 from workbench.controls.providers import Providers
@@ -131,39 +131,13 @@ class Controls:
             self._routes.start()
             self._is_started = True
 
-    async def handle(
-        self,
-        app: str,
-        messages: Sequence[Message],
-        *,
-        unit: str | None = None,
-        session: str | None = None,
-        workflow: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        deadline_s: float | None = None,
-        request_id: str | None = None,
-        source: str = LIBRARY,
-        asked: Asked = WHOLE,
-        priority: Priority = "interactive",
-        callback: str | None = None,
-        retries: int = 0,
-    ) -> Answer:
+    async def handle(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> Answer:
         """The answer to the last message, from the bundle that the app's route gives the unit.
 
         Args:
             app: whose assistant is asked.
             messages: the talk so far in OpenAI's form, oldest first; the last is the user's.
-            unit: whom it is for; without one the stable bundle answers, outside the comparison.
-            session: the talk that it belongs to.
-            workflow: what the user came to do, as app.yaml names it.
-            metadata: for the assistant's tools and the log.
-            deadline_s: seconds from now that the caller waits; not above 0 when that moment is past.
-            request_id: names the request in the log; made where none is given.
-            source: the edge that the call came by.
-            asked: the form of the answer, where the caller has a say in it.
-            priority: under load, what nobody waits for is refused first.
-            callback: name of the app's callback to which a held answer is delivered.
-            retries: how often the caller's own client tried before.
+            about: whom it is for, how long it may take, and so on: see `About`.
 
         Raises:
             RequestRefused: nothing was answered; its code says why.
@@ -171,24 +145,9 @@ class Controls:
         """
         if not self._is_started:
             await asyncio.to_thread(self.start)
-        received_at = self._clock()
         try:
-            call = call_of(
-                app,
-                messages,
-                unit=unit,
-                session=session,
-                workflow=workflow,
-                metadata=metadata,
-                deadline_s=deadline_s,
-                request_id=request_id,
-                source=source,
-                asked=replace(asked, is_streamed=False) if asked.is_streamed else asked,
-                priority=priority,
-                callback=callback,
-                retries=retries,
-                received_at=received_at,
-            )
+            about["asked"] = replace(about.get("asked", WHOLE), is_streamed=False)
+            call = call_of(app, messages, **about, received_at=self._clock())
             return (await self._answered(call))[1]
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)

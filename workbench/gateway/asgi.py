@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import orjson
 
-from workbench.controls.model import Priority
+from workbench.controls import admission
 from workbench.errors import RequestRefused
 from workbench.gateway import access, chat, completions, embeddings, metrics, models, ofrep
 from workbench.gateway.about import About
@@ -52,21 +52,6 @@ class _Endpoint:
     """The reply; None where it has sent its own."""
     has_head: bool = True
     """Whether GET may be asked without its body: not where being told is what counts."""
-
-
-class _About(TypedDict):
-    """What is passed on with every question."""
-
-    unit: str | None
-    session: str | None
-    workflow: str | None
-    metadata: Mapping[str, str] | None
-    deadline_s: float | None
-    request_id: str | None
-    source: str
-    priority: Priority
-    callback: str | None
-    retries: int
 
 
 class Gateway:
@@ -181,13 +166,13 @@ class Gateway:
     async def _chat(self, exchange: Exchange) -> Reply | None:
         key = self._key(exchange)
         request = chat.read_chat(await self._body(exchange), exchange.headers, serving_of=lambda app: self._serving(key, app))
-        about = _passed_on(request.about, exchange)
+        about = _passed_on(request.about, exchange) | {"asked": request.asked}
         at = self._backing.clock()
         if request.asked.is_streamed:
-            streaming = self._backing.stream(request.app, request.messages, **about, asked=request.asked)
+            streaming = self._backing.stream(request.app, request.messages, **about)
             await stream_out(exchange, streaming, app=request.app, at=at, has_usage=request.has_usage, ignored=request.ignored)
             return None
-        answer = await self._backing.handle(request.app, request.messages, **about, asked=request.asked)
+        answer = await self._backing.handle(request.app, request.messages, **about)
         exchange.access.note(answer)
         body = completions.completion(answer, app=request.app, at=at)
         return Reply(status=200, body=body, headers=completions.told(answer, ignored=request.ignored))
@@ -317,7 +302,7 @@ class Gateway:
         return await exchange.body(most_bytes=self._most_body_bytes, wait_s=self._body_wait_s)
 
 
-def _passed_on(about: About, exchange: Exchange) -> _About:
+def _passed_on(about: About, exchange: Exchange) -> admission.About:
     return {
         "unit": about.unit,
         "session": about.session,

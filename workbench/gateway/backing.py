@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Unpack
 
+from workbench.controls.admission import About
 from workbench.controls.events import Finished, TextPart, ToolPart
-from workbench.controls.model import Answer, Asked, Assignment, ControlsStatus, Embedded, Head, Priority
+from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
 from workbench.observability.logs import FlushStatus
 from workbench.ownership.keys import ApiKey
 
@@ -24,18 +25,7 @@ class Handle(Protocol):
         app: str,
         messages: Sequence[Mapping[str, Any]],
         /,
-        *,
-        unit: str | None,
-        session: str | None,
-        workflow: str | None,
-        metadata: Mapping[str, str] | None,
-        deadline_s: float | None,
-        request_id: str | None,
-        source: str,
-        priority: Priority,
-        callback: str | None,
-        retries: int,
-        asked: Asked,
+        **about: Unpack[About],
     ) -> Answer: ...
 
 
@@ -66,18 +56,7 @@ class Stream(Protocol):
         app: str,
         messages: Sequence[Mapping[str, Any]],
         /,
-        *,
-        unit: str | None,
-        session: str | None,
-        workflow: str | None,
-        metadata: Mapping[str, str] | None,
-        deadline_s: float | None,
-        request_id: str | None,
-        source: str,
-        priority: Priority,
-        callback: str | None,
-        retries: int,
-        asked: Asked,
+        **about: Unpack[About],
     ) -> AbstractAsyncContextManager[AnswerStream]: ...
 
 
@@ -89,17 +68,7 @@ class Embed(Protocol):
         app: str,
         texts: Sequence[str],
         /,
-        *,
-        unit: str | None,
-        session: str | None,
-        workflow: str | None,
-        metadata: Mapping[str, str] | None,
-        deadline_s: float | None,
-        request_id: str | None,
-        source: str,
-        priority: Priority,
-        callback: str | None,
-        retries: int,
+        **about: Unpack[About],
     ) -> Embedded: ...
 
 

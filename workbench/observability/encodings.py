@@ -1,4 +1,4 @@
-"""Text that stands in a text in an encoded form: base64, percent-encoding and JSON's escapes, decoded once. Pure, linear in the length."""
+"""Text that stands in a text in an encoded form: base64, percent-encoding (also of what was encoded before) and JSON's escapes. Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from workbench.observability.credentials import LONG_RUN
 from workbench.observability.suspicion import LONG, PERCENT
 
 _LONGEST_DECODED = 1 << 20
+_MOST_ENCODINGS = 4
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _ESCAPE = re.compile(r"\\++u([0-9A-Fa-f]{4})")
 
@@ -34,7 +35,7 @@ def encoded(text: str, flags: int) -> Iterator[Encoded]:
     if flags & PERCENT and _PERCENT.search(text):
         for token in re.finditer(r"\S++", text):
             if _PERCENT.search(token[0]):
-                yield Encoded(*token.span(), unquote_plus(token[0][:_LONGEST_DECODED]))
+                yield from (Encoded(*token.span(), decoded) for decoded in _from_percent(token[0][:_LONGEST_DECODED]))
 
 
 def escaped(text: str) -> Iterator[Encoded]:
@@ -43,6 +44,16 @@ def escaped(text: str) -> Iterator[Encoded]:
         for token in re.finditer(r"\S++", text):
             if _ESCAPE.search(token[0]):
                 yield Encoded(*token.span(), _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), token[0][:_LONGEST_DECODED]))
+
+
+def _from_percent(token: str) -> Iterator[str]:
+    """The token, decoded as often as it may have been encoded on its way through several addresses: what comes of each time."""
+    for _ in range(_MOST_ENCODINGS):
+        decoded = unquote_plus(token)
+        if decoded == token:
+            return
+        yield decoded
+        token = decoded
 
 
 def _from_base64(run: str) -> str | None:

@@ -5,7 +5,8 @@ and for different ones in different units, so nobody can be followed across them
 workspace's key and cannot be turned back.
 
 Text is redacted before it is written anywhere. Structured content is walked: keys, values, numbers, JSON text inside strings.
-Base64, percent-encoding and JSON's escapes are decoded once, and a run whose decoded form holds something is replaced whole.
+A text is searched as its reader sees it (`reading`), so that no odd blank, digit or letter hides anything. Base64, percent-encoding
+and JSON's escapes are decoded, and a run whose decoded form holds something is replaced whole.
 What is found, and what is not, is said in `detectors`.
 """
 
@@ -13,16 +14,19 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
 
 from workbench.observability.credentials import secret_from
 from workbench.observability.detectors import find, names_phone, without_overlaps
-from workbench.observability.encodings import encoded, escaped
+from workbench.observability.encodings import Encoded, encoded, escaped
+from workbench.observability.reading import reading
 from workbench.observability.suspicion import LONG, PERCENT, Found, suspicion
+from workbench.spec.folding import Plain
 
-REDACTION_VERSION = "2"
+REDACTION_VERSION = "3"
 """Stored with each row; changes whenever the same text would be redacted differently."""
 
 _DEEPEST = 32
@@ -82,10 +86,10 @@ class Redactor:
 
     def identifier(self, value: str) -> str:
         """An id, name or code as it is, or a pseudonym of the whole where it is or holds an address, a number of a person or a key."""
-        found = find(value) if _may_name_somebody(value) else []
-        if not found and _may_be_encoded(value):
-            runs = (*encoded(value, LONG | PERCENT), *escaped(value))
-            found = next(filter(None, (find(run.text) for run in runs)), [])
+        read = reading(value).text
+        found = find(read) if _may_name_somebody(read) else []
+        if not found and _may_be_encoded(read):
+            found = next(filter(None, (find(run.text) for run in _runs(read, LONG | PERCENT))), [])
         return self._placeholder(found[0].kind, "", value, n=32) if found else value
 
     def _placeholder(self, kind: str, unit: str, value: str, *, n: int = 8) -> str:
@@ -95,13 +99,14 @@ class Redactor:
     def _text(self, text: str, unit: str, *, hint: str, nested: int) -> str:
         if not text or (text in self._clean and not hint):
             return text
-        flags = suspicion(text.encode("utf-8", "surrogatepass"))
+        read = reading(text)
+        flags = suspicion(read.text.encode("utf-8", "surrogatepass"))
         may_be_json = text[0] in "{[ \r\n\t"
-        if not flags and "\\u" not in text:
+        if not flags and "\\u" not in read.text:
             return self._remembered(text)
         redacted = self._nested_json(text, unit, nested) if may_be_json else None
         if redacted is None:
-            redacted = self._flat(text, unit, hint, flags)
+            redacted = self._flat(text, read, unit, hint, flags)
         return self._remembered(text) if redacted is text and not hint else redacted
 
     def _remembered(self, text: str) -> str:
@@ -112,18 +117,20 @@ class Redactor:
             self._clean[text] = None
         return text
 
-    def _flat(self, text: str, unit: str, hint: str, flags: int) -> str:
-        found = find(text, hint=hint, flags=flags)
-        if flags & (LONG | PERCENT) or "\\u" in text:
-            runs = (*encoded(text, flags), *escaped(text))
-            hidden = [Found(run.start, run.end, "ENCODED", text[run.start : run.end]) for run in runs if find(run.text)]
+    def _flat(self, text: str, read: Plain, unit: str, hint: str, flags: int) -> str:
+        found = find(read.text, hint=hint, flags=flags)
+        if flags & (LONG | PERCENT) or "\\u" in read.text:
+            hidden = [
+                Found(run.start, run.end, "ENCODED", read.text[run.start : run.end]) for run in _runs(read.text, flags) if find(run.text)
+            ]
             found = without_overlaps(found + hidden)
         if not found:
             return text
         pieces, end = [], 0
-        for item in _not_yet_redacted(text, found):
-            pieces += [text[end : item.start], self._placeholder(item.kind, unit, item.value)]
-            end = item.end
+        for item in _not_yet_redacted(read.text, found):
+            begin, until = read.span(item.start, item.end)
+            pieces += [text[end:begin], self._placeholder(item.kind, unit, item.value)]
+            end = until
         return "".join([*pieces, text[end:]]) if pieces else text
 
     def _nested_json(self, text: str, unit: str, nested: int) -> str | None:
@@ -135,7 +142,7 @@ class Redactor:
         except (orjson.JSONDecodeError, RecursionError):
             return None
         redacted = self._walk(value, unit, hint="", depth=0, nested=nested + 1)
-        if redacted is value and not find(text):
+        if redacted is value and not find(reading(text).text):
             return text
         return orjson.dumps(redacted).decode()
 
@@ -189,8 +196,15 @@ class Redactor:
             text = orjson.dumps(value).decode()
         except TypeError:
             return self._placeholder("ENCODED", unit, "nested too deeply")
-        redacted = self._flat(text, unit, "", suspicion(text.encode()))
+        read = reading(text)
+        redacted = self._flat(text, read, unit, "", suspicion(read.text.encode("utf-8", "surrogatepass")))
         return value if redacted is text else redacted
+
+
+def _runs(text: str, flags: int) -> Iterator[Encoded]:
+    """What stands in the text in an encoded form, as its reader would see it."""
+    for run in (*encoded(text, flags), *escaped(text)):
+        yield run._replace(text=reading(run.text).text)
 
 
 def _may_name_somebody(value: str) -> bool:

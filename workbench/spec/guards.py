@@ -259,6 +259,9 @@ class GuardsSpec(Spec):
 
     streaming: Literal["hold_all", "window", "after"] = "window"
     """When a streamed answer leaves: checked as a whole; checked piece by piece; or at once and checked afterwards (risk tier low only)."""
+    instructions: Literal["trusted", "guarded"] = "trusted"
+    """Whether messages of the roles `system` and `developer` that a request brings are looked at as the rest is: `guarded` where the
+    calling application puts into them what other people wrote, such as documents that were looked up."""
     tools: dict[Text, ToolGuard] = Field(default_factory=dict)
     """By the name under which the bundle declares the tool; a tool that it does not declare is never allowed."""
     personal_data: tuple[PersonalData, ...] = ()

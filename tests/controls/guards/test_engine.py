@@ -69,6 +69,14 @@ def test_what_the_makers_of_the_assistant_write_may_name_the_topic(role: str) ->
     assert (finding.rule_id, finding.action, finding.reason) == ("codename", Action.ALLOW, "passed")
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_that_hold_what_others_wrote_are_guarded_where_the_policy_says_so(role: str) -> None:
+    policy = guards("instructions: guarded\npersonal_data: [{stages: [input], action: redact}]\n" + TOPIC)
+    talk = [{"role": role, "content": "Found: blue heron, ann@example.org"}, user("hello")]
+    assert {item[:2] for item in broken(input_of(policy, *talk))} == {("personal_data.email", "redact"), ("codename", "block")}
+    assert asyncio.run(policy.redacted_input(talk))[0]["content"] == "Found: blue heron, [email removed]"
+
+
 @pytest.mark.parametrize("content", [None, 7, [], [None, 7, {}, {"text": 7}, "blue heron"], {"text": "x"}])
 def test_a_message_of_another_form_has_no_text_and_breaks_nothing(content: Any) -> None:
     assert broken(input_of(guards(TOPIC), user(content, tool_calls=[None, {"function": 7}, {}], name=7))) == []

@@ -40,6 +40,7 @@ class Guards:
         handoff: which signals bring a person in.
         streaming: `hold_all`, `window` or `after`.
         refusal: what a caller gets in place of what was blocked.
+        trusts_instructions: whether messages of the roles `system` and `developer` are left alone.
         are_declared: whether the bundle's policy declares guards; without, only the built-in ones look.
     """
 
@@ -53,8 +54,10 @@ class Guards:
         handoff: Handoff | None = None,
         streaming: str = "window",
         refusal: str = "",
+        trusts_instructions: bool = True,
         are_declared: bool = True,
     ) -> None:
+        self._trusted = _INSTRUCTIONS if trusts_instructions else ()
         self.are_declared = are_declared
         self.refusal = refusal
         self.handoff = handoff or Handoff()
@@ -92,16 +95,20 @@ class Guards:
         size = self._size_findings(messages)
         if not self._matchers[Stage.INPUT]:
             return size
-        return (*size, *self._findings(Stage.INPUT, *await self._searched(Stage.INPUT, _told(messages), clock)))
+        return (*size, *self._findings(Stage.INPUT, *await self._searched(Stage.INPUT, self._told(messages), clock)))
 
     async def judge_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Finding, ...]:
         """What the slow guards say of it."""
-        asked = await self._asked(Stage.INPUT, "\n".join(_told(messages)), clock) if self.has_input_judges else SlowlyChecked()
+        asked = await self._asked(Stage.INPUT, "\n".join(self._told(messages)), clock) if self.has_input_judges else SlowlyChecked()
         return asked.findings
 
     async def redacted_input(self, messages: Sequence[Message], *, clock: Clock = _REAL) -> tuple[Message, ...]:
         """The talk as the model may be told it: for where a finding orders to redact."""
-        return tuple([message if message.get("role") in _INSTRUCTIONS else await self._redacted(message, clock) for message in messages])
+        return tuple([message if message.get("role") in self._trusted else await self._redacted(message, clock) for message in messages])
+
+    def _told(self, messages: Sequence[Message]) -> tuple[str, ...]:
+        """The texts of a talk that somebody else than the assistant's makers may have written."""
+        return tuple(text for message in messages if message.get("role") not in self._trusted for text in texts_of(message))
 
     async def _redacted(self, message: Message, clock: Clock) -> Message:
         texts = list(texts_of(message))
@@ -249,11 +256,6 @@ class Guards:
 
     async def _asked(self, stage: Stage, text: str, clock: Clock) -> SlowlyChecked:
         return await ask_all(self._slow[stage], text, stage, clock) if self._slow[stage] else SlowlyChecked()
-
-
-def _told(messages: Sequence[Message]) -> tuple[str, ...]:
-    """The texts of a talk that the assistant's makers did not write."""
-    return tuple(text for message in messages if message.get("role") not in _INSTRUCTIONS for text in texts_of(message))
 
 
 def _note(name: str, fault: Exception) -> None:

@@ -13,6 +13,7 @@ from workbench.controls.guards.model import Action
 from workbench.observability.credentials import secrets
 from workbench.observability.detectors import emails, ibans, ipv6, numbers
 from workbench.observability.encodings import encoded
+from workbench.observability.reading import reading
 from workbench.observability.suspicion import AT, COLONS, DOTTED, IBAN, LONG, NUMBER, PERCENT, WORD, Found, suspicion
 from workbench.spec.folding import Plain
 
@@ -21,8 +22,6 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _PERCENT_WORD = re.compile(r"[!-~\w]++")
 _PEM = "-----BEGIN "
 _ACCOUNT = re.compile(r"[A-Za-z]{2}[0-9]{2}")
-_ODD_CASES = frozenset("\u017f\u212a")
-"""Letters that match `s` and `k` where case does not count."""
 _COLONS_OF_SHORTEST = 6
 """Colons of the IPv6 address that ends like an IPv4 one."""
 _SECRET_FLAGS = LONG | WORD | AT | PERCENT
@@ -46,18 +45,18 @@ class Detecting:
         self._is_secrets_only = rules.keys() == {SECRET}
 
     def find(self, text: str, start: int) -> list[Match]:
-        flags = self._flags_of(text)
-        if not flags and "\\u" not in text:
+        read = reading(text)
+        flags = self._flags_of(read.text)
+        if not flags and "\\u" not in read.text:
             return []
-        return sorted(self._found(text, flags, start), key=lambda match: match[:2])
+        found = self._found(read.text, flags, read.position(start))
+        return sorted((Match(*read.span(begin, end), rule) for begin, end, rule in found), key=lambda match: match[:2])
 
     def _flags_of(self, text: str) -> int:
         """What may occur in the text: the same for a stretch of it that holds the whole of something as for all of it."""
         flags = suspicion(text.encode("utf-8", "surrogatepass"))
         if _PEM in text:
             flags |= LONG
-        if not text.isascii() and not _ODD_CASES.isdisjoint(text):
-            flags |= WORD
         if self._is_secrets_only:
             return flags & _SECRET_FLAGS
         if text.count(":") >= _COLONS_OF_SHORTEST:
@@ -79,12 +78,14 @@ class Detecting:
                 yield Match(found.start, found.end, rule)
 
     def _rules_in(self, decoded: str) -> dict[Rule, None]:
-        flags = self._flags_of(decoded)
-        return dict.fromkeys(match.rule for match in self._plain(decoded, flags)) if flags else {}
+        read = reading(decoded).text
+        flags = self._flags_of(read)
+        return dict.fromkeys(match.rule for match in self._plain(read, flags)) if flags else {}
 
     def _escaped(self, text: str, start: int) -> Iterator[Match]:
         r"""What is written with JSON's `\u0040` in place of characters."""
-        read = _unescaped(text)
+        told = _unescaped(text)
+        read = told.then(reading(told.text))
         for match in self._plain(read.text, self._flags_of(read.text), read.position(start)):
             begin, end = read.span(match.start, match.end)
             if end - begin != match.end - match.start:

@@ -64,6 +64,7 @@ def open_guards(
         handoff=spec.handoff,
         streaming=spec.streaming,
         refusal=spec.refusal,
+        trusts_instructions=spec.instructions == "trusted",
         are_declared=are_declared,
     )
 

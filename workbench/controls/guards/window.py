@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from workbench.controls.guards.matches import Match
+from workbench.observability.reading import reading
 from workbench.observability.suspicion import WORD, suspicion
-from workbench.spec.folding import extends
+from workbench.spec.folding import Plain, extends
 
 TAIL = 352
 """Characters without which nothing is decided: the longest pattern has 256, the longest address with a password in it 326."""
@@ -84,26 +85,47 @@ class Window:
 
 def cut_of(text: str, matches: Sequence[Match]) -> int:
     """How much of a text is decided, whatever follows: nothing that matches, or may yet, begins before and ends after this place."""
-    has_escapes = "\\u" in text
-    cut = _before_tail(text, times=_ESCAPED_LENGTH if has_escapes else 1)
+    read = reading(text)
+    spans = _merged([(read.position(match.start), read.position(match.end)) for match in matches])
+    has_escapes = "\\u" in read.text
+    cut = _before_tail(read.text, times=_ESCAPED_LENGTH if has_escapes else 1)
     of_numbers = _OF_ESCAPES if has_escapes else _OF_NUMBERS
-    spans = _merged(matches)
     while cut > 0:
         place = cut
         while spans and spans[-1][0] >= cut:
             spans.pop()
         if spans and spans[-1][1] > cut:
             cut = spans[-1][0]
-        cut = _before_numbers(text, _before_word(text, _before_names(text, cut)), of_numbers)
+        cut = _before_numbers(read.text, _before_word(read.text, _before_names(read.text, cut)), of_numbers)
+        cut = _before_sign(read, cut)
         if cut == place:
             break
-    return max(cut, 0)
+    return _standing(read, text, cut)
 
 
 def settled(text: str) -> str:
     """What of a text that broke off stands whatever would have followed: not the word or the row of numbers at its end."""
-    end = len(text)
-    return text[: max(_before_numbers(text, _before_word(text, end), _OF_NUMBERS), end - TAIL, 0)]
+    read = reading(text)
+    end = len(read.text)
+    cut = _before_sign(read, max(_before_numbers(read.text, _before_word(read.text, end), _OF_NUMBERS), end - TAIL, 0))
+    return text[: _standing(read, text, cut)]
+
+
+def _standing(read: Plain, text: str, cut: int) -> int:
+    """Where a place of the text as it is read stands in the text itself."""
+    if cut <= 0:
+        return 0
+    if cut == len(read.text):
+        return len(text)
+    return cut if read.starts is None else read.starts[cut]
+
+
+def _before_sign(read: Plain, place: int) -> int:
+    """The place, or the beginning of the sign that is read as several characters and in which it lies."""
+    if read.starts is not None:
+        while 0 < place < len(read.starts) and read.starts[place] == read.starts[place - 1]:
+            place -= 1
+    return place
 
 
 def _before_tail(text: str, *, times: int) -> int:
@@ -154,12 +176,12 @@ def _before_numbers(text: str, place: int, of_numbers: frozenset[str]) -> int:
     return first
 
 
-def _merged(matches: Sequence[Match]) -> list[tuple[int, int]]:
-    """The stretches that matches cover, from left to right."""
+def _merged(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The stretches that these cover, from left to right."""
     spans: list[tuple[int, int]] = []
-    for match in sorted(matches, key=lambda match: match[:2]):
-        if spans and match.start < spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(spans[-1][1], match.end))
+    for start, end in sorted(stretches):
+        if spans and start < spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
         else:
-            spans.append((match.start, match.end))
+            spans.append((start, end))
     return spans
