@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,6 +24,8 @@ SPELLED: Mapping[str, Callable[[str], str]] = {
     "plain": str,
     "percent": lambda text: quote(text, safe=""),
     "percent twice over": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "percent of percent": lambda text: quote(quote(text, safe=""), safe=""),
+    "as nobody writes": lambda text: text.replace("@", "\uff20").replace(".", "\u200b&period;"),
     "base64": lambda text: base64.b64encode(f"to {text} now".encode()).decode(),
     "base64url": lambda text: base64.urlsafe_b64encode(f"<to {text}?>".encode()).decode().rstrip("="),
     "JSON": lambda text: text.replace("@", "\\u0040"),
@@ -50,6 +54,8 @@ def readings(text: str) -> Iterator[str]:
     """The text, and what it says once it is decoded."""
     yield text
     yield unquote(text)
+    yield unquote(unquote(text))
+    yield unicodedata.normalize("NFKC", html.unescape(text).replace("\u200b", ""))
     yield _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
     for run in set(_RUN.findall(text)):
         bare = run.replace("-", "+").replace("_", "/")
@@ -70,7 +76,8 @@ def post(
     url: str, place: Guarded, app: str, path: str = "/v1/chat/completions", *, headers: Mapping[str, str] | None = None, **body: Any
 ) -> Got:
     named = {"authorization": f"Bearer {place.keys[app]}", "x-workbench-unit": "u-1", **(headers or {})}
-    return send(url, "POST", path, body=json.dumps({"model": app, **body}).encode(), headers=named)
+    sent = {name: value.encode().decode("latin-1") for name, value in named.items()}
+    return send(url, "POST", path, body=json.dumps({"model": app, **body}).encode(), headers=sent)
 
 
 def user(content: object, **more: object) -> list[dict[str, object]]:
