@@ -5,6 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # no test asserts how fast this machine is
 
 
 @pytest.fixture(autouse=True)

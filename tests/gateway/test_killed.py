@@ -105,9 +105,9 @@ def told(place: Place, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", ["write", "durable"], indirect=True)
-def test_ten_kills_under_load_leave_no_answer_without_its_end(place: Place):
-    answered = killed_under_load(place, times=10, longest_s=1.0)
-    assert len(answered) > 40
+def test_kills_under_load_leave_no_answer_without_its_end(place: Place):
+    answered = killed_under_load(place, times=4, longest_s=1.0)
+    assert len(answered) > 16
     assert_every_answer_has_its_end(place, answered)
 
 

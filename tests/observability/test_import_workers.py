@@ -240,7 +240,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_or_interrupted_import_leaves_whole_chunks_and_no_process(tmp_path, end):
-    home, path = tmp_path / "home", write(tmp_path, *(record(number) for number in range(8000)))
+    home, path = tmp_path / "home", write(tmp_path, *(record(number) for number in range(3000)))
     script = textwrap.dedent(IMPORTING.format(here=str(HERE), home=str(home), path=str(path)))
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -262,7 +262,7 @@ def test_a_killed_or_interrupted_import_leaves_whole_chunks_and_no_process(tmp_p
         assert f"interrupted {[stored] if stored else []}" in said
     logs = open_logs(home, lake=lake)
     report = imports_over(logs).run("openai-jsonl", [path], workers=2)
-    assert report.stored == 8000 - stored
-    assert rows(lake, "count(*), count(DISTINCT request_id)") == [(8000, 8000)]
+    assert report.stored == 3000 - stored
+    assert rows(lake, "count(*), count(DISTINCT request_id)") == [(3000, 3000)]
     logs.close()
     lake.close()

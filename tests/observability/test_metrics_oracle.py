@@ -18,7 +18,7 @@ from workbench.observability.model import Window
 KPIS = ["conversion", "basket", "revenue"]
 EVERYTHING = [*CATALOGUE, *KPIS]
 _numbers = itertools.count()
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Shop:

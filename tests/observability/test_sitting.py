@@ -26,7 +26,7 @@ def shop(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32), st.sampled_from(WHERE), st.sampled_from([None, 5]))
 def test_together_is_the_same_as_alone(shop, seed, where, min_n):
     app, _ = shop.fill(seed)

@@ -192,7 +192,7 @@ def test_a_log_without_scores_never_goes(tmp_path):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(sorted(set(LOGS) - {"few units", "units on both sides"})), shared=st.booleans(), gone=st.data())
 def test_taking_away_what_speaks_for_the_candidate_never_helps(tmp_path_factory, name, shared, gone):
     """Its good and fast requests, and the baseline's bad and slow ones: without them the candidate looks no better."""

@@ -232,5 +232,5 @@ def test_no_sequence_of_acts_gets_around_the_rules(tmp_path):
     House(ledger, tmp_path / "shop", clock, specs={**SPECS, "plan": {**PLAN, "freeze": []}}, registrars=REGISTRARS)
     ledger.close()
     machine = type("CompanyHere", (Company,), {"template": tmp_path})
-    checked = settings(max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    checked = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=checked)

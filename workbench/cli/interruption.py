@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,10 +32,15 @@ def never_lost() -> Iterator[None]:
         if not issubclass(fault.exc_type, KeyboardInterrupt):
             before(fault)
         elif not sys.is_finalizing():
-            threading.Timer(_AGAIN_AFTER_S, _thread.interrupt_main).start()
+            threading.Timer(_AGAIN_AFTER_S, _press_again).start()
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _press_again() -> None:
+    """A real signal to the main thread, so that also a wait of the system's is ended by it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -180,23 +180,29 @@ class FileRun:
         """Store what stands behind the mark, one chunk being stored while the next is read; the number of the last record."""
         how = Preparing(self._sealer, self._latest, mark, min(import_chunk.CHUNK_ROWS, STRETCH_RECORDS))
         last, read_to = 0, mark
-        with (
-            _collector_paused(),
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") as storing,
-            stretches_of(self._source, how, n_workers=self._n_workers) as stretches,
-        ):
-            under_way: list[Future[Stored]] = []
-            try:
+        done: list[Stored] = []
+
+        def store(chunk: Chunk, from_seq: int, to_seq: int) -> None:
+            done.append(self._store(chunk, from_seq=from_seq, to_seq=to_seq))
+
+        try:
+            with (
+                _collector_paused(),
+                ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") as storing,
+                stretches_of(self._source, how, n_workers=self._n_workers) as stretches,
+            ):
+                under_way: Future[None] | None = None
                 for chunk, last in self._chunks(stretches, mark):
-                    self._wait_for(under_way)
+                    if under_way is not None:
+                        under_way.result()
                     if last > read_to:
-                        under_way.append(storing.submit(self._store, chunk, from_seq=read_to + 1, to_seq=last))
+                        under_way = storing.submit(store, chunk, read_to + 1, last)
                         read_to = last
-                self._wait_for(under_way)
-            finally:
-                for stored in under_way:  # the run breaks off here, but what is stored counts
-                    if stored.exception() is None:
-                        self._count(stored.result())
+                if under_way is not None:
+                    under_way.result()
+        finally:
+            for stored in done:  # wherever the run breaks off, what is stored counts
+                self._count(stored)
         return last
 
     def _chunks(self, stretches: Iterable[Stretch], mark: int) -> Iterator[tuple[Chunk, int]]:
@@ -212,16 +218,6 @@ class FileRun:
                 repeats.compact()
         if last:
             yield chunk, last
-
-    def _wait_for(self, under_way: list[Future[Stored]]) -> None:
-        """Wait for a chunk's transaction and count it.
-
-        Raises:
-            StoreError: it could not be stored; the chunks before it are.
-        """
-        if under_way:
-            self._count(under_way[0].result())
-            under_way.clear()
 
     def _count(self, stored: Stored) -> None:
         self._stored += stored.new
