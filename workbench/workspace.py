@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.ledger.messages import Messages
     from workbench.ledger.store import Ledger
     from workbench.observability.erasure import Erasure
+    from workbench.observability.feedback_log import Feedback
     from workbench.observability.imports import Imports
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
@@ -265,6 +266,16 @@ class Workspace:
         )
 
     @cached_property
+    def feedback(self) -> Feedback:
+        """What happened after an answer, told: scores and business events."""
+        from workbench.observability.feedback_log import Feedback
+        from workbench.observability.sealing import Sealer
+
+        return Feedback(
+            self.logs, sealer=Sealer(self.redactor, self.unit_key), authority=self.ownership, author=self.actor, clock=self.clock
+        )
+
+    @cached_property
     def upkeep(self) -> Upkeep:
         """The log, kept small."""
         from workbench.observability.upkeep import Upkeep
@@ -372,7 +383,7 @@ class Workspace:
             UnknownSubject: otherwise, with the apps there are.
         """
         known = self.versions.apps()
-        if app in known or self.metrics.bundles_with_rows(app):
+        if app in known or not self.metrics.query("volume", by="app", app=app).is_empty():
             return
         near = nearest(app, known)
         raise UnknownSubject(

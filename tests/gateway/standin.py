@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedde
 from workbench.errors import RequestRefused
 from workbench.gateway.backing import Backing
 from workbench.gateway.server import on_thread
+from workbench.observability.feedback_log import Accepted
 from workbench.observability.logs import FlushStatus
 from workbench.ownership.keys import ApiKey
 
@@ -83,6 +85,10 @@ class StandIn:
     route: Route = ROUTE
     known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """Requests and held answers, by app and id."""
+    told: list[tuple[str, str, Any]] = field(default_factory=list)
+    """Kind, app and events of what happened after answers."""
+    tells: Exception | None = None
+    """What telling fails with."""
     left: list[str] = field(default_factory=list)
     """How each stream was left: `end`, or what ended it."""
 
@@ -100,6 +106,14 @@ class StandIn:
             self.left.append(type(error).__name__)
             raise
         self.left.append("end")
+
+    def tell(self, kind: str, app: str, events: Any) -> Accepted:
+        if self.tells is not None:
+            raise self.tells
+        self.told.append((kind, app, events))
+        committed: Future[None] = Future()
+        committed.set_result(None)
+        return Accepted(tuple(f"ev_{place}" for place in range(len(events))), committed)
 
     async def embed(self, app: str, texts: Any, /, **context: Any) -> Embedded:
         self.asked.append({"app": app, "texts": list(texts), **context})
@@ -157,6 +171,7 @@ def backing_of(controls: StandIn) -> Backing:
         serving=lambda _app: controls.serving,
         request=lambda app, name: controls.known.get((app, name)),
         handoff=lambda app, name: controls.known.get((app, name)),
+        tell=controls.tell,
         key_of={KEY: HOLDER, KEY_OF_BANK: replace(HOLDER, key_id="0b" * 6, app="bank")}.get,
         apps=lambda: {"support", "bank"},
         hindrances=lambda: controls.reasons,

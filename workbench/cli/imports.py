@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 def import_(
-    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="openai-jsonl, tau2 or csv.")],
+    format_: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="openai-jsonl, tau2 or csv; or scores or outcomes, for what happened after answers.")
+    ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
     app: Annotated[str | None, typer.Option(help="The app that the traffic belongs to, where the file does not say.")] = None,
     bundle: Annotated[
         str | None, typer.Option(help="The registered bundle that answered, where the file does not say: its id or name.")
     ] = None,
-    mapping: Annotated[Path | None, typer.Option(help="For csv: the file that maps columns to fields.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="For csv, scores and outcomes: the file that maps columns to fields.")] = None,
     zone: Annotated[str | None, typer.Option(help="Time zone of times that carry none, for example Europe/Berlin.")] = None,
     is_dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read, check and count; store nothing, register nothing and write no audit entry.")

@@ -17,6 +17,7 @@ from workbench.cli import (
     demo,
     doctor,
     erasing,
+    feedback,
     handoffs,
     imports,
     keys,
@@ -79,6 +80,7 @@ app.add_typer(apps.group, name="app")
 app.add_typer(bundles.group, name="bundle")
 app.add_typer(releases.group, name="release")
 app.add_typer(metrics.group, name="metrics")
+app.add_typer(feedback.group, name="feedback")
 app.add_typer(owners.group, name="owner")
 app.add_typer(handoffs.group, name="handoff")
 app.add_typer(keys.group, name="key")

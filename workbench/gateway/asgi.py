@@ -19,8 +19,8 @@ from typing import Any
 import orjson
 
 from workbench.controls import admission
-from workbench.errors import RequestRefused
-from workbench.gateway import access, chat, completions, embeddings, metrics, models, ofrep
+from workbench.errors import RequestRefused, StoreError
+from workbench.gateway import access, chat, completions, embeddings, feedback, metrics, models, ofrep
 from workbench.gateway.about import About
 from workbench.gateway.access import Access
 from workbench.gateway.backing import Backing, Serving
@@ -79,6 +79,8 @@ class Gateway:
             _Endpoint(route="/v1/embeddings", method="POST", answer=self._embeddings),
             _Endpoint(route="/v1/models", method="GET", answer=self._models),
             _Endpoint(route=ofrep.FLAGS, method="POST", answer=self._flags),
+            _Endpoint(route=feedback.FEEDBACK, method="POST", answer=self._told),
+            _Endpoint(route=feedback.OUTCOMES, method="POST", answer=self._told),
             _Endpoint(route="/healthz", method="GET", answer=self._alive),
             _Endpoint(route="/readyz", method="GET", answer=self._ready),
             _Endpoint(route="/metrics", method="GET", answer=self._metrics),
@@ -230,6 +232,15 @@ class Gateway:
         if evaluation is None:
             raise ofrep.no_such_flag(key.app)
         return Reply(status=200, body=orjson.dumps(evaluation))
+
+    async def _told(self, exchange: Exchange) -> Reply:
+        key, kind = self._key(exchange), feedback.KIND_OF[exchange.access.route]
+        accepted = feedback.accepted(await self._body(exchange), kind, app=key.app, tell=self._backing.tell)
+        try:
+            await asyncio.wrap_future(accepted.committed)
+        except StoreError as fault:
+            raise feedback.not_stored() from fault
+        return Reply(status=200, body=feedback.answer(accepted.ids))
 
     async def _evaluation(self, exchange: Exchange, app: str) -> dict[str, Any] | None:
         """The app's flag for the unit that the body names; None where the app has no route."""

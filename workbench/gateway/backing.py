@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Unpack
 from workbench.controls.admission import About
 from workbench.controls.events import Finished, TextPart, ToolPart
 from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
+from workbench.gateway.feedback import Tell
 from workbench.observability.logs import FlushStatus
 from workbench.ownership.keys import ApiKey
 
@@ -89,6 +90,8 @@ class Backing:
     """What the log knows of an app's request, by its id; may take its time."""
     handoff: Callable[[str, str], Mapping[str, Any] | None]
     """How an app's held answer stands, by its id; may take its time."""
+    tell: Tell
+    """Takes what happened after an answer into the log."""
     key_of: Callable[[str], ApiKey | None]
     """The key whose text this is."""
     apps: Callable[[], Collection[str]]

@@ -111,6 +111,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             serving=ws.controls.serving,
             request=ws.metrics.request,
             handoff=partial(_held, ws.handoffs),
+            tell=ws.feedback.accept,
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
             hindrances=lambda: hindrances(

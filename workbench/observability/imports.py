@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo
 from workbench.errors import RecordRefused, UsageError
 from workbench.ledger.authority import Author, Authority
 from workbench.observability.dry_run import DryLogs, DryVersions
+from workbench.observability.event_import import EventFile, files_of
+from workbench.observability.feedback import KINDS
 from workbench.observability.import_bundles import BundleRegistry, NamedBundles
 from workbench.observability.import_report import FileReport, ImportReport, Refusals
 from workbench.observability.import_run import FileRun, LogStore, Permitted, Progress
@@ -92,10 +94,10 @@ class Imports:
         """Bring the files into the lake.
 
         Args:
-            format: a key of `IMPORTERS`.
+            format: a key of `IMPORTERS`, or `scores` or `outcomes`: what happened after answers that the log has, or will have.
             app: the app of records that name none.
             bundle: the registered bundle of records that name none: its id, the start of its digest, or its name.
-            mapping: mapping file of the format `csv`.
+            mapping: mapping file of the format `csv`, or of a CSV file of scores or outcomes.
             zone: time zone of times that carry none, for example `Europe/Berlin`.
             is_dry_run: read, check and count as an import does, and store nothing: no row, no bundle, no audit entry.
             workers: processes that read a file, where it can be divided; by default one for each core for large files, 0 for none.
@@ -107,8 +109,12 @@ class Imports:
             StoreError: the lake cannot be written; what the report's audit entry counts is stored, and another run goes on there.
         """
         author = actor or self._author
-        options = ImportOptions(app=app, zone=_zone(zone), mapping=mapping)
         _check_app(app)
+        if format in KINDS:
+            _check_event_options(format, bundle=bundle)
+            chosen = tuple(files_of(format, _given(format, files), app=app, mapping=mapping, zone=_zone(zone)))
+            return self._run_events(format, chosen, str(app), author, progress=progress or _silent, is_dry_run=is_dry_run)
+        options = ImportOptions(app=app, zone=_zone(zone), mapping=mapping)
         sources = _opened(format, files, options)
         permitted = Permitted(self._authority, author)
         for source in sources:
@@ -146,6 +152,23 @@ class Imports:
             is_whole = True
         finally:
             report = self._report(format, runs, is_dry_run=is_dry_run)
+            recording.end(report, is_whole=is_whole)
+        return report
+
+    def _run_events(
+        self, format_: str, files: Sequence[EventFile], app: str, author: Author, *, progress: Progress, is_dry_run: bool
+    ) -> ImportReport:
+        """Bring files of scores or outcomes into the lake."""
+        Permitted(self._authority, author).need(app)
+        logs = DryLogs(self._logs) if is_dry_run else self._logs
+        recording = _Recording(None if is_dry_run else self._record, author, format_, [(file.path, file.digest) for file in files])
+        is_whole = False
+        try:
+            for file in files:
+                file.go(logs, self._sealer, now=self._clock(), progress=progress, begin=recording.begin)
+            is_whole = True
+        finally:
+            report = ImportReport(format=format_, apps=(app,), files=tuple(file.report() for file in files), is_dry_run=is_dry_run)
             recording.end(report, is_whole=is_whole)
         return report
 
@@ -192,6 +215,21 @@ def _check_app(name: str | None) -> None:
         raise UsageError(f"--app {name!r}", seen=refusal.seen, needed=refusal.needed) from refusal
 
 
+def _check_event_options(format_: str, *, bundle: str | None) -> None:
+    if bundle is not None:
+        raise UsageError("--bundle", seen=f"given for {format_}, which are joined to requests by name", next_step="leave it out")
+
+
+def _silent(_file: str, _done: int, _total: int) -> None:
+    return
+
+
+def _given(format_: str, files: Sequence[Path]) -> Sequence[Path]:
+    if not files:
+        raise UsageError(f"import {format_}", seen="no files", needed="at least one")
+    return [Path(path) for path in files]
+
+
 def _check_bundle_option(format_: str, sources: Sequence[Source]) -> None:
     if any(source.bundle is not None for source in sources):
         seen = f"given for {format_}, whose files describe their bundle themselves"
@@ -211,9 +249,7 @@ def _opened(format_: str, files: Sequence[Path], options: ImportOptions) -> list
     """Every file, checked as a whole before anything is stored; the same file named twice is read once."""
     importer = IMPORTERS.get(format_)
     if importer is None:
-        raise UsageError(f"import format {format_!r}", seen="not known", needed=f"one of {', '.join(sorted(IMPORTERS))}")
-    if not files:
-        raise UsageError(f"import {format_}", seen="no files", needed="at least one")
+        raise UsageError(f"import format {format_!r}", seen="not known", needed=f"one of {', '.join(sorted((*IMPORTERS, *KINDS)))}")
     if options.mapping is not None and format_ != "csv":
         raise UsageError("--mapping", seen=f"given for {format_}", needed="the format csv", next_step="leave it out")
-    return [importer.open(Path(path), options) for path in dict.fromkeys(files)]
+    return [importer.open(path, options) for path in dict.fromkeys(_given(format_, files))]

@@ -120,6 +120,20 @@ class Sealer:
         self._codes(row, _CODES["scores"])
         self._texts(row, TEXTS["scores"], unit)
 
+    def event(self, table: str, row: Row) -> None:
+        """Seal in place what happened after an answer. Whose request a score is of is not known, so its placeholders are nobody's."""
+        if table == "outcomes":
+            self.outcome(row)
+        else:
+            self.score(row, None)
+
+    def outcome(self, row: Row) -> None:
+        """Seal a business event in place."""
+        unit = row.pop("unit", None)
+        self._identifiers(row, ("outcome_id", "request_id", "session_id"))
+        self._codes(row, ("kpi", "source"))
+        row["unit_hash"] = None if unit is None else self.unit_hash(unit)
+
     def _identifiers(self, row: Row, names: tuple[str, ...]) -> None:
         plain = self.redactor.identifier
         for name in names:

@@ -10,6 +10,7 @@ from workbench.views.numbers import counted
 from workbench.views.page import Column, Page, Section, page_text
 from workbench.views.tables import WIDTH
 
+_ROWS = {"scores": "score", "outcomes": "outcome"}
 _COLUMNS = ("file", "read", "stored", "there already", "refused", "bundles")
 
 
@@ -30,7 +31,7 @@ def import_text(report: ImportReport, *, width: int = WIDTH) -> str:
 
 
 def _total(report: ImportReport) -> str:
-    stored = counted(report.stored, "request") + (" would be stored" if report.is_dry_run else " stored")
+    stored = counted(report.stored, _ROWS.get(report.format, "request")) + (" would be stored" if report.is_dry_run else " stored")
     completed = f", {report.completed:,} of them given their bundle" if report.completed else ""
     counts = f"{stored}, {report.n_there:,} there already{completed}, {counted(report.refused, 'record')} refused."
     return f"Dry run: {counts} Nothing was stored." if report.is_dry_run else counts
@@ -43,7 +44,9 @@ def _next(report: ImportReport) -> Iterator[str]:
         yield "Next: the same without --dry-run"
         return
     for app in report.apps:
-        if app in report.apps_without_bundle:
+        if report.format in _ROWS:
+            yield f"Next: `workbench metrics list --app {shlex.quote(app)}` names what counts them"
+        elif app in report.apps_without_bundle:
             yield f"Next: `workbench bundle register DIR`; no bundle of {app} is registered, and a review is of a bundle"
         else:
             yield f"Next: `workbench readiness {shlex.quote(app)}`"

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -143,7 +143,7 @@ class MappedCsv:
             raise UsageError(f"import csv {path}", seen="no mapping", needed=needed, next_step="give it with --mapping FILE")
         mapping = _mapping_of(options.mapping)
         head = files.checked_head(path, subject=str(path))
-        header = _header(head, mapping, path)
+        header = header_of(head, mapping.separator, path)
         _check_columns(mapping, header, options.mapping, path)
         digest = files.sha256_of(path)
         zone = options.zone or (zone_of(mapping.zone) if mapping.zone else None)
@@ -170,10 +170,15 @@ def _mapping_of(path: Path) -> CsvMapping:
         raise SpecError("--mapping", seen=error.seen, needed=error.needed, next_step=error.next_step) from error
 
 
-def _header(head: bytes, mapping: CsvMapping, path: Path) -> list[str]:
+def header_of(head: bytes, separator: str, path: Path) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        UsageError: it is no table, names a column twice, or has no row.
+    """
     if files.looks_like(head) in ("openai-jsonl", "tau2"):
         raise UsageError(str(path), seen="JSON, not a table", needed="CSV with a header", next_step=files.hint_at(head, wanted="csv"))
-    table = csv.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), delimiter=mapping.separator)
+    table = csv.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), delimiter=separator)
     names = [name.strip() for name in next(table, [])]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -197,21 +202,49 @@ def _check_columns(mapping: CsvMapping, header: list[str], mapping_path: Path, p
 
 
 def _records(path: Path, header: list[str], reading: _Reading) -> Iterator[Imported | Refused]:
+    for row in rows_of(path, header, reading.separator):
+        try:
+            if isinstance(row.cells, RecordRefused):
+                raise row.cells
+            yield Imported(row.number, row.done, row.content, reading.rows(row.cells, row.number), row.line)
+        except RecordRefused as refusal:
+            yield Refused(row.number, row.done, refusal.reason, str(refusal), row.line)
+
+
+class CsvRow(NamedTuple):
+    """One row below the header."""
+
+    number: int
+    """From 1."""
+    line: int
+    done: int
+    """Bytes read so far."""
+    content: int
+    """Hash of its cells."""
+    cells: Mapping[str, str] | RecordRefused
+    """Column to cell; or why it is no row."""
+
+
+def rows_of(path: Path, header: list[str], separator: str) -> Iterator[CsvRow]:
+    """The rows of a table, good and bad."""
     with path.open("rb") as file:
         progress = _Progress()
-        table = csv.reader(_decoded(file, progress), delimiter=reading.separator, strict=True)
+        table = csv.reader(_decoded(file, progress), delimiter=separator, strict=True)
         next(table, None)  # the header
         for number in itertools.count(1):
             line = table.line_num + 1
+            content = 0
             try:
-                cells = next(table, None)
-                if cells is None:
+                read = next(table, None)
+                if read is None:
                     return
-                yield Imported(number, progress.done, hash(tuple(cells)), reading.rows(_row(header, cells), number), line)
+                content = hash(tuple(read))
+                cells: Mapping[str, str] | RecordRefused = _row(header, read)
             except csv.Error as error:
-                yield Refused(number, progress.done, "not_csv", f"row: not CSV ({error})", line)
+                cells = RecordRefused("row", reason="not_csv", seen=f"not CSV ({error})")
             except RecordRefused as refusal:
-                yield Refused(number, progress.done, refusal.reason, str(refusal), line)
+                cells = refusal
+            yield CsvRow(number, line, progress.done, content, cells)
 
 
 class _Progress:
