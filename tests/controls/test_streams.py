@@ -21,6 +21,7 @@ from workbench.controls.guards.tool_calls import ToolPolicy, tool_policy
 from workbench.controls.model import StreamBroken
 from workbench.errors import RequestRefused
 from workbench.spec.guards import GuardsSpec
+from workbench.spec.loading import parse_spec
 
 SENTENCE = "It is on its way, and it will be there in time. "
 TEXT = SENTENCE * 40
@@ -249,6 +250,35 @@ def test_what_a_guard_blocks_never_leaves(ws, model, tape, streaming):
     end = tape.last()
     assert (end["status"], list(end["blocked_rules"]), end["violation_rules"]) == ("blocked", ["no_way"], [])
     assert {(span["kind"], span["rule_id"]) for span in tape.rows("spans") if span["kind"] == "guard"} == {("guard", "no_way")}
+
+
+FLAGGING = b"""
+topics:
+  - {id: tone, stages: [output], phrases: [in time], action: flag}
+  - {id: end, stages: [output], phrases: [never said], action: flag}
+"""
+
+
+@pytest.mark.parametrize("streaming", ["window", "after"])
+@pytest.mark.parametrize("agent", [BREAKS, STALLS], ids=["breaks", "is left"])
+def test_what_left_of_an_answer_without_an_end_counts_where_a_rule_is_against_it(ws, model, tape, agent, streaming):
+    spec = parse_spec(GuardsSpec, "guards.yaml", FLAGGING + f"streaming: {streaming}".encode())
+    flagging = open_guards(spec, tools=(), thresholds={}, prompts={}, provider=lambda _: None, risk_tier="low", subject="b")
+
+    async def probe(controls):
+        with suppress(StreamBroken):
+            async with controls.stream("support", ASK, unit="u1") as stream:
+                async for _ in stream:
+                    if agent is STALLS:
+                        return
+
+    release(ws, agent)
+    with serving(ws, model, log=tape) as controls:
+        guarded(controls, flagging)
+        asyncio.run(probe(controls))
+    end = tape.last()
+    assert end["status"] in {"error", "cancelled"}
+    assert list(end["violation_rules"]) == ["tone"]
 
 
 class Judge:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from workbench.controls.clock import Clock
 from workbench.controls.events import Choice, Event, Finished, TextPart, ToolPart, events_of_choice
-from workbench.controls.guards.model import Checked
+from workbench.controls.guards.model import Checked, Finding
 from workbench.controls.guards.window import settled
 from workbench.controls.guards.withheld import Withheld
 from workbench.controls.model import Answer, Head, StreamBroken
@@ -36,6 +36,11 @@ class Way:
     def before(self) -> str:
         """What might leave before the whole was known."""
         return "".join(self._passed)
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """What the guards say of the part that left."""
+        return self._withheld.found
 
     def feed(self, text: str) -> str:
         """What may leave now that this was said, too."""
@@ -88,6 +93,11 @@ class Outlet:
     def left(self) -> tuple[Choice, ...]:
         """What has left, each answer at its number: none complete, and so without a last word that may be half of what nobody may store."""
         return tuple(Choice(content=settled("".join(self._left.get(number, ())))) for number in range(max(self._left, default=0) + 1))
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """What the guards say of what has left, where no more comes."""
+        return tuple(finding for way in self._ways.values() for finding in way.found)
 
     def way(self, number: int) -> Way:
         """The way of one choice."""

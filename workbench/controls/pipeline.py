@@ -22,6 +22,7 @@ from workbench.controls.deadline import Deadline
 from workbench.controls.embedding import Embedding
 from workbench.controls.events import Choice
 from workbench.controls.guarding import WITHHOLDING, TurnGuard
+from workbench.controls.guards.model import Checked
 from workbench.controls.handoff import Mode
 from workbench.controls.handover import NOBODY_ANSWERED, Desk, handoff_step, new_handoff, signs_of
 from workbench.controls.hosting import error_type
@@ -213,6 +214,7 @@ class Attempt:
         outlet = self._outlet
         if outlet is not None and outlet.is_open and raw.error_type is not None:  # nothing can follow half an answer
             self._steps.remove(raw.steps[-1])  # the ending that would have stood for it was not given
+            self._guard.note(Checked(text="", findings=outlet.found))
             turn = replace(raw, choices=outlet.left, is_fallback=False)
         elif not await self._guard.passed():
             turn = replace(raw, choices=self._refusal(), status="blocked", is_fallback=False, error_type=None)
@@ -338,6 +340,9 @@ class Attempt:
     def _leave(self, status: str, code: str) -> None:
         """Record that the call ended without an answer: with the steps so far, or without them where they cannot be stored."""
         now_s = self._clock.now()
+        has_left = self._outlet is not None and self._outlet.is_open
+        if self._outlet is not None and has_left and self._turn_made is None:
+            self._guard.note(Checked(text="", findings=self._outlet.found))
         for steps in (tuple(self._steps), ()):
             turn = Turn(
                 choices=said(""),
@@ -345,6 +350,9 @@ class Attempt:
                 error_type=code,
                 start_s=self._arrived_s,
                 latency_s=now_s - self._arrived_s,
+                blocked_rules=self._guard.blocked_rules,
+                violation_rules=self._guard.violation_rules if has_left else None,
+                looked=self._guard.looked,
                 steps=steps,
             )
             try:

@@ -35,6 +35,9 @@ class OutputGuards(Protocol):
     async def check_output(self, text: str, *, clock: Clock) -> Checked:
         """What may be released of a whole answer, and what all guards say of it."""
 
+    def check_output_quickly(self, text: str) -> Checked:
+        """The same without the guards that ask somebody else."""
+
 
 class Withheld:
     """The text of one choice, of which only what may leave leaves.
@@ -79,6 +82,15 @@ class Withheld:
         if self._mode == "hold_all":
             return checked
         return Checked(text="", findings=tuple(_reported(finding) for finding in checked.findings))
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """What the guards say of the part that left, where no more of the answer comes."""
+        if self._mode == "window":
+            return self._guards.output_findings(self._matches, self._faults) if self._is_looking else ()
+        if self._mode == "after":
+            return tuple(_reported(finding) for finding in self._guards.check_output_quickly("".join(self._texts)).findings)
+        return ()
 
     def _scan(self, text: str, start: int) -> list[Match]:
         return self._guards.scan_output(text, start, self._faults)
