@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
     from workbench.observability.redaction import Redactor
+    from workbench.observability.slo_watch import Objectives
     from workbench.observability.upkeep import Upkeep
     from workbench.ownership.keys import Keys
     from workbench.ownership.service import Ownership
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.release.service import Releases
     from workbench.spec.app import AppSpec
     from workbench.spec.base import Spec
+    from workbench.spec.slo import SloSpec
     from workbench.versions.service import Versions
 
 
@@ -309,6 +311,13 @@ class Workspace:
         return Metrics(self.lake, app_spec=self.app_spec, clock=self.clock)
 
     @cached_property
+    def objectives(self) -> Objectives:
+        """Is what was promised kept?"""
+        from workbench.observability.slo_watch import Objectives
+
+        return Objectives(self.lake, slo_spec=self.slo_spec, app_spec=self.app_spec, metrics=self.metrics, clock=self.clock)
+
+    @cached_property
     def readiness(self) -> Readiness:
         """May it go?"""
         from workbench.readiness.service import Readiness
@@ -414,6 +423,13 @@ class Workspace:
 
         spec = self.versions.declaration(app, "app")
         return spec if isinstance(spec, AppSpec) else None
+
+    def slo_spec(self, app: str) -> SloSpec | None:
+        """The declared objectives of an app, or None."""
+        from workbench.spec.slo import SloSpec
+
+        spec = self.versions.declaration(app, "slo")
+        return spec if isinstance(spec, SloSpec) else None
 
     def close(self) -> None:
         """Release every store that was opened; what was recorded is flushed first."""

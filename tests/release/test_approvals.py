@@ -186,6 +186,14 @@ def test_a_changed_declaration_makes_the_approval_void(house: House, kind: str, 
     refused("declarations_changed", approve, house, "both")
 
 
+def test_changed_objectives_leave_review_and_approval_as_they_are(house: House):
+    house.declare(slo={"objectives": [{"name": "answers", "indicator": "availability", "target": 0.99}]})
+    house.ready()
+    approve(house)
+    house.declare(slo={"objectives": [{"name": "answers", "indicator": "availability", "target": 0.9}]})
+    assert house.releases.promote(APP, actor=person("requester")).state is State.CANARY
+
+
 def test_an_approver_looks_at_the_review_and_the_version_that_is_approved(house: House):
     release = house.ready()
     refused("superseded", approve, house, review_id="sha256:" + "0" * 64)

@@ -349,7 +349,7 @@ class TestAppFolder:
         return caught.value.seen.split("\n")
 
     def test_app_yaml_alone_is_enough(self, folder: Path) -> None:
-        for name in ("people", "gates", "plan", "rota"):
+        for name in ("people", "gates", "plan", "rota", "slo"):
             (folder / f"{name}.yaml").unlink()
         loaded = load_app_folder(folder)
         assert loaded.app.app == "shop"

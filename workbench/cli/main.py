@@ -29,6 +29,7 @@ from workbench.cli import (
     releases,
     reports,
     serve,
+    slo,
 )
 from workbench.cli.interruption import is_stopped, never_lost
 from workbench.errors import NotPermitted, WorkbenchError
@@ -81,6 +82,7 @@ app.add_typer(bundles.group, name="bundle")
 app.add_typer(releases.group, name="release")
 app.add_typer(metrics.group, name="metrics")
 app.add_typer(feedback.group, name="feedback")
+app.add_typer(slo.group, name="slo")
 app.add_typer(owners.group, name="owner")
 app.add_typer(handoffs.group, name="handoff")
 app.add_typer(keys.group, name="key")

@@ -1,20 +1,21 @@
-"""Do the gates and the plan of an app name metrics that exist, with bars in the metric's unit? Pure."""
+"""Do the gates, the plan and the objectives of an app name metrics that exist, with bars in the metric's unit? Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.observability.catalogue import CATALOGUE, Metric, kpi_metric
+from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metric
 from workbench.spec.app import AppSpec
 from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.plan import PlanSpec
+from workbench.spec.slo import INDICATORS, SloSpec
 
 
-def faults(app: AppSpec, gates: GatesSpec | None, plan: PlanSpec | None) -> tuple[str, ...]:
+def faults(app: AppSpec, gates: GatesSpec | None, plan: PlanSpec | None, slo: SloSpec | None = None) -> tuple[str, ...]:
     """One sentence for each metric that nobody defines and each bar that its metric cannot reach, with file and place."""
     known = {**{kpi.name: kpi_metric(kpi) for kpi in app.kpis}, **CATALOGUE}
-    return (*_gate_faults(gates, known), *_plan_faults(plan, known))
+    return (*_gate_faults(gates, known), *_plan_faults(plan, known), *_slo_faults(slo))
 
 
 def _gate_faults(gates: GatesSpec | None, known: dict[str, Metric]) -> Iterator[str]:
@@ -34,3 +35,11 @@ def _plan_faults(plan: PlanSpec | None, known: dict[str, Metric]) -> Iterator[st
         if criterion.metric not in known:
             near = suggestion(criterion.metric, known)
             yield f"plan.yaml: rollback.criteria[{number}].metric: no metric is called {criterion.metric}{near}"
+
+
+def _slo_faults(slo: SloSpec | None) -> Iterator[str]:
+    rates = [metric.name for metric in CATALOGUE.values() if metric.kind is Kind.RATE]
+    for number, objective in enumerate(slo.objectives if slo else ()):
+        if objective.indicator not in (*INDICATORS, *rates):
+            near = suggestion(objective.indicator, (*INDICATORS, *rates))
+            yield f"slo.yaml: objectives[{number}].indicator: no indicator and no rate is called {objective.indicator}{near}"

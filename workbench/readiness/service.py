@@ -35,11 +35,11 @@ from workbench.spec.gates import GatesSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
+from workbench.versions.declarations import REVIEWED
 from workbench.versions.model import Bundle
 from workbench.versions.service import Versions
 
 T = TypeVar("T")
-KINDS = ("app", "people", "gates", "plan", "rota")
 
 
 class Readiness:
@@ -227,7 +227,7 @@ class Readiness:
         """The declarations with their digests; read again when somebody declares in between."""
         while True:
             before = self._digests(app)
-            specs = {kind: self._versions.declaration(app, kind) for kind in KINDS}
+            specs = {kind: self._versions.declaration(app, kind) for kind in REVIEWED}
             if self._digests(app) == before:
                 break
         rota = _as(RotaSpec, specs["rota"])
@@ -246,7 +246,7 @@ class Readiness:
         ), before
 
     def _digests(self, app: str) -> tuple[tuple[str, str], ...]:
-        found = ((kind, self._versions.declaration_digest(app, kind)) for kind in KINDS)
+        found = ((kind, self._versions.declaration_digest(app, kind)) for kind in REVIEWED)
         return tuple((kind, found_digest) for kind, found_digest in found if found_digest is not None)
 
     def _store(self, review: Review, taken: Sequence[Evidence], author: Author) -> Review:

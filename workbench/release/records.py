@@ -11,7 +11,7 @@ from workbench.release.model import Approval, Binding, Kind, Lock, LockKind, Rel
 from workbench.release.registrars import Registrar, registrar_of
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
-from workbench.versions.declarations import spec_of
+from workbench.versions.declarations import REVIEWED, spec_of
 
 
 def release_of(row: StoredRelease, names: Mapping[str, str]) -> Release:
@@ -65,7 +65,7 @@ def ground_of(row: StoredRelease, under: Foundation) -> Ground:
         newest_review=str(review.detail["review_id"]) if review else None,
         verdict=str(review.detail["verdict"]) if review else None,
         reviewed_at=review.time if review else None,
-        changed=tuple(declared.kind for declared in under.declarations if declared.seq > since),
+        changed=tuple(declared.kind for declared in under.declarations if declared.kind in REVIEWED and declared.seq > since),
     )
 
 

@@ -1,4 +1,4 @@
-"""What people write down: app, people, bundle, gates, plan and rota. See `loading` for reading them with exact errors."""
+"""What people write down: app, people, bundle, gates, plan, rota and objectives. See `loading` for reading them with exact errors."""
 
 from workbench.spec.app import AppSpec, Kpi, OutcomeRule, ScoreRule, StatusRule, SuccessRule, Workflow
 from workbench.spec.bundle import BundleSpec
@@ -6,6 +6,7 @@ from workbench.spec.gates import AgainstBaseline, Family, GateSpec, GatesSpec
 from workbench.spec.people import PeopleSpec, Person, Role
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
+from workbench.spec.slo import Objective, SloSpec
 
 __all__ = [
     "AgainstBaseline",
@@ -15,6 +16,7 @@ __all__ = [
     "GateSpec",
     "GatesSpec",
     "Kpi",
+    "Objective",
     "OutcomeRule",
     "PeopleSpec",
     "Person",
@@ -22,6 +24,7 @@ __all__ = [
     "Role",
     "RotaSpec",
     "ScoreRule",
+    "SloSpec",
     "StatusRule",
     "SuccessRule",
     "Workflow",

@@ -12,6 +12,7 @@ from workbench.spec.gates import GatesSpec
 from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
+from workbench.spec.slo import SloSpec
 
 UNASSIGNED = "unassigned"
 """The workflow of requests that name none."""
@@ -27,16 +28,24 @@ class Disagreement:
 
 
 def disagreements(
-    *, app: AppSpec | None, people: PeopleSpec | None, gates: GatesSpec | None, plan: PlanSpec | None, rota: RotaSpec | None
+    *,
+    app: AppSpec | None,
+    people: PeopleSpec | None,
+    gates: GatesSpec | None,
+    plan: PlanSpec | None,
+    rota: RotaSpec | None,
+    slo: SloSpec | None = None,
 ) -> Iterator[Disagreement]:
     """Every contradiction between the specs that are there; what is None is not checked against."""
     if people is not None:
-        named = [*(_people_of_app(app) if app else ()), *(_people_of_rota(rota) if rota else ())]
+        named = [*(_people_of_app(app) if app else ()), *(_people_of_rota(rota) if rota else ()), *(_people_of_slo(slo) if slo else ())]
         yield from _unknown_people(named, people)
     if app is not None and people is not None:
         yield from _locked_out(app, people)
     if app is not None and gates is not None:
-        yield from _unknown_workflows(app, gates)
+        yield from _unknown_workflows(app, _gate_workflows(gates))
+    if app is not None and slo is not None:
+        yield from _unknown_workflows(app, _slo_workflows(slo))
     if app is not None and plan is not None and plan.rollback is not None and plan.rollback.target == "fallback" and app.fallback is None:
         yield Disagreement(file="plan.yaml", path=("rollback", "target"), text='got "fallback", but app.yaml declares no fallback')
 
@@ -67,6 +76,14 @@ def _people_of_rota(rota: RotaSpec) -> Iterator[_Named]:
         yield "rota.yaml", ("absences", index, "person"), absence.person
 
 
+def _people_of_slo(slo: SloSpec) -> Iterator[_Named]:
+    if slo.owner is not None:
+        yield "slo.yaml", ("owner",), slo.owner
+    for index, objective in enumerate(slo.objectives):
+        if objective.owner is not None:
+            yield "slo.yaml", ("objectives", index, "owner"), objective.owner
+
+
 def _unknown_people(named: Iterable[_Named], people: PeopleSpec) -> Iterator[Disagreement]:
     for file, path, person in named:
         if person not in people.people:
@@ -88,10 +105,21 @@ def _locked_out(app: AppSpec, people: PeopleSpec) -> Iterator[Disagreement]:
         yield Disagreement(file="people.yaml", path=path, text=text)
 
 
-def _unknown_workflows(app: AppSpec, gates: GatesSpec) -> Iterator[Disagreement]:
-    known = [workflow.name for workflow in app.workflows]
+def _gate_workflows(gates: GatesSpec) -> Iterator[_Named]:
     for index, gate in enumerate(gates.gates):
-        workflow = gate.where.get("workflow")
-        if workflow is not None and workflow not in (*known, UNASSIGNED):
+        if "workflow" in gate.where:
+            yield "gates.yaml", ("gates", index, "where", "workflow"), gate.where["workflow"]
+
+
+def _slo_workflows(slo: SloSpec) -> Iterator[_Named]:
+    for index, objective in enumerate(slo.objectives):
+        if objective.workflow is not None:
+            yield "slo.yaml", ("objectives", index, "workflow"), objective.workflow
+
+
+def _unknown_workflows(app: AppSpec, named: Iterable[_Named]) -> Iterator[Disagreement]:
+    known = [workflow.name for workflow in app.workflows]
+    for file, path, workflow in named:
+        if workflow not in (*known, UNASSIGNED):
             text = f'workflow "{workflow}" is not declared in app.yaml{suggestion(workflow, known)}'
-            yield Disagreement(file="gates.yaml", path=("gates", index, "where", "workflow"), text=text)
+            yield Disagreement(file=file, path=path, text=text)

@@ -22,6 +22,7 @@ from workbench.spec.gates import GatesSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
+from workbench.spec.slo import SloSpec
 
 MAX_BYTES = 1024 * 1024
 """Largest file that is read as a spec."""
@@ -29,7 +30,7 @@ MAX_BYTES = 1024 * 1024
 S = TypeVar("S", bound=Spec)
 
 _STARTER = "`workbench init DIR` writes a starter app that shows every key"
-_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml")
+_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml", "slo.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class AppFolder:
     gates: GatesSpec | None = None
     plan: PlanSpec | None = None
     rota: RotaSpec | None = None
+    slo: SloSpec | None = None
 
 
 def load_spec(model: type[S], path: Path) -> S:
@@ -102,13 +104,14 @@ def load_app_folder(folder: Path) -> AppFolder:
     gates = reading.read_if_there(GatesSpec, "gates.yaml")
     plan = reading.read_if_there(PlanSpec, "plan.yaml")
     rota = reading.read_if_there(RotaSpec, "rota.yaml")
+    slo = reading.read_if_there(SloSpec, "slo.yaml")
     reading.look_for_misnamed_files()
     if app is not None:
         reading.look_for_foreign_bundles(app.app)
-    reading.note(disagreements(app=app, people=people, gates=gates, plan=plan, rota=rota))
+    reading.note(disagreements(app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo))
     if app is None or reading.lines:
         raise _spec_error(folder, reading.lines)
-    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota)
+    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo)
 
 
 class _Reading:

@@ -17,6 +17,7 @@ from workbench.spec.guards import GuardsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
+from workbench.spec.slo import SloSpec
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SPECS: dict[str, type[Spec]] = {
@@ -25,6 +26,7 @@ SPECS: dict[str, type[Spec]] = {
     "gates": GatesSpec,
     "plan": PlanSpec,
     "rota": RotaSpec,
+    "slo": SloSpec,
     "bundle": BundleSpec,
     "guards": GuardsSpec,
 }

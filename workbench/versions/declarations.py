@@ -13,10 +13,20 @@ from workbench.errors import StoreError, UnknownSubject
 from workbench.spec import AppSpec, GatesSpec, PeopleSpec, PlanSpec, RotaSpec
 from workbench.spec.base import Spec
 from workbench.spec.loading import AppFolder
+from workbench.spec.slo import SloSpec
 from workbench.versions.canonical import digest
 
-KINDS: Mapping[str, type[Spec]] = {"app": AppSpec, "people": PeopleSpec, "gates": GatesSpec, "plan": PlanSpec, "rota": RotaSpec}
+KINDS: Mapping[str, type[Spec]] = {
+    "app": AppSpec,
+    "people": PeopleSpec,
+    "gates": GatesSpec,
+    "plan": PlanSpec,
+    "rota": RotaSpec,
+    "slo": SloSpec,
+}
 """Kind, which is also the file's name, to the model that reads it."""
+REVIEWED = ("app", "people", "gates", "plan", "rota")
+"""The kinds that a review reads. Objectives call people and decide no release: to change them leaves reviews and approvals as they are."""
 NOTHING = digest(None)
 """The digest of a file that is not there."""
 
@@ -27,7 +37,7 @@ class Declaration:
 
     app: str
     kind: str
-    """`app`, `people`, `gates`, `plan` or `rota`."""
+    """`app`, `people`, `gates`, `plan`, `rota` or `slo`."""
     digest: str
     """`sha256:` over the canonical JSON of the spec, defaults left out."""
     spec: Spec | None
