@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.benchmarks import Figure, Report
 from tests.stats.test_anomaly import NULLS, PER_DAY, WEEK
-from workbench.stats.anomaly import onsets, steps
+from workbench.stats.anomaly import clear_after, onsets, steps
 from workbench.stats.proportion import wilson
 
 RATE = 1.0
@@ -28,8 +28,7 @@ LEARNING_WEEKS = 4
 NAB = Path(__file__).parents[3] / "shared" / "realdata" / "nab"
 STEP = timedelta(minutes=5)
 NAB_PER_DAY = 288
-CLEAR_AFTER_STEPS = 36
-"""Three hours, as in the product."""
+CLEAR_AFTER_STEPS = clear_after(NAB_PER_DAY)
 WEEK_OF_STEPS = 7 * NAB_PER_DAY
 
 
@@ -55,7 +54,7 @@ def on_chance() -> Iterator[Figure]:
             series = make(np.random.default_rng(1000 + seed), WEEKS).tolist()
             judged = list(steps(series, per_day=PER_DAY, false_alarms_per_week=RATE))[LEARNING_WEEKS * WEEK :]
             hours += sum(step.is_judged for step in judged)
-            alarms += len(onsets([step.is_unusual for step in judged], clear_after=3))
+            alarms += len(onsets([step.is_unusual for step in judged], patience=3))
         share = wilson(alarms, hours)
         ends = f"95 % interval {share.low * WEEK:.2f} to {share.high * WEEK:.2f}, {hours / WEEK:.0f} weeks"
         yield Figure(what=f"false alarms, {name}", value=alarms / hours * WEEK, unit="a week", at_most=RATE, note=ends)
@@ -105,7 +104,7 @@ def seen(times: Sequence[datetime], flags: Sequence[bool], judged: Sequence[bool
 
     places = [[place for place, at in enumerate(times) if start <= at <= end and judged[place]] for start, end in windows]
     outside = sum(is_judged and not is_within(at) for at, is_judged in zip(times, judged, strict=True))
-    begun = onsets(flags, clear_after=CLEAR_AFTER_STEPS)
+    begun = onsets(flags, patience=CLEAR_AFTER_STEPS)
     return Seen(
         found=sum(any(flags[place] for place in inside) for inside in places),
         windows=sum(bool(inside) for inside in places),

@@ -20,6 +20,16 @@ from workbench.workspace import Workspace
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 REVIEW = next(path for path in NOTEBOOKS if path.name == "01_readiness_review.ipynb")
+OPERATIONS = next(path for path in NOTEBOOKS if path.name == "04_operations.ipynb")
+FIGURE = "application/vnd.plotly.v1+json"
+SLO = """\
+min_events: 20
+alerts:
+  - {burn_rate: 2, long: 12h, short: 1h, severity: page}
+objectives:
+  - {name: answers, indicator: availability, target: 0.9}
+  - {name: settled, indicator: success, target: 0.8}
+"""
 ids = [path.name for path in NOTEBOOKS]
 
 
@@ -79,6 +89,7 @@ def home(tmp_path_factory):
 
     people = folder / "people.yaml"
     people.write_text(people.read_text().replace("os: [primary]", f"os: [primary, {getpass.getuser()}]"))
+    (folder / "slo.yaml").write_text(SLO)
     ago = datetime(2026, 3, 2, 12, 0, tzinfo=UTC) - datetime.now(UTC) + timedelta(hours=1)
     with Workspace.open(place / "home", actor=OPERATOR) as ws:
         for name, slow in (("v1", 1.0), ("v2", 3.0)):
@@ -129,6 +140,62 @@ def test_the_reviewer_is_recorded_as_acting_in_a_notebook(executed, home):
     with Workspace.open(home) as ws, ws.ledger.read() as connection:
         entry = tail(connection, 1)[0]
     assert (entry.act, entry.via) == ("review", "notebook")
+
+
+@pytest.fixture(scope="module")
+def operations(home):
+    return run(OPERATIONS, {"app": "support"}, workspace_home=home)
+
+
+@pytest.mark.slow
+def test_the_operations_notebook_shows_every_figure_with_its_finding(operations):
+    standing, burn, traffic, success, violations, retrieval, live = shown(operations)
+    assert standing.startswith("● OK   support: objectives in service")
+    assert burn.startswith(
+        "settled: 50 % of the error budget is left: 90.00 % of 400 events in the last 28d were good, the target is 80 %."
+    )
+    assert re.match(r"p95 latency [\d,]+ ms at the end, [\d,]+ ms at its highest; \d+ requests in the busiest hour, ", traffic)
+    assert success.startswith("Ask ends well in 90.0 % of requests (86.7 to 92.6 %)")
+    assert violations.startswith("Nobody looked whether answers keep the rules")
+    assert retrieval.startswith("Nothing is known of retrieval hit rate")
+    assert live.startswith("Success rate: ")
+
+
+@pytest.mark.slow
+def test_no_figure_of_a_notebook_can_be_uploaded_or_holds_a_request(operations):
+    figures = [output.data[FIGURE] for cell in operations.cells for output in cell.get("outputs", []) if FIGURE in output.get("data", {})]
+    assert len(figures) == 5
+    for figure in figures:
+        assert (figure["config"]["showSendToCloud"], figure["config"]["plotlyServerURL"]) == (False, "")
+        assert len(str(figure["data"])) < 20_000
+    assert "widgets" not in operations.metadata
+
+
+@pytest.mark.slow
+def test_the_live_figure_follows_its_choices(home):
+    with Workspace.open(home) as ws:
+        panel = notebook.operations(ws, "support").explore()
+        assert panel.drawing.finding.startswith("Success rate: ")
+        panel.metric.value = "latency_p95"
+        assert panel.figure.layout.title.text.startswith("P95 latency: ")
+        assert list(panel.figure.data[1].y) == list(panel.drawing.figure.data[1].y)
+        panel.workflow.value = panel.workflow.options[1]
+        panel.grain.value = "1d"
+        assert panel.drawing.subtitle.startswith("ms per day, UTC; n ")
+        panel.metric.value = "quality_mean"
+        assert panel.drawing.finding.startswith("Nothing is known of quality mean")
+        assert repr(panel).startswith("Nothing is known of quality mean")
+
+
+@pytest.mark.slow
+def test_an_app_without_objectives_still_has_its_figures(home):
+    with Workspace.open(home) as ws:
+        seen = notebook.operations(ws, "support", window="7d")
+        with pytest.raises(UsageError, match="support declares none of that name; did you mean"):
+            seen.burn("anwers")
+        ws.__dict__["objectives"]._slo_spec = lambda _app: None
+        assert page_text(seen.objectives()).startswith("objectives of support: no slo.yaml is declared")
+        assert page_text(seen.burn()).startswith("objectives of support: no slo.yaml is declared")
 
 
 @pytest.mark.slow

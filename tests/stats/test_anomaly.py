@@ -68,7 +68,7 @@ def test_on_chance_alone_alarms_keep_to_the_declared_rate(name, rate):
         series = NULLS[name](np.random.default_rng(seed), 12).tolist()
         found = list(steps(series, per_day=PER_DAY, false_alarms_per_week=rate))[4 * WEEK :]
         judged += sum(step.is_judged for step in found)
-        flagged += len(onsets([step.is_unusual for step in found], clear_after=3))
+        flagged += len(onsets([step.is_unusual for step in found], patience=3))
     assert judged > 6 * 7 * WEEK
     assert wilson(flagged, judged).low * WEEK <= rate, (flagged, judged / WEEK)
 
@@ -149,7 +149,7 @@ def test_a_value_is_judged_by_those_before_it_alone(values, cut):
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 5))
-def test_alarms_begin_where_nothing_was_unusual_for_a_while(flags, clear_after):
-    found = onsets(flags, clear_after=clear_after)
-    assert all(flags[place] and not any(flags[max(0, place - clear_after) : place]) for place in found)
+def test_alarms_begin_where_nothing_was_unusual_for_a_while(flags, patience):
+    found = onsets(flags, patience=patience)
+    assert all(flags[place] and not any(flags[max(0, place - patience) : place]) for place in found)
     assert bool(found) == any(flags)

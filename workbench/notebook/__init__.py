@@ -9,12 +9,13 @@ from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.notebook.handoff_panel import HandoffPanel
+    from workbench.notebook.operations_page import Operations
     from workbench.readiness.model import Review
     from workbench.versions.model import BundleDiff
     from workbench.views.page import Page
     from workbench.workspace import Workspace
 
-__all__ = ["changes", "handoffs", "open", "part"]
+__all__ = ["changes", "handoffs", "open", "operations", "part"]
 
 
 def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `notebook.open()` reads as what it does
@@ -64,3 +65,22 @@ def handoffs(ws: Workspace, app: str | None = None) -> HandoffPanel:
     from workbench.notebook.handoff_panel import HandoffPanel  # noqa: PLC0415
 
     return HandoffPanel(ws, app)
+
+
+def operations(ws: Workspace, app: str, *, window: str = "28d", grain: str | None = None) -> Operations:
+    """The figures of one app over a stretch of time, which ends now, or with the newest request where that is earlier.
+
+    Args:
+        ws: the workspace.
+        app: the application.
+        window: how long a stretch, for example `7d`.
+        grain: width of a step; by default hours up to two weeks of traffic, else days.
+
+    Raises:
+        UnknownSubject: nobody registered the app.
+        UsageError: the window is no stretch of time.
+        NotPermitted: you may not look at it.
+    """
+    from workbench.notebook.operations_page import Operations  # noqa: PLC0415
+
+    return Operations(ws, app, window=window, grain=grain)

@@ -12,6 +12,7 @@ from workbench.views.bundles import bundle_html, bundle_text, diff_html, diff_te
 from workbench.views.handoffs import shown_html, shown_text
 from workbench.views.page import Page, page_html, page_text
 from workbench.views.review import review_bundle
+from workbench.views.theme import Drawing, mime_bundle
 
 MimeBundle = dict[str, Any]
 
@@ -20,6 +21,7 @@ FORMS: Mapping[type, Callable[[Any], MimeBundle]] = {
     BundleDiff: lambda diff: {"text/plain": diff_text(diff), "text/html": diff_html(diff)},
     Bundle: lambda bundle: {"text/plain": bundle_text(bundle), "text/html": bundle_html(bundle)},
     Shown: lambda item: {"text/plain": shown_text(item), "text/html": shown_html(item)},
+    Drawing: mime_bundle,
     Page: lambda page: {"text/plain": page_text(page), "text/html": page_html(page)},
 }
 

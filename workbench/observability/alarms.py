@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from workbench.stats.anomaly import LEAST_POOL, LEAST_SEASONS, WEEK_DAYS, Step, onsets, steps
+from workbench.stats.anomaly import LEAST_POOL, LEAST_SEASONS, WEEK_DAYS, Step, clear_after, onsets, steps
 
 HOUR = timedelta(hours=1)
 PER_DAY = 24
-CLEAR_AFTER = 3
+CLEAR_AFTER = clear_after(PER_DAY)
 """Hours without anything unusual that end an alarm."""
 HISTORY = timedelta(weeks=12)
 """How far back the hours are read: eight weeks to expect from, four to learn the scatter."""
@@ -64,7 +64,7 @@ def unusual(name: str, unit: str, hours: Sequence[datetime], values: Sequence[fl
         false_alarms_per_week: how many alarms a week may be chance.
     """
     judged = list(steps(values, per_day=PER_DAY, false_alarms_per_week=false_alarms_per_week))
-    begun = onsets([step.is_unusual for step in judged], clear_after=CLEAR_AFTER)
+    begun = onsets([step.is_unusual for step in judged], patience=CLEAR_AFTER)
     recent = [place for place in range(max(0, len(judged) - CLEAR_AFTER), len(judged)) if judged[place].is_unusual]
     seen = _Seen(name=name, hours=hours, judged=judged, place=recent[-1] if recent else len(judged) - 1, rate=false_alarms_per_week)
     if not recent and not seen.step.is_judged:
