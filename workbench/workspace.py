@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
+    from workbench.observability.otlp.receiving import Receiver
+    from workbench.observability.otlp.settling import Settler
     from workbench.observability.redaction import Redactor
     from workbench.observability.slo_watch import Objectives
     from workbench.observability.upkeep import Upkeep
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
     route_keep_s: float = 30.0
     """Seconds that a gateway serves a candidate by the last route it read while the ledger is out of reach; then stable only."""
+    trace_quiet_s: float = Field(default=10.0, ge=0)
+    """Seconds without a new span after which the requests of a trace are final; what comes later makes another revision."""
     most_in_flight: int = 1000
     """Calls that one process answers at once; more are refused."""
     vault_key: SecretStr = SecretStr("")
@@ -206,6 +210,21 @@ class Workspace:
             mode=self.settings.spool,
             quota_bytes=self.settings.spool_quota,
         )
+
+    @cached_property
+    def traces(self) -> Receiver:
+        """What applications tell of themselves, taken in. One thread uses it."""
+        from workbench.observability.otlp.receiving import Receiver
+        from workbench.observability.sealing import Sealer
+
+        return Receiver(self.logs, Sealer(self.redactor, self.unit_key), clock=self.clock)
+
+    @cached_property
+    def settler(self) -> Settler:
+        """Puts requests together from the spans in the log."""
+        from workbench.observability.otlp.settling import Settler
+
+        return Settler(self.lake, self.logs, quiet_s=self.settings.trace_quiet_s)
 
     @cached_property
     def controls(self) -> Controls:

@@ -36,7 +36,9 @@ from workbench.controls.service import Controls
 from workbench.controls.sse import EventParser
 from workbench.gateway.asgi import CONNECTION, Gateway
 from workbench.gateway.backing import Backing
+from workbench.observability.feedback_log import Accepted
 from workbench.observability.logs import FlushStatus
+from workbench.observability.otlp.receiving import Received
 from workbench.observability.rows import rows_of
 from workbench.observability.sealing import Sealer
 
@@ -135,6 +137,8 @@ def gateway(place: Place, log: Any) -> Iterator[Gateway]:
                 serving=controls.serving,
                 request=lambda _app, _id: None,
                 handoff=lambda _app, _id: None,
+                tell=lambda *_about: Accepted(ids=(), committed=Future()),
+                take_traces=lambda _body, **_about: Received(n_accepted=0),
                 key_of=keys.holder,
                 apps=lambda: {APP},
                 hindrances=tuple,

@@ -21,6 +21,7 @@ from workbench.gateway.backing import Backing
 from workbench.gateway.server import on_thread
 from workbench.observability.feedback_log import Accepted
 from workbench.observability.logs import FlushStatus
+from workbench.observability.otlp.receiving import Received
 from workbench.ownership.keys import ApiKey
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -89,6 +90,8 @@ class StandIn:
     """Kind, app and events of what happened after answers."""
     tells: Exception | None = None
     """What telling fails with."""
+    take: Callable[[bytes], Received] = lambda _body: Received(n_accepted=1)
+    """What becomes of traces."""
     left: list[str] = field(default_factory=list)
     """How each stream was left: `end`, or what ended it."""
 
@@ -128,6 +131,10 @@ class StandIn:
             bundle_id="support@0123456789ab",
             arm="stable",
         )
+
+    def take_traces(self, body: bytes, *, is_json: bool, app: str) -> Received:
+        self.asked.append({"body": body, "is_json": is_json, "app": app})
+        return self.take(body)
 
     def assign(self, app: str, unit: str) -> Assignment:
         if app != self.route.app:
@@ -173,6 +180,7 @@ def backing_of(controls: StandIn) -> Backing:
         handoff=lambda app, name: controls.known.get((app, name)),
         tell=controls.tell,
         key_of={KEY: HOLDER, KEY_OF_BANK: replace(HOLDER, key_id="0b" * 6, app="bank")}.get,
+        take_traces=controls.take_traces,
         apps=lambda: {"support", "bank"},
         hindrances=lambda: controls.reasons,
         status=lambda: STATUS,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def import_(
     format_: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="openai-jsonl, tau2 or csv; or scores or outcomes, for what happened after answers.")
+        str,
+        typer.Argument(metavar="FORMAT", help="openai-jsonl, otlp, tau2 or csv; or scores or outcomes, for what happened after answers."),
     ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
     app: Annotated[str | None, typer.Option(help="The app that the traffic belongs to, where the file does not say.")] = None,

@@ -20,7 +20,7 @@ import orjson
 
 from workbench.controls import admission
 from workbench.errors import RequestRefused, StoreError
-from workbench.gateway import access, chat, completions, embeddings, feedback, metrics, models, ofrep
+from workbench.gateway import access, chat, completions, embeddings, feedback, metrics, models, ofrep, otlp
 from workbench.gateway.about import About
 from workbench.gateway.access import Access
 from workbench.gateway.backing import Backing, Serving
@@ -72,6 +72,7 @@ class Gateway:
         self._meter = metrics.Meter()
         self._lookups = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="lookups")
         self._names: dict[str, str | None] = {}
+        self._intake = otlp.Intake(backing.take_traces, pressure=backing.spool_pressure)
         self.is_stopping = False
         """Whether it takes its leave: it says so on /readyz."""
         fixed = (
@@ -81,6 +82,7 @@ class Gateway:
             _Endpoint(route=ofrep.FLAGS, method="POST", answer=self._flags),
             _Endpoint(route=feedback.FEEDBACK, method="POST", answer=self._told),
             _Endpoint(route=feedback.OUTCOMES, method="POST", answer=self._told),
+            _Endpoint(route=otlp.TRACES, method="POST", answer=self._traces),
             _Endpoint(route="/healthz", method="GET", answer=self._alive),
             _Endpoint(route="/readyz", method="GET", answer=self._ready),
             _Endpoint(route="/metrics", method="GET", answer=self._metrics),
@@ -127,8 +129,7 @@ class Gateway:
             problem = exchange.problem_of(error)
             if problem is None:
                 return
-            body = ofrep.failure(problem, exchange.path) if exchange.access.route.startswith(ofrep.FLAGS) else problem.body
-            reply = Reply(status=problem.status, body=body, headers=problem.headers)
+            reply = _failure(problem, exchange)
         if reply is not None:
             await exchange.reply(reply)
 
@@ -242,6 +243,15 @@ class Gateway:
             raise feedback.not_stored() from fault
         return Reply(status=200, body=feedback.answer(accepted.ids))
 
+    async def _traces(self, exchange: Exchange) -> Reply:
+        key = self._key(exchange)
+        form = otlp.form_of(exchange.headers)
+        if form is None:
+            raise otlp.unknown_form()
+        packed = await exchange.body(most_bytes=otlp.MOST_BYTES, wait_s=self._body_wait_s, encodings=otlp.ENCODINGS)
+        received = await self._intake.take(packed, form, is_packed=exchange.encoding == otlp.GZIP, app=key.app)
+        return Reply(status=200, body=otlp.answer(received, form), content_type=form.header)
+
     async def _evaluation(self, exchange: Exchange, app: str) -> dict[str, Any] | None:
         """The app's flag for the unit that the body names; None where the app has no route."""
         unit = ofrep.read_unit(await self._body(exchange))
@@ -326,6 +336,16 @@ def _passed_on(about: About, exchange: Exchange) -> admission.About:
         "callback": about.callback,
         "retries": about.retries,
     }
+
+
+def _failure(problem: Problem, exchange: Exchange) -> Reply:
+    """The problem in the form of the endpoint's dialect."""
+    route = exchange.access.route
+    if route == otlp.TRACES:
+        form = otlp.form_of(exchange.headers) or otlp.Form.JSON
+        return Reply(status=problem.status, body=otlp.failure(problem, form), headers=problem.headers, content_type=form.header)
+    body = ofrep.failure(problem, exchange.path) if route.startswith(ofrep.FLAGS) else problem.body
+    return Reply(status=problem.status, body=body, headers=problem.headers)
 
 
 def _is_below(path: str, route: str) -> bool:

@@ -13,6 +13,7 @@ from workbench.controls.events import Finished, TextPart, ToolPart
 from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
 from workbench.gateway.feedback import Tell
 from workbench.observability.logs import FlushStatus
+from workbench.observability.otlp.receiving import Received
 from workbench.ownership.keys import ApiKey
 
 Serving = Literal["hosted", "proxied", "external"]
@@ -73,6 +74,12 @@ class Embed(Protocol):
     ) -> Embedded: ...
 
 
+class TakeTraces(Protocol):
+    """Commits the spans of an `ExportTraceServiceRequest`."""
+
+    def __call__(self, body: bytes, *, is_json: bool, app: str) -> Received: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backing:
     """What the gateway stands on."""
@@ -94,6 +101,8 @@ class Backing:
     """Takes what happened after an answer into the log."""
     key_of: Callable[[str], ApiKey | None]
     """The key whose text this is."""
+    take_traces: TakeTraces
+    """Takes a message of spans into an app's log; may take its time, and raises RecordRefused or StoreError."""
     apps: Callable[[], Collection[str]]
     """The apps that are served here."""
     hindrances: Callable[[], Sequence[str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ BODY_WAIT_S = 30.0
 CLIENT_LEFT = "client_left"
 """The message with which the server cancels a request whose connection is gone, `task.cancel(CLIENT_LEFT)`."""
 NOT_MODIFIED = 304
+PLAIN = b"identity"
+"""The encoding of a body that is not packed."""
 JSON: Header = (b"content-type", b"application/json")
 
 
@@ -55,6 +57,11 @@ class Exchange:
     is_arrived: bool = False
     """Whether the whole body is known to be there."""
 
+    @property
+    def encoding(self) -> bytes:
+        """How the body is packed."""
+        return self.headers.get(b"content-encoding", PLAIN).strip().lower()
+
     async def reply(self, reply: Reply) -> None:
         """Send the response."""
         headers = [reply.content_type, (b"content-length", b"%d" % len(reply.body))] if reply.status != NOT_MODIFIED else []
@@ -67,15 +74,17 @@ class Exchange:
         own = (b"x-request-id", self.access.request_id.encode())
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
 
-    async def body(self, *, most_bytes: int, wait_s: float) -> bytes:
-        """The request's body.
+    async def body(self, *, most_bytes: int, wait_s: float, encodings: Collection[bytes] = (PLAIN,)) -> bytes:
+        """The request's body, as it came.
 
         Raises:
-            Problem: it is too long, too slow or compressed.
+            Problem: it is too long, too slow or in another encoding than these.
             ClientLeft: it will not come.
         """
-        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Problem(415, "unsupported_encoding", "This gateway reads plain bodies; send no content-encoding.")
+        if self.encoding not in encodings:
+            others = [name.decode() for name in encodings if name != PLAIN]
+            needed = f"send it plain or as {' or '.join(others)}" if others else "send no content-encoding"
+            raise Problem(415, "unsupported_encoding", f"This gateway reads plain bodies; {needed}.")
         if int(self.headers.get(b"content-length", 0)) > most_bytes:
             raise _too_long(most_bytes)
         if self.is_arrived:  # the usual case, and a timer costs more than reading

@@ -26,6 +26,8 @@ from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
 from workbench.observability.logs import FlushLoop
+from workbench.observability.otlp.receiving import Received
+from workbench.observability.otlp.settling import SettleLoop
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -101,6 +103,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         ws.controls.start()
         ws.handoffs.start()
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
+        settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock))
         started_at: datetime = ws.clock()
         yield Backing(
             handle=ws.controls.handle,
@@ -112,6 +115,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             request=ws.metrics.request,
             handoff=partial(_held, ws.handoffs),
             tell=ws.feedback.accept,
+            take_traces=partial(_take_traces, ws, settling),
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
             hindrances=lambda: hindrances(
@@ -196,6 +200,13 @@ def _settle_garbage() -> None:
 def _connections() -> type[Connection]:
     """Connections with this process's limits."""
     return type("LimitedConnection", (Connection,), {"most": most_connections()})
+
+
+def _take_traces(ws: Workspace, settling: SettleLoop, body: bytes, *, is_json: bool, app: str) -> Received:
+    """Take spans of an app into the log, from where they are settled."""
+    received = ws.traces.receive(body, is_json=is_json, app=app, is_served_here=ws.controls.serving(app) != "external")
+    settling.wake()
+    return received
 
 
 def _held(handoffs: Handoffs, app: str, handoff_id: str) -> Mapping[str, Any] | None:

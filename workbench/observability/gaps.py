@@ -19,6 +19,8 @@ from workbench.observability.flusher import literal
 from workbench.observability.tables import latest_requests_sql
 
 AUDIT_GAP = "audit_gap"
+OTLP = "otlp"
+"""The source of requests that are put together from traces (`otlp/assembly.py`)."""
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Log table to rows."""
 
@@ -88,7 +90,7 @@ def stored_gaps(connection: duckdb.DuckDBPyConnection) -> tuple[Gap, ...]:
 
 
 def unfinished_requests(connection: duckdb.DuckDBPyConnection, living: Collection[str]) -> tuple[Unfinished, ...]:
-    """The requests without an END whose process is gone, oldest first.
+    """The requests without an END whose process is gone, oldest first. Those that are put together from traces have none.
 
     Args:
         connection: to the lake.
@@ -96,7 +98,8 @@ def unfinished_requests(connection: duckdb.DuckDBPyConnection, living: Collectio
     """
     there = f"AND spool_id NOT IN ({', '.join(map(literal, sorted(living)))})" if living else ""
     found = connection.execute(
-        f"SELECT request_id, app, bundle, epoch_us(ts_start) FROM ({latest_requests_sql()}) WHERE NOT is_final {there} "
+        f"SELECT request_id, app, bundle, epoch_us(ts_start) FROM ({latest_requests_sql()}) "
+        f"WHERE NOT is_final AND source IS DISTINCT FROM {literal(OTLP)} {there} "
         "ORDER BY ts_start, app, request_id"
     ).fetchall()
     return tuple(Unfinished(request_id=request_id, app=app, bundle=bundle, ts_start=_time(at)) for request_id, app, bundle, at in found)

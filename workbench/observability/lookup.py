@@ -9,6 +9,7 @@ import duckdb
 
 from workbench.observability.evidence import instant, iso
 from workbench.observability.flusher import literal
+from workbench.observability.gaps import OTLP
 from workbench.observability.tables import at_snapshot, latest_requests_sql
 
 _PLAIN = (
@@ -28,15 +29,18 @@ def find_request(connection: duckdb.DuckDBPyConnection, app: str, request_id: st
         request_id: its id.
     """
     is_it = f"app = {literal(app)} AND request_id = {literal(request_id)}"
+    told = f"source IS NOT DISTINCT FROM {literal(OTLP)} AS is_told"
     times = "epoch_us(ts_start) AS ts_start, epoch_us(ts_end) AS ts_end, CAST(cost_usd AS DOUBLE) AS cost_usd"
-    found = _rows(connection, f"SELECT {', '.join(_PLAIN)}, {times} FROM ({latest_requests_sql()}) AS latest WHERE {is_it}")
+    found = _rows(connection, f"SELECT {', '.join(_PLAIN)}, {times}, {told} FROM ({latest_requests_sql()}) AS latest WHERE {is_it}")
     if not found:
         return None
+    (request,) = found
+    whose = "" if request.pop("is_told") else "AND alias_version IS NULL"  # what a client tells adds nothing to the gateway's own record
     guards = _rows(
         connection,
-        f"SELECT {', '.join(_GUARD)} FROM {at_snapshot('spans', None)} WHERE kind = 'guard' AND {is_it} ORDER BY ts_start, span_id",
+        f"SELECT {', '.join(_GUARD)} FROM {at_snapshot('spans', None)} WHERE kind = 'guard' AND {is_it} {whose} "
+        "QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY batch_id DESC, seq DESC) = 1 ORDER BY ts_start, span_id",
     )
-    (request,) = found
     return {**request, **{name: iso(instant(request[name])) for name in ("ts_start", "ts_end")}, "guards": guards}
 
 

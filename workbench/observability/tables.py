@@ -151,7 +151,8 @@ REQUESTS = LogTable(
     sort_by=("unit_hash", "ts_start"),
     time="ts_start",
 )
-"""One row per answered (or refused) request and revision. A revision keeps `request_id`, `app` and `ts_start`."""
+"""One row per answered (or refused) request and revision. A revision keeps `request_id`, `app` and `ts_start`; a request of which spans are
+told in pieces may turn out to have begun earlier, but stays in its hour."""
 
 SPANS = LogTable(
     name="spans",

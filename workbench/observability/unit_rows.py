@@ -17,6 +17,11 @@ from workbench.observability.flusher import literal, timestamp
 from workbench.observability.rollup import rollup_sql
 
 COUNTED = ("requests", "spans", "scores", "outcomes")
+_IS_REPEATED = (
+    "(alias_version IS NOT NULL AND (app, trace_id, span_id) IN "
+    "(SELECT app, trace_id, span_id FROM lake.spans WHERE (app, request_id) IN (FROM unit_requests)))"
+)
+"""A span of a trace is stored again when it turns out whose request it is a part of; the row before names another one."""
 Keys = Sequence[tuple[str, str]]
 """Requests by app and id."""
 
@@ -88,7 +93,7 @@ def _conditions(unit_hash: str) -> dict[str, str]:
     is_unit, is_request = f"unit_hash = {literal(unit_hash)}", "(app, request_id) IN (FROM unit_requests)"
     return {
         "requests": f"{is_unit} OR (unit_hash IS NULL AND {is_request})",
-        "spans": f"{is_request} OR ({_only_of('trace_id')} AND (app, trace_id) IN (FROM unit_traces))",
+        "spans": f"{is_request} OR ({_only_of('trace_id')} AND (app, trace_id) IN (FROM unit_traces)) OR {_IS_REPEATED}",
         "scores": is_request,
         "outcomes": f"{is_unit} OR {is_request} OR ({_only_of('session_id')} AND (app, session_id) IN (FROM unit_sessions))",
     }

@@ -37,14 +37,7 @@ def checked_head(path: Path, *, subject: str) -> bytes:
         UsageError: when it is missing, no regular file, unreadable, empty, packed, or its first line is not UTF-8. A broken line
             further down costs that line only.
     """
-    try:
-        _check_kind(path.stat().st_mode, subject)
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except FileNotFoundError as error:
-        raise UsageError(subject, seen="no such file", next_step="check the path") from error
-    except OSError as error:
-        raise UsageError(subject, seen=f"cannot be read ({error.strerror})", next_step="check its permissions") from error
+    head = first_bytes(path, subject=subject)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if kind:
         raise UsageError(subject, seen=f"is {kind}", needed="plain UTF-8 text", next_step="unpack or convert it first")
@@ -53,6 +46,22 @@ def checked_head(path: Path, *, subject: str) -> bytes:
     if len(head) < HEAD and not text.strip():
         raise no_records(subject, "the file is empty")
     return text
+
+
+def first_bytes(path: Path, *, subject: str) -> bytes:
+    """The first 64 KiB of a readable file of any kind.
+
+    Raises:
+        UsageError: when it is missing, no regular file or unreadable.
+    """
+    try:
+        _check_kind(path.stat().st_mode, subject)
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except FileNotFoundError as error:
+        raise UsageError(subject, seen="no such file", next_step="check the path") from error
+    except OSError as error:
+        raise UsageError(subject, seen=f"cannot be read ({error.strerror})", next_step="check its permissions") from error
 
 
 def no_records(subject: str, why: str) -> UsageError:

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from workbench.observability.importers.mapped_csv import MappedCsv
 from workbench.observability.importers.openai_jsonl import OpenAiJsonl
+from workbench.observability.importers.otlp import Otlp
 from workbench.observability.importers.source import Importer
 from workbench.observability.importers.tau2 import Tau2
 
-IMPORTERS: Mapping[str, Importer] = MappingProxyType({importer.name: importer for importer in (OpenAiJsonl(), Tau2(), MappedCsv())})
+IMPORTERS: Mapping[str, Importer] = MappingProxyType({importer.name: importer for importer in (OpenAiJsonl(), Tau2(), MappedCsv(), Otlp())})
 """Format name to importer."""

@@ -1,0 +1,87 @@
+"""An application instrumented with OpenTelemetry's SDK, and gateways as processes that take its spans in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, Tracer, format_trace_id
+
+from tests.gateway.place import APP, ROOT, Place, processes, wait_until
+from tests.gateway.standin import send
+
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "m-1", "gen_ai.usage.input_tokens": 97}
+
+
+class Noted(SpanExporter):
+    """Sends what another exporter sends, and notes when it was taken."""
+
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"authorization": f"Bearer {key}"}
+        self._inner = OTLPSpanExporter(endpoint=f"{url}/v1/traces", headers=headers, compression=Compression.Gzip, timeout=20)
+        self.taken: list[tuple[SpanExportResult, float]] = []
+
+    def export(self, spans: Any) -> SpanExportResult:
+        result = self._inner.export(spans)
+        self.taken.append((result, time.monotonic()))
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+
+@contextmanager
+def instrumented(url: str, key: str) -> Iterator[tuple[Tracer, Noted]]:
+    """The tracer of an application that exports each span as it ends, children before their parents."""
+    provider = TracerProvider(resource=Resource({"service.name": "assistant"}), shutdown_on_exit=False)
+    exporter = Noted(url, key)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    try:
+        yield provider.get_tracer("assistant"), exporter
+    finally:
+        provider.shutdown()
+
+
+def metrics(place: Place, *names: str) -> dict[str, Any]:
+    """What `workbench metrics show` prints, from a process of its own."""
+    command = [sys.executable, "-m", "workbench", "metrics", "show", *names, "--json"]
+    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, check=True)
+    (row,) = json.loads(done.stdout)
+    return dict(row)
+
+
+def stored(place: Place, request_id: str) -> dict[str, Any]:
+    found = place.ws.metrics.request(APP, request_id)
+    return dict(found) if found else {}
+
+
+@pytest.mark.slow
+def test_an_instrumented_application_is_in_the_metrics_provisional_then_final(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORKBENCH_TRACE_QUIET_S", "2")
+    with processes(2, place) as [one, other], instrumented(one.url, place.key) as (tracer, exporter):
+        with tracer.start_as_current_span("POST /ask", kind=SpanKind.SERVER) as root:
+            trace_id = format_trace_id(root.get_span_context().trace_id)
+            with tracer.start_as_current_span("chat m-1", kind=SpanKind.CLIENT, attributes=CHAT | {"user.id": "u-1"}):
+                pass
+        assert [result for result, _ in exporter.taken] == [SpanExportResult.SUCCESS] * 2
+        wait_until(lambda: stored(place, trace_id))
+        lag_s = time.monotonic() - exporter.taken[-1][1]
+        assert stored(place, trace_id)["is_final"] is False
+        told = metrics(place, "volume", "input_tokens")
+        assert (told["volume"], told["input_tokens"]) == (1, 97)
+        one.kill()  # another gateway settles what it took in
+        wait_until(lambda: stored(place, trace_id)["is_final"])
+        got = send(other.url, "GET", f"/v1/requests/{trace_id}", headers={"authorization": f"Bearer {place.key}"})
+        assert (got.json["is_final"], got.json["input_tokens"], got.json["status"]) == (True, 97, "ok")
+    assert lag_s < 10, "2 s on a machine that has nothing else to do"
