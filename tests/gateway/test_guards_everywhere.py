@@ -28,7 +28,7 @@ REACHING = {CHAT, EMBEDDINGS}
 """Routes that reach a model."""
 OTHERS = {
     *("/v1/models", "/v1/models/{model}", "/v1/requests/{id}", "/v1/handoffs/{id}"),
-    *("/v1/feedback", "/v1/outcomes"),
+    *("/v1/feedback", "/v1/outcomes", "/v1/traces"),
     *("/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/{key}", "/healthz", "/readyz", "/metrics"),
 }
 """Routes that reach none."""

@@ -17,7 +17,12 @@ BODIES = {
     "/v1/embeddings": {"model": "support", "input": "text"},
     "/ofrep/v1/evaluate/flags": {"context": {"targetingKey": "u-1"}},
     "/ofrep/v1/evaluate/flags/{key}": {"context": {"targetingKey": "u-1"}},
+    "/v1/feedback": {"request_id": "req_1", "name": "helpful", "value": 1},
+    "/v1/outcomes": {"kpi": "order", "request_id": "req_1"},
+    "/v1/traces": {"resourceSpans": []},
 }
+TELLING = {"/v1/feedback", "/v1/outcomes", "/v1/traces"}
+"""What is told there is the app's whose key it comes with."""
 NAMED = {"model": "support", "key": "support", "id": "req_1"}
 ROUTES = Gateway(backing_of(StandIn())).routes
 KEYED = [(method, route) for method, route in ROUTES if route not in OPEN]
@@ -36,14 +41,14 @@ def url(controls: StandIn) -> Iterator[str]:
 
 def asked(url: str, method: str, route: str, key: str | None) -> Got:
     body = json.dumps(BODIES[route]).encode() if method == "POST" else None
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
     return send(url, method, route.format(**NAMED), body=body, headers=headers)
 
 
 def test_every_endpoint_is_walked():
     assert {route for method, route in ROUTES if method == "POST"} == BODIES.keys()
     assert {route for _, route in ROUTES} > OPEN
-    assert len(ROUTES) == len(set(ROUTES)) == 11
+    assert len(ROUTES) == len(set(ROUTES)) == 14
 
 
 @pytest.mark.parametrize(("method", "route"), KEYED)
@@ -61,6 +66,9 @@ def test_no_endpoint_opens_without_a_key(controls: StandIn, url: str, method: st
 @pytest.mark.parametrize(("method", "route"), KEYED)
 def test_the_key_of_another_app_gets_nothing_of_this_one(controls: StandIn, url: str, method: str, route: str):
     got = asked(url, method, route, KEY_OF_BANK)
+    if route in TELLING:
+        assert {app for _, app, _ in controls.told} | {told["app"] for told in controls.asked} == {"bank"}
+        return
     nothing = {"/v1/models": ["bank"], "/ofrep/v1/evaluate/flags": []}  # what they list is the key's own
     if route in nothing:
         listed = got.json["data"] if route == "/v1/models" else got.json["flags"]
