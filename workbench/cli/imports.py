@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def import_(
     format_: Annotated[
         str,
-        typer.Argument(metavar="FORMAT", help="openai-jsonl, otlp, tau2 or csv; or scores or outcomes, for what happened after answers."),
+        typer.Argument(
+            metavar="FORMAT", help="openai-jsonl, otlp, inspect, tau2 or csv; or scores or outcomes, for what happened after answers."
+        ),
     ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
     app: Annotated[str | None, typer.Option(help="The app that the traffic belongs to, where the file does not say.")] = None,
@@ -38,6 +40,10 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Import log FILEs. Importing the same file again stores nothing; refused records are counted with the reason.
+
+    openai-jsonl: chat completions, one JSON object per line, or OpenAI Batch output. csv: any table, with --mapping.
+
+    inspect: logs of Inspect, .eval or .json; one epoch of one sample is one request. tau2: run files of tau2-bench.
 
     Exit 1 when every record was refused.
     """

@@ -19,6 +19,11 @@ HEAD = 64 * 1024
 """Bytes at the start of a file that are looked at before it is read."""
 _BLOCK = 4 * 1024 * 1024
 _BLOCK_LINES = 4000
+_MARKS = {
+    "tau2": (b'"simulations"', b'"agent_info"', b'"user_info"'),
+    "inspect": (b'"run_id"', b'"task_id"'),
+}
+"""Keys of documents that are known by them, in a file of one JSON document."""
 _MAGIC = {
     b"\x1f\x8b": "gzip-compressed",
     b"PK\x03\x04": "a zip archive",
@@ -64,6 +69,11 @@ def first_bytes(path: Path, *, subject: str) -> bytes:
         raise UsageError(subject, seen=f"cannot be read ({error.strerror})", next_step="check its permissions") from error
 
 
+def is_zip(head: bytes) -> bool:
+    """Whether a file that starts so is a zip archive."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
 def no_records(subject: str, why: str) -> UsageError:
     """The error of a file that says nothing."""
     return UsageError(subject, seen=f"holds no records: {why}", next_step="check how the file was written")
@@ -105,7 +115,7 @@ def looks_like(head: bytes) -> str | None:
     if text[:1] == b"{" and _is_object(first_line):
         return "openai-jsonl"
     if text[:1] == b"{":
-        return "tau2" if b'"simulations"' in head or b'"agent_info"' in head or b'"user_info"' in head else None
+        return next((format_ for format_, marks in _MARKS.items() if any(mark in head for mark in marks)), None)
     if text[:1] not in b"[<" and any(first_line.count(mark) >= 1 for mark in (b",", b";", b"\t")):
         return "csv"
     return None

@@ -16,7 +16,6 @@ The agent becomes a bundle known only from this log: model, its arguments, polic
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,20 +29,11 @@ from pydantic import ValidationError
 
 from workbench.errors import RecordRefused, UsageError
 from workbench.observability.importers import fields, files
+from workbench.observability.importers.identity import hashed, provider_of, version_of
 from workbench.observability.importers.source import ExternalBundle, Imported, ImportOptions, Refused, Row, Rows, Source
 from workbench.spec.bundle import BundleSpec, Model, Orchestration, Tool
 
 _STATUS = {"user_stop": "ok", "agent_stop": "ok", "max_steps": "truncated", "too_many_errors": "error"}
-_PROVIDERS = {
-    "gpt": "openai",
-    "o1": "openai",
-    "o3": "openai",
-    "o4": "openai",
-    "claude": "anthropic",
-    "gemini": "google",
-    "mistral": "mistral",
-}
-_DATE = re.compile(r"20\d\d-?[01]\d-?[0-3]\d")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]")
 _APP = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NO_ZONE = "times carry no zone and were read as UTC; say --zone if the runs were made elsewhere"
@@ -108,11 +98,7 @@ def _object(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _run_id(run: Mapping[str, Any]) -> str:
     """What tells one run from another: when it started, and its whole set-up."""
-    return _hashed(orjson.dumps([run.get("timestamp"), run["info"]], option=orjson.OPT_SORT_KEYS).decode())
-
-
-def _hashed(*parts: object) -> str:
-    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashed(orjson.dumps([run.get("timestamp"), run["info"]], option=orjson.OPT_SORT_KEYS).decode())
 
 
 def _bundle(info: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundle:
@@ -122,12 +108,11 @@ def _bundle(info: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundl
         raise UsageError(subject, seen="`info.agent_info.llm` is missing", needed="the agent's model name")
     policy = environment.get("policy")
     texts = {"policy.md": policy.encode()} if isinstance(policy, str) and policy else {}
-    date = _DATE.search(name)
     try:
         spec = BundleSpec(
             app=app,
             name=name,
-            model=Model(provider=_provider(name), name=name, version=date[0] if date else None, params=dict(_object(agent, "llm_args"))),
+            model=Model(provider=provider_of(name), name=name, version=version_of(name), params=dict(_object(agent, "llm_args"))),
             prompts=dict.fromkeys(("policy",) if texts else (), "policy.md"),
             orchestration=Orchestration(tools=_tools(environment.get("tool_defs")), limits=_limits(info)),
             external=("orchestration", "environment"),
@@ -137,15 +122,6 @@ def _bundle(info: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundl
             subject, seen=f"`info` does not describe an agent ({error.error_count()} faults)", needed="a tau2 run file"
         ) from error
     return ExternalBundle(spec=spec, files=texts)
-
-
-def _provider(name: str) -> str:
-    """The provider that a model's name tells: `anthropic/…`, or a known family; else `unknown`."""
-    prefix, slash, _ = name.partition("/")
-    if slash:
-        return prefix
-    family = re.split(r"[-:.]", name.removeprefix("ft:"))[0]
-    return _PROVIDERS.get(family, "unknown")
 
 
 def _limits(info: Mapping[str, Any]) -> dict[str, int | float]:
@@ -204,7 +180,7 @@ class _Reading:
         task_id, simulation_id = fields.text(simulation, "task_id"), fields.text(simulation, "id")
         if task_id is None:
             fields.refuse("missing_field", "task_id", "nothing", "the task's id")
-        request_id = "tau2-" + _hashed(self._run_id, task_id, fields.count(simulation, "trial") or 0, simulation_id)[:32]
+        request_id = "tau2-" + hashed(self._run_id, task_id, fields.count(simulation, "trial") or 0, simulation_id)[:32]
         start = fields.moment(simulation.get("start_time"), "start_time", self._zone)
         end, latency_ms = self._end(simulation, start)
         messages = [message for message in fields.items(simulation, "messages") if isinstance(message, dict)]
@@ -246,7 +222,7 @@ class _Reading:
             "workflow": bracketed[1] if bracketed else self._app,
             "unit": task_id,
             "arm": "none",
-            "trace_id": _hashed(request_id)[:32],
+            "trace_id": hashed(request_id)[:32],
             "operation": "invoke_agent",
             "provider": self._provider,
             "model_requested": self._model,
@@ -264,7 +240,7 @@ class _Reading:
 
     def _spans(self, request: Row, messages: Sequence[Mapping[str, Any]]) -> list[Row]:
         """The conversation as one agent span, with a model span per generated message and a tool span per call."""
-        root_id = _hashed(request["request_id"], "agent")[:16]
+        root_id = hashed(request["request_id"], "agent")[:16]
         base = {key: request[key] for key in ("trace_id", "request_id", "app")}
         root = base | {"span_id": root_id, "kind": "agent", "name": "simulation", "ts_start": request["ts_start"]}
         spans = [root | {"duration_ms": request["latency_ms"], "status": request["status"]}]
@@ -273,12 +249,12 @@ class _Reading:
         for turn, message in enumerate(messages):
             at = self._time_of(message, before)
             if message.get("role") == "assistant":
-                span_id = _hashed(request["request_id"], turn)[:16]
+                span_id = hashed(request["request_id"], turn)[:16]
                 if message.get("usage") is not None:
                     spans.append(base | self._model_span(message, span_id, root_id, before, at))
                 for index, call in enumerate(fields.items(message, "tool_calls")):
                     if isinstance(call, dict) and call.get("requestor", "assistant") == "assistant":
-                        child = {"span_id": _hashed(span_id, index)[:16], "parent_span_id": root_id}
+                        child = {"span_id": hashed(span_id, index)[:16], "parent_span_id": root_id}
                         spans.append(base | child | self._tool_span(call, results.get(call.get("id")), at))
             before = at
         return spans
