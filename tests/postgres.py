@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -62,10 +63,14 @@ def running_postgres(tmp: Path) -> Iterator[str]:
 
 def new_database(url: str) -> str:
     """The URL of a new, empty database on the server of `url`."""
+    return named_database(url, f"t_{uuid4().hex[:16]}")
+
+
+def named_database(url: str, name: str) -> str:
+    """The URL of the database of that name on the server of `url`, made where there is none."""
     import psycopg
 
-    name = f"t_{uuid4().hex[:16]}"
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
     return f"{url.rpartition('/')[0]}/{name}"
 

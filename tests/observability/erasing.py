@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from tests.observability.lakes import open_lake
+from tests.observability.lakes import ledger_of, open_lake
 from workbench.ledger.store import Ledger
 from workbench.observability.erasure import Erasure, HeldInLedger
 from workbench.observability.lake import Lake
@@ -51,7 +51,7 @@ class Stores:
     orphan_age: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger.open(f"sqlite:///{self.home / 'ledger.sqlite'}", clock=self.now)
+        self.ledger = Ledger.open(ledger_of(self.home), clock=self.now)
         self.lake: Lake = open_lake(self.home, catalog=self.catalog)
         self.logs = self.more_logs()
         self.upkeep = Upkeep(self.lake, cited=frozenset, grace=self.grace, orphan_age=self.orphan_age)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,14 @@ from pathlib import Path
 import duckdb
 
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
+from workbench.observability.object_store import PREFIX, ObjectStore
 from workbench.observability.schema import create_tables
 
 _READ_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, READ_ONLY", "postgres": "READ_ONLY"}
 _WRITE_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, META_JOURNAL_MODE 'WAL'", "postgres": ""}
 _EXTENSION = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
+SHARED = frozenset({"postgres_scanner", "httpfs"})
+"""Extensions that come with the extra `shared`."""
 _MOST_MEMORY = 8 << 30
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
@@ -33,16 +36,27 @@ class LakeAddress:
     target: str
     """A file path, or a PostgreSQL connection string."""
     data: str
+    """A folder, or `s3://bucket/prefix`."""
     scratch: Path
+    objects: ObjectStore | None = None
+    """How the data's object store is reached; None for a folder."""
 
     @classmethod
-    def parse(cls, *, catalog: str, data: str, scratch: Path) -> LakeAddress:
-        """The address in `catalog`: `sqlite:/path` or `postgres:<connection string>`."""
+    def parse(cls, *, catalog: str, data: str, scratch: Path, environment: Mapping[str, str]) -> LakeAddress:
+        """The address in `catalog`: `sqlite:/path` or `postgres:<connection string>`.
+
+        Raises:
+            UsageError: it is none, the data lie somewhere unknown, or the environment does not say how their object store is reached.
+        """
         kind, _, target = catalog.partition(":")
         if kind not in _EXTENSION or not target:
             needed = "`sqlite:/path/catalog.sqlite` or `postgres:host=… dbname=…`"
             raise UsageError("lake catalogue", seen=repr(without_password(catalog)), needed=needed, next_step="correct WORKBENCH_CATALOG")
-        return cls(kind=kind, target=target, data=data, scratch=scratch)
+        if "://" in data and not (data.startswith(PREFIX) and data.removeprefix(PREFIX).partition("/")[0]):
+            needed = "a folder, or s3://BUCKET/PREFIX"
+            raise UsageError("lake data", seen=repr(without_password(data)), needed=needed, next_step="correct WORKBENCH_DATA")
+        objects = ObjectStore.parse(environment) if data.startswith(PREFIX) else None
+        return cls(kind=kind, target=target, data=data, scratch=scratch, objects=objects)
 
     @property
     def file(self) -> Path | None:
@@ -52,10 +66,15 @@ class LakeAddress:
     @property
     def data_folder(self) -> Path | None:
         """The folder of the Parquet files; None in an object store."""
-        return None if "://" in self.data else Path(self.data)
+        return Path(self.data) if self.objects is None else None
 
     def __str__(self) -> str:
         return f"{self.kind}:{without_password(self.target)}"
+
+    def without_secrets(self, text: str) -> str:
+        """The text with passwords and keys covered."""
+        covered = without_password(text)
+        return covered if self.objects is None else self.objects.without_secrets(covered)
 
 
 def without_password(text: str) -> str:
@@ -122,6 +141,8 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=offline)
     for name in _extensions(address):
         connection.execute(f"LOAD '{_quoted(extension_path(name))}'")
+    if address.objects is not None:
+        connection.execute(address.objects.secret_sql())
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
     connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
@@ -152,7 +173,7 @@ def _is_alive(pid: int) -> bool:
 def _extensions(address: LakeAddress) -> Iterator[str]:
     yield _EXTENSION[address.kind]
     yield "ducklake"
-    if address.data.startswith("s3://"):
+    if address.objects is not None:
         yield "httpfs"
 
 
@@ -171,7 +192,7 @@ def extension_path(name: str) -> str:
         f"DuckDB extension {name}",
         seen="not installed",
         needed=f"the package {package}",
-        next_step="pip install 'readiness-workbench[shared]'" if name == "postgres_scanner" else f"pip install {package}",
+        next_step="pip install 'readiness-workbench[shared]'" if name in SHARED else f"pip install {package}",
     )
 
 
@@ -199,7 +220,7 @@ def tries(fault: duckdb.Error) -> int:
         return 1
     if any(needle in text for needle in _CONFLICTS):
         return _TRIES_AFTER_CONFLICT
-    return _TRIES_AFTER_UNKNOWN if isinstance(fault, duckdb.TransactionException) or is_broken(fault) else 1
+    return _TRIES_AFTER_UNKNOWN if isinstance(fault, duckdb.TransactionException) or is_broken(fault) or is_outdated(fault) else 1
 
 
 def is_broken(fault: duckdb.Error) -> bool:
@@ -209,7 +230,18 @@ def is_broken(fault: duckdb.Error) -> bool:
 
 def is_vanished_file(fault: duckdb.Error) -> bool:
     """Whether a file of an older snapshot was cleaned away under the reader."""
-    return isinstance(fault, duckdb.IOException) and "Cannot open file" in str(fault) and "No such file" in str(fault)
+    text = str(fault)
+    if isinstance(fault, duckdb.HTTPException):
+        return "404" in text and ".parquet" in text
+    return isinstance(fault, duckdb.IOException) and "Cannot open file" in text and "No such file" in text
+
+
+def is_outdated(fault: duckdb.Error) -> bool:
+    """Whether the instance still looks for a table of inlined rows that another process removed when it had written them to files.
+
+    An instance never notices by itself (duckdb/ducklake issue 1413).
+    """
+    return "ducklake_inlined_" in str(fault) and "does not exist" in str(fault)
 
 
 def is_missing_lake(fault: duckdb.Error) -> bool:
@@ -218,6 +250,13 @@ def is_missing_lake(fault: duckdb.Error) -> bool:
 
 
 _SYMPTOMS = (
+    (("NoSuchBucket",), "the bucket does not exist", "make it, or correct WORKBENCH_DATA"),
+    (
+        ("HTTP code 403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"),
+        "the object store refuses the key",
+        "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the key access to the prefix",
+    ),
+    (("error for HTTP",), "the object store does not answer", "start it, or correct AWS_ENDPOINT_URL_S3"),
     (
         ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
         "the disk is full",
@@ -250,7 +289,7 @@ _SYMPTOMS = (
 
 def explained(fault: duckdb.Error, address: LakeAddress, what: str) -> WorkbenchError | None:
     """The store's error as one of ours; None when the fault lies in the query."""
-    text = without_password(str(fault))
+    text = address.without_secrets(str(fault))
     subject = f"log lake {address}"
     for needles, seen, step in _SYMPTOMS:
         if any(needle in text for needle in needles):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,8 @@ from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import abandon, at_work, in_each_child
 from workbench.observability import engine, schema
 from workbench.observability.locks import FileLock
-from workbench.observability.server_lock import ServerLock
+from workbench.observability.reshaping import is_reshaped_since, newest_snapshot
+from workbench.observability.server_lock import KEEPER, ServerLock
 from workbench.observability.syncing import sync_file_system
 from workbench.observability.tables import SCHEMA_VERSION
 
@@ -25,6 +27,14 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
+_FREE_READS = 2
+"""How often a read is tried beside upkeep, before it has upkeep wait for it."""
+_UPKEEP_S = 300.0
+"""How long such a read waits for the step that upkeep is in."""
+
+
+class _Disturbed(Exception):
+    """Upkeep changed what the catalogue says of the snapshot that was read."""
 
 
 class Lake:
@@ -41,11 +51,13 @@ class Lake:
         self._empty: duckdb.DuckDBPyConnection | None = None
         self._is_writable = False
         self._is_closed = False
+        self._reshape_path = lock.with_name("reshape.lock")
+        self._is_seen_at_once = address.kind == "sqlite"
         self._start_locks()
         in_each_child(self, Lake._start_anew_in_child)
 
     @classmethod
-    def open(cls, *, catalog: str, data: str, lock: Path, lock_wait_s: float = 30.0) -> Lake:
+    def open(cls, *, catalog: str, data: str, lock: Path, lock_wait_s: float = 30.0, environment: Mapping[str, str] = os.environ) -> Lake:
         """The lake at that address; nothing is opened or made before the first read or write.
 
         Args:
@@ -53,8 +65,12 @@ class Lake:
             data: folder (or `s3://` prefix) of the Parquet files.
             lock: the writers' lock file, the same for all processes of this machine.
             lock_wait_s: how long a write waits for other writers before it gives up.
+            environment: says how an object store is reached (`AWS_…`, see `object_store`).
+
+        Raises:
+            UsageError: one of them makes no sense.
         """
-        address = engine.LakeAddress.parse(catalog=catalog, data=data, scratch=lock.parent / "scratch")
+        address = engine.LakeAddress.parse(catalog=catalog, data=data, scratch=lock.parent / "scratch", environment=environment)
         return cls(address, lock, lock_wait_s=lock_wait_s)
 
     @property
@@ -64,29 +80,24 @@ class Lake:
 
     def snapshot(self) -> int | None:
         """The newest snapshot's number; None when nothing was ever written."""
-        return self.read(_snapshot)
+        return self.read(newest_snapshot)
 
     def read(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `work` returns, from one read transaction: all its queries see the same snapshot.
 
-        `work` runs a second time when a file of its snapshot was cleaned away meanwhile. Before the first write the
-        tables are there and empty.
+        `work` runs again when a file of its snapshot was cleaned away meanwhile, or upkeep changed what is recorded of that
+        snapshot; so it changes nothing but its own values. Before the first write the tables are there and empty.
 
         Raises:
             NewerWorkspace: a newer workbench wrote the lake.
+            StoreBusy: upkeep is in one step for minutes.
             StoreError: the lake cannot be read.
         """
-        for is_last in (False, True):
-            try:
-                return self._read_once(work)
-            except duckdb.Error as fault:
-                if engine.is_broken(fault):
-                    self._drop_instance()
-                elif not engine.is_vanished_file(fault):
-                    self._raise_explained(fault, "read")
-                if is_last:
-                    self._raise_explained(fault, "read")
-        raise AssertionError("unreachable")
+        for _ in range(_FREE_READS):
+            with contextlib.suppress(_Disturbed):
+                return self._read_beside_upkeep(work)
+        with self._upkeep_waiting():
+            return self._read_beside_upkeep(work)
 
     def write(self, work: Callable[[duckdb.DuckDBPyConnection], T], *, what: str) -> T:
         """What `work` returns, once its transaction is committed under the writers' lock.
@@ -112,12 +123,50 @@ class Lake:
                 with self._exclusive(what):
                     return [self._write_once(work, what) for work in works]
             except duckdb.Error as fault:
-                if engine.is_broken(fault):
+                if engine.is_broken(fault) or engine.is_outdated(fault):
                     self._drop_instance()
                 if k >= engine.tries(fault):
                     self._raise_explained(fault, what)
             time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (k - 1)) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+    def reshape(self, works: Sequence[Callable[[duckdb.DuckDBPyConnection], T]], *, what: str) -> list[T]:
+        """As `write_in_turn`, for upkeep, which changes what is recorded of snapshots that are there already.
+
+        Reads that go on at the same time are done again; one to which that happened twice is waited for.
+        """
+        if self._is_seen_at_once:
+            self._make_folders()
+            lock = FileLock(self._reshape_path)
+            lock.acquire(what=what, wait_s=self._lock_wait_s)  # before the writers' lock, which whoever reads may be waiting for
+            try:
+                return self.write_in_turn(works, what=what)
+            finally:
+                lock.release()
+        return self.write_in_turn(works, what=what)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """A block in which nobody else, on any host, keeps this lake; writers go on.
+
+        Raises:
+            StoreBusy: somebody else does; names who.
+        """
+        self._make_folders()
+        lock = FileLock(self._lock_path.with_name("upkeep.lock"))
+        if not lock.try_acquire("upkeep"):
+            raise StoreBusy(
+                f"log lake {self._address}",
+                seen=f"{lock.holder() or 'another process'} keeps it",
+                next_step="let it finish, then run this again",
+            )
+        with contextlib.ExitStack() as held:
+            held.callback(lock.release)
+            if self._server_lock is not None:
+                server = ServerLock(self._address.target, key=KEEPER)
+                held.callback(server.close)
+                server.acquire(what="keep the lake", wait_s=0)
+            yield
 
     @contextlib.contextmanager
     def alone(self, what: str) -> Iterator[None]:
@@ -136,10 +185,59 @@ class Lake:
         if self._server_lock is not None:
             self._server_lock.close()
 
+    def _read_beside_upkeep(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` returns, where no file of its snapshot vanishes twice.
+
+        Raises:
+            _Disturbed: upkeep changed meanwhile what is recorded of the snapshot.
+        """
+        for is_last in (False, True):
+            try:
+                return self._read_once(work)
+            except duckdb.Error as fault:
+                if engine.is_broken(fault) or engine.is_outdated(fault):
+                    self._drop_instance()
+                elif not engine.is_vanished_file(fault):
+                    self._raise_explained(fault, "read")
+                if is_last:
+                    self._raise_explained(fault, "read")
+        raise AssertionError("unreachable")
+
     def _read_once(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         instance = self._reading_instance()
         with at_work(), contextlib.closing(instance.cursor()) as cursor:
-            return _in_transaction(cursor, work)
+            if not self._is_seen_at_once:
+                return _in_transaction(cursor, work)
+            read: list[int | None] = []
+
+            def noted(connection: duckdb.DuckDBPyConnection) -> T:
+                read.append(newest_snapshot(connection))
+                return work(connection)
+
+            try:
+                result = _in_transaction(cursor, noted)
+            except Exception as fault:
+                with contextlib.suppress(duckdb.Error):  # of a broken instance; what broke it is raised
+                    if self._is_disturbed(cursor, read):
+                        raise _Disturbed from fault
+                raise
+            if self._is_disturbed(cursor, read):
+                raise _Disturbed
+            return result
+
+    @staticmethod
+    def _is_disturbed(cursor: duckdb.DuckDBPyConnection, read: Sequence[int | None]) -> bool:
+        return any(snapshot is not None and is_reshaped_since(cursor, snapshot) for snapshot in read)
+
+    @contextlib.contextmanager
+    def _upkeep_waiting(self) -> Iterator[None]:
+        """A block in which nobody reshapes the lake."""
+        lock = FileLock(self._reshape_path, is_shared=True)
+        lock.acquire(what="read beside upkeep", wait_s=_UPKEEP_S)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write_once(self, work: Callable[[duckdb.DuckDBPyConnection], T], what: str) -> T:
         def checked(cursor: duckdb.DuckDBPyConnection) -> T:
@@ -307,11 +405,3 @@ def _in_transaction(cursor: duckdb.DuckDBPyConnection, work: Callable[[duckdb.Du
             cursor.execute("ROLLBACK")
         raise
     return result
-
-
-def _snapshot(connection: duckdb.DuckDBPyConnection) -> int | None:
-    kind = connection.execute("SELECT type FROM duckdb_databases() WHERE database_name = 'lake'").fetchone()
-    if kind is None or kind[0] != "ducklake":
-        return None
-    row = connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
-    return None if row is None else row[0]

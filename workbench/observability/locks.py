@@ -44,14 +44,15 @@ class Holder:
 
 
 class FileLock:
-    """An exclusive `flock`. One object is one holder: it is not shared between threads.
+    """A `flock`, exclusive unless it is said to be shared. One object is one holder: it is not shared between threads.
 
     The file may be removed by its holder (`remove`), so a lock counts only while the path still leads to the
     locked file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_shared: bool = False) -> None:
         self.path = path
+        self._is_shared = is_shared
         self._fd: int | None = None
         in_each_child(self, FileLock.forget)
 
@@ -61,14 +62,14 @@ class FileLock:
         return self._fd is not None and is_at(os.fstat(self._fd), self.path)
 
     def try_acquire(self, what: str = "") -> bool:
-        """Take the lock if nobody holds it, and write this process into the file.
+        """Take the lock if nobody holds it, and write this process into the file, unless the lock is shared.
 
         Raises:
             StoreError: the file cannot be made, opened or locked.
         """
         fd = self._open()
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if self._is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             return False
@@ -84,6 +85,8 @@ class FileLock:
             os.close(fd)
             return False
         self._fd = fd
+        if self._is_shared:
+            return True
         with contextlib.suppress(OSError):  # the name is for people; a full disk must not cost the lock
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()} {socket.gethostname()} {what}\n".encode(), 0)

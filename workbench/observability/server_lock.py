@@ -1,4 +1,4 @@
-"""The writer lock of a lake whose catalogue is on PostgreSQL: it holds over hosts, where a lock file cannot."""
+"""The locks of a lake whose catalogue is on PostgreSQL: they hold over hosts, where a lock file cannot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from workbench.observability.engine import without_password
 if TYPE_CHECKING:
     import psycopg
 
-_KEY = 0x6C616B65_77726974
-"""One advisory lock per catalogue database."""
+WRITER = 0x6C616B65_77726974
+KEEPER = 0x6C616B65_6B656570
+"""The advisory locks of a catalogue's database: of whoever writes the lake, and of whoever does its upkeep."""
 _KEEPALIVE = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000"
 """So that the server drops the lock of a host that vanished after half a minute; by itself it waits a quarter of an hour to two hours."""
 
@@ -22,8 +23,10 @@ _KEEPALIVE = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET
 class ServerLock:
     """A session advisory lock. The session is kept between writes; the server drops the lock when it ends."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, key: int = WRITER) -> None:
         self._target = target
+        self._key = key
+        self._what = "writer" if key == WRITER else "upkeep"
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
         self._pid = os.getpid()
 
@@ -38,10 +41,10 @@ class ServerLock:
         try:
             connection = self._session()
             connection.execute(f"SET lock_timeout = {max(1, int(wait_s * 1000))}")
-            connection.execute(f"SELECT pg_advisory_lock({_KEY})")
+            connection.execute(f"SELECT pg_advisory_lock({self._key})")
         except psycopg.errors.LockNotAvailable as fault:
             raise StoreBusy(
-                "lake writer lock on PostgreSQL",
+                f"lake {self._what} lock on PostgreSQL",
                 seen=f"held by {self._holder()} for more than {wait_s:g} s",
                 needed=f"the lock, to {what}",
                 next_step="run it again when that session is done",
@@ -73,7 +76,7 @@ class ServerLock:
         if self._connection is None:
             return
         try:
-            self._connection.execute(f"SELECT pg_advisory_unlock({_KEY})")
+            self._connection.execute(f"SELECT pg_advisory_unlock({self._key})")
         except psycopg.Error:
             self.close()
 
@@ -92,7 +95,7 @@ class ServerLock:
     def _session(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._connection is None or self._connection.closed:
             self._connection = driver().connect(
-                self._target, autocommit=True, application_name=f"workbench writer {os.getpid()}", connect_timeout=10
+                self._target, autocommit=True, application_name=f"workbench {self._what} {os.getpid()}", connect_timeout=10
             )
             self._pid = os.getpid()
             self._connection.execute(_KEEPALIVE)
@@ -101,7 +104,7 @@ class ServerLock:
     def _holder(self) -> str:
         query = (
             "SELECT a.application_name, coalesce(host(a.client_addr), 'this host') FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-            f"WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {_KEY >> 32} AND l.objid = {_KEY & 0xFFFFFFFF}"
+            f"WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {self._key >> 32} AND l.objid = {self._key & 0xFFFFFFFF}"
         )
         try:
             row = self._session().execute(query).fetchone()

@@ -17,7 +17,9 @@ from workbench.observability import scrubbing, server_vacuum
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal, timestamp
 from workbench.observability.lake import Lake
+from workbench.observability.reshaping import CATALOGUE
 from workbench.observability.upkeep_plan import (
+    FEWEST_GIVEN_UP,
     ORPHAN_AGE,
     READERS_GRACE,
     RETENTION,
@@ -32,9 +34,12 @@ from workbench.observability.upkeep_plan import (
 
 ERASURE, RETENTION_REASON = "erasure", "retention"
 Progress = Callable[[str, int, int], None]
-_CATALOGUE = "__ducklake_metadata_lake"
-_SCHEDULED = f"{_CATALOGUE}.ducklake_files_scheduled_for_deletion"
+_SCHEDULED = f"{CATALOGUE}.ducklake_files_scheduled_for_deletion"
 _VACUUM_S = 600
+_MERGED_AT_ONCE = 64
+"""Files that one transaction of a merge makes of each table; writers of the lake wait for it."""
+_MOST_MERGES = 50
+"""Transactions of one run's merge; what is left is the next run's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,7 @@ class Upkeep:
         grace: how long readers are given before a file is removed.
         retention: how long a regular run keeps every snapshot.
         orphan_age: from which age a file that nothing names is removed.
+        fewest: how many snapshots a regular run gives up, at least, where none shows deleted rows.
     """
 
     def __init__(
@@ -66,12 +72,14 @@ class Upkeep:
         grace: timedelta = READERS_GRACE,
         retention: timedelta = RETENTION,
         orphan_age: timedelta = ORPHAN_AGE,
+        fewest: int = FEWEST_GIVEN_UP,
     ) -> None:
         self._lake = lake
         self._cited = cited
         self.grace = grace
         self.retention = retention
         self.orphan_age = orphan_age
+        self.fewest = fewest
 
     def run(self, *, progress: Progress | None = None) -> UpkeepReport:
         """The regular run: given-up files are removed, small files merged, old snapshots given up unless evidence cites them."""
@@ -83,10 +91,14 @@ class Upkeep:
 
     def forget(self, *, progress: Progress | None = None) -> None:
         """Bring deleted rows out of files and snapshots, whoever cites them, as far as readers' grace allows now."""
-        self._lake.write(_FLUSH, what=str(Step.FLUSH))
+        self._lake.reshape((flush_inlined,), what=str(Step.FLUSH))
         plan = erasure_plan(self.state(), grace=self.grace)
         self._carried_out(plan, reason=ERASURE, cited=frozenset(), keep=self.grace, progress=progress)
-        self._lake.write(_narrow_statistics, what="narrow the catalogue's statistics")
+        self.narrow_statistics()
+
+    def narrow_statistics(self) -> None:
+        """Take values of deleted rows out of what the catalogue says of whole tables."""
+        self._lake.reshape((_narrow_statistics,), what="narrow the catalogue's statistics")
 
     def state(self) -> LakeState:
         """What a plan is made from."""
@@ -94,7 +106,8 @@ class Upkeep:
 
     def orphans(self, before: datetime) -> int:
         """How many files from before this time there are that nothing names: killed writers left them. A later run removes them."""
-        return self._lake.read(_counting(_orphans(timestamp(before), is_dry_run=True)))
+        look = _counting(_orphans(timestamp(before), is_dry_run=True))
+        return self._lake.write(look, what="look for files of killed writers")  # DuckLake refuses to look where it may not write
 
     def vacuum(self) -> bool:
         """Whether nothing of deleted rows is left in the catalogue itself; False when somebody had it in use all the time.
@@ -121,8 +134,13 @@ class Upkeep:
         for number, step in enumerate(plan.steps):
             work = self._work_of(step, reason, cited, keep)
             # DuckLake cannot commit these while rows of the table are inlined: it reads their columns of numbers as text
-            first = (_FLUSH,) if step in (Step.REWRITE, Step.MERGE) else ()
-            done[step] = self._lake.write_in_turn((*first, work), what=str(step))[-1]
+            first = (flush_inlined,) if step in (Step.REWRITE, Step.MERGE) else ()
+            done[step] = self._lake.reshape((*first, work), what=str(step))[-1]
+            for _ in range(_MOST_MERGES - 1 if step is Step.MERGE and done[step] else 0):
+                more = self._lake.reshape((*first, work), what=str(step))[-1]
+                done[step] += more
+                if not more:
+                    break
             if progress is not None:
                 progress("log lake", number + 1, len(plan.steps))
         return UpkeepReport(done=done, waits_until=plan.waits_until)
@@ -132,13 +150,14 @@ class Upkeep:
             case Step.CLEANUP:
                 return self._clean_up
             case Step.FLUSH:
-                return _FLUSH
+                return flush_inlined
             case Step.REWRITE:
                 return _counting("ducklake_rewrite_data_files('lake', delete_threshold => 0)")
             case Step.MERGE:
-                return _counting("ducklake_merge_adjacent_files('lake')")
+                return _counting(f"ducklake_merge_adjacent_files('lake', max_compacted_files => {_MERGED_AT_ONCE})")
             case Step.EXPIRE:
-                return lambda connection: _expire(connection, reason, cited, keep)
+                least = 1 if reason == ERASURE else self.fewest
+                return lambda connection: _expire(connection, reason, cited, keep, least)
             case Step.ORPHANS:
                 age = f"INTERVAL {int(self.orphan_age.total_seconds())} SECOND"
                 return _counting(_orphans(f"now() - {age}", is_dry_run=False))
@@ -156,18 +175,22 @@ def _counting(function: str) -> Callable[[duckdb.DuckDBPyConnection], int]:
     return lambda connection: _number(connection, f"SELECT count(*) FROM {function}")
 
 
-_FLUSH = _counting("ducklake_flush_inlined_data('lake')")
+flush_inlined = _counting("ducklake_flush_inlined_data('lake')")
+"""Writes the catalogue's rows to files; how many tables that were."""
 
 
 def _orphans(before: str, *, is_dry_run: bool) -> str:
     return f"ducklake_delete_orphaned_files('lake', dry_run => {str(is_dry_run).lower()}, older_than => {before})"
 
 
-def _expire(connection: duckdb.DuckDBPyConnection, reason: str, cited: AbstractSet[int], keep: timedelta) -> int:
-    """Give up snapshots, and note which and why, so that somebody who asks for one of them later is told."""
+def _expire(connection: duckdb.DuckDBPyConnection, reason: str, cited: AbstractSet[int], keep: timedelta, least: int) -> int:
+    """Give up snapshots, and note which and why, so that somebody who asks for one of them later is told.
+
+    Fewer than `least` stay, unless some snapshot shows deleted rows.
+    """
     state = _state(connection)
     chosen = given_up(state.snapshots, cited=cited, before=state.now - keep)
-    if not chosen:
+    if not chosen or (len(chosen) < least and not state.has_deleted_rows):
         return 0
     versions = ", ".join(map(str, chosen))
     connection.execute(f"SELECT count(*) FROM ducklake_expire_snapshots('lake', versions => [{versions}])").fetchall()
@@ -185,10 +208,10 @@ def _deleted_rows(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]
     """
     ended, until = 0, 0
     for name in ("ducklake_data_file", "ducklake_delete_file"):
-        sql = f"SELECT count(*), coalesce(max(end_snapshot), 0) FROM {_CATALOGUE}.{name} WHERE end_snapshot IS NOT NULL"
+        sql = f"SELECT count(*), coalesce(max(end_snapshot), 0) FROM {CATALOGUE}.{name} WHERE end_snapshot IS NOT NULL"
         ((n, last),) = connection.execute(sql).fetchall()
         ended, until = ended + n, max(until, last)
-    newest = _number(connection, f"SELECT count(*) FROM {_CATALOGUE}.ducklake_delete_file WHERE end_snapshot IS NULL")
+    newest = _number(connection, f"SELECT count(*) FROM {CATALOGUE}.ducklake_delete_file WHERE end_snapshot IS NULL")
     return ended + newest, newest, until
 
 
@@ -220,9 +243,9 @@ def _narrow_statistics(connection: duckdb.DuckDBPyConnection) -> None:
     would take its own rows for all.
     """
     found = connection.execute(
-        f"SELECT t.table_name, c.column_name, s.table_id, s.column_id FROM {_CATALOGUE}.ducklake_table_column_stats AS s "
-        f"JOIN {_CATALOGUE}.ducklake_table AS t ON t.table_id = s.table_id AND t.end_snapshot IS NULL "
-        f"JOIN {_CATALOGUE}.ducklake_column AS c ON c.table_id = s.table_id AND c.column_id = s.column_id AND c.end_snapshot IS NULL "
+        f"SELECT t.table_name, c.column_name, s.table_id, s.column_id FROM {CATALOGUE}.ducklake_table_column_stats AS s "
+        f"JOIN {CATALOGUE}.ducklake_table AS t ON t.table_id = s.table_id AND t.end_snapshot IS NULL "
+        f"JOIN {CATALOGUE}.ducklake_column AS c ON c.table_id = s.table_id AND c.column_id = s.column_id AND c.end_snapshot IS NULL "
         "WHERE c.parent_column IS NULL AND lower(c.column_type) = 'varchar' "
         f"AND ({' OR '.join(_unconfirmed(end) for end in ('min_value', 'max_value'))})"
     ).fetchall()
@@ -230,7 +253,7 @@ def _narrow_statistics(connection: duckdb.DuckDBPyConnection) -> None:
         ends = connection.execute(f'SELECT min("{column}"), max("{column}") FROM lake."{table}"').fetchone() or (None, None)
         low, high = ("NULL" if end is None else literal(end) for end in ends)
         connection.execute(
-            f"UPDATE {_CATALOGUE}.ducklake_table_column_stats SET min_value = {low}, max_value = {high} "
+            f"UPDATE {CATALOGUE}.ducklake_table_column_stats SET min_value = {low}, max_value = {high} "
             f"WHERE table_id = {table_id} AND column_id = {column_id}"
         )
 
@@ -238,7 +261,7 @@ def _narrow_statistics(connection: duckdb.DuckDBPyConnection) -> None:
 def _unconfirmed(end: str) -> str:
     """The condition that a table's extreme is not that of any file there is."""
     return (
-        f"(s.{end} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_CATALOGUE}.ducklake_file_column_stats AS f "
+        f"(s.{end} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {CATALOGUE}.ducklake_file_column_stats AS f "
         f"WHERE f.table_id = s.table_id AND f.column_id = s.column_id AND f.{end} = s.{end}))"
     )
 

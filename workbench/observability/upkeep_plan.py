@@ -23,6 +23,10 @@ RETENTION = timedelta(hours=1)
 ORPHAN_AGE = timedelta(days=1)
 """Age from which a file that no snapshot names is one that a killed writer left; longer than any write transaction."""
 
+FEWEST_GIVEN_UP = 20
+"""Snapshots that a regular run gives up at once, at least: giving up is written down, which makes a snapshot again. So a lake that nobody
+writes comes to rest."""
+
 
 class Step(StrEnum):
     """One transaction of upkeep."""
