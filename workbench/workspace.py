@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.people import LookedUpAuthor
+from workbench.spec.base import Duration
 from workbench.spec.faults import nearest
 from workbench.spec.login import login_of_process
 
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from workbench.observability.erasure import Erasure
     from workbench.observability.feedback_log import Feedback
     from workbench.observability.imports import Imports
+    from workbench.observability.keeping import Keeper
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
     from workbench.observability.metrics import Metrics
     from workbench.observability.otlp.receiving import Receiver
     from workbench.observability.otlp.settling import Settler
     from workbench.observability.redaction import Redactor
+    from workbench.observability.retention import Retention
     from workbench.observability.slo_watch import Objectives
     from workbench.observability.upkeep import Upkeep
     from workbench.ownership.keys import Keys
@@ -66,6 +69,8 @@ class Settings(BaseSettings):
     """`write` survives a killed process, `durable` a power cut."""
     spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
+    upkeep: Duration | Literal["off"] = timedelta(minutes=5)
+    """How often gateways keep the log: merge its files, finish erasures. `off` leaves that to `workbench lake maintain`."""
     route_keep_s: float = 30.0
     """Seconds that a gateway serves a candidate by the last route it read while the ledger is out of reach; then stable only."""
     trace_quiet_s: float = Field(default=10.0, ge=0)
@@ -78,6 +83,11 @@ class Settings(BaseSettings):
     """The same from a file outside of the workspace, a key per line: the first seals, all of them open."""
     person: str = ""
     """Who acts, by name; only in the demo's workspace, where there is nobody to be mistaken for."""
+
+    @property
+    def upkeep_every(self) -> timedelta | None:
+        """How often gateways keep the log; None for never."""
+        return None if self.upkeep == "off" else self.upkeep
 
 
 DEMO_PERSON = "primary"
@@ -173,6 +183,7 @@ class Workspace:
             catalog=self.settings.catalog or f"sqlite:{folder / 'catalog.sqlite'}",
             data=self.settings.data or str(folder / "data"),
             lock=folder / "write.lock",
+            environment=os.environ,
         )
 
     @cached_property
@@ -301,7 +312,18 @@ class Workspace:
         """The log, kept small."""
         from workbench.observability.upkeep import Upkeep
 
-        return Upkeep(self.lake, cited=lambda: self.readiness.cited_snapshots())  # noqa: PLW0108 - only a regular run asks
+        def cited() -> frozenset[int]:  # only a regular run asks
+            policy, now = self.retention.policy(), self.clock()
+            return self.readiness.cited_snapshots(lambda app: policy.evidence_since(app, now))
+
+        return Upkeep(self.lake, cited=cited)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """How long the log keeps what it holds."""
+        from workbench.observability.retention import Retention
+
+        return Retention(self.ledger, self.lake, authority=self.ownership, author=self.actor, clock=self.clock, clean=self._cleaned)
 
     @cached_property
     def erasure(self) -> Erasure:
@@ -321,6 +343,13 @@ class Workspace:
             clock=self.clock,
             clean=self._cleaned,
         )
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """The log's upkeep, by one process at a time."""
+        from workbench.observability.keeping import Keeper
+
+        return Keeper(self.ledger, self.lake, self.retention, self.upkeep, self.erasure, clock=self.clock)
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -1,4 +1,4 @@
-"""The checks of `workbench doctor`: each gives what it looked at, the state and what was seen."""
+"""The checks of `workbench doctor`: each gives what it looked at, the state, what was seen, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def run_checks() -> list[Row]:
-    """Rows `check, state (ok | note | broken), seen`; a broken check never stops the next one."""
+    """Rows `check, state (ok | note | broken), seen, next step`; a broken check never stops the next one."""
     rows = [_row("python", "ok", sys.version.split()[0]), *_packages()]
     home = default_home()
     if not home.exists():
@@ -26,18 +26,19 @@ def run_checks() -> list[Row]:
     with Workspace.open(create=False) as ws:
         looks = {"ledger": _ledger, "lake": _lake, "spools": _spools, "vault": _vault}
         rows += [_try(check, partial(look, ws)) for check, look in looks.items()]
+        rows += _lake_health(ws)
         rows += [_find("unfinished requests", lambda: _unfinished(ws)), _find("audit gaps", lambda: _gaps(ws))]
     return rows
 
 
 def _packages() -> Iterator[Row]:
     wanted = version("duckdb")
-    for extension in ("ducklake", "sqlite-scanner", "postgres-scanner"):
+    for extension in ("ducklake", "sqlite-scanner", "postgres-scanner", "httpfs"):
         package = f"duckdb-extension-{extension}"
         try:
             seen = version(package)
         except PackageNotFoundError:
-            is_optional = extension == "postgres-scanner"
+            is_optional = extension in {"postgres-scanner", "httpfs"}
             yield _row(package, "note" if is_optional else "broken", "not installed" + (" (extra `shared`)" if is_optional else ""))
             continue
         yield _row(
@@ -55,6 +56,17 @@ def _ledger(ws: Workspace) -> str:
 def _lake(ws: Workspace) -> str:
     snapshot = ws.lake.snapshot()
     return "nothing was logged yet" if snapshot is None else f"readable at snapshot {snapshot}"
+
+
+def _lake_health(ws: Workspace) -> list[Row]:
+    """What a lake that was written needs; one row where that cannot be told."""
+    try:
+        if ws.lake.snapshot() is None:
+            return []
+        found = ws.keeper.findings(every=ws.settings.upkeep_every)
+    except WorkbenchError as error:
+        return [_row("lake health", "broken", str(error))]
+    return [_row(finding.check, finding.state.value, finding.seen, finding.next_step) for finding in found]
 
 
 def _spools(ws: Workspace) -> str:
@@ -94,5 +106,5 @@ def _find(check: str, look: Callable[[], str]) -> Row:
     return _row(check, "note", row["seen"]) if row["seen"] else _row(check, "ok", "none")
 
 
-def _row(check: str, state: str, seen: str) -> Row:
-    return {"check": check, "state": state, "seen": seen}
+def _row(check: str, state: str, seen: str, next_step: str = "") -> Row:
+    return {"check": check, "state": state, "seen": seen, "next step": next_step}

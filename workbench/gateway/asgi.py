@@ -292,6 +292,7 @@ class Gateway:
             keys_age_s=backing.keys_age_s(),
             is_ready=not self._hindrances(),
             now=backing.clock(),
+            upkeep=backing.upkeep(),
         )
         return Reply(status=200, body=body, content_type=metrics.CONTENT_TYPE)
 

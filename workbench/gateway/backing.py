@@ -12,6 +12,7 @@ from workbench.controls.admission import About
 from workbench.controls.events import Finished, TextPart, ToolPart
 from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
 from workbench.gateway.feedback import Tell
+from workbench.gateway.upkeep import UpkeepStatus
 from workbench.observability.logs import FlushStatus
 from workbench.observability.otlp.receiving import Received
 from workbench.ownership.keys import ApiKey
@@ -115,3 +116,5 @@ class Backing:
     keys_age_s: Callable[[], float]
     """Seconds since the keys were last read."""
     clock: Callable[[], datetime]
+    upkeep: Callable[[], UpkeepStatus] = UpkeepStatus
+    """How the log's upkeep goes."""

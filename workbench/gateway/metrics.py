@@ -15,6 +15,8 @@ from itertools import accumulate
 
 from workbench.controls.model import ControlsStatus
 from workbench.gateway.access import Access
+from workbench.gateway.upkeep import UpkeepStatus
+from workbench.observability.kept import Kept
 from workbench.observability.logs import FlushStatus
 
 CONTENT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -91,6 +93,7 @@ def exposition(
     keys_age_s: float,
     is_ready: bool,
     now: datetime,
+    upkeep: UpkeepStatus | None = None,
 ) -> bytes:
     """The whole text."""
     shares = [((("app", route.app),), route.share) for route in controls.routes]
@@ -108,9 +111,19 @@ def exposition(
         *_counted("answers_total", "Answers that left the controls.", ("arm",), _keyed(controls.served)),
         *_counted("answers_without_unit_total", "Of them, those for nobody in particular.", (), {(): controls.no_unit}),
         *_counted("refused_total", "Calls that the controls refused, by code.", ("code",), _keyed(controls.refused)),
+        *_upkeep(upkeep.last if upkeep else None, now),
         *_metric("traffic_share", "gauge", "The candidate's share of an app's units.", shares),
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _upkeep(last: Kept | None, now: datetime) -> Iterator[str]:
+    """The last run of the log's upkeep, whichever process did it."""
+    age_s = None if last is None or last.succeeded_at is None else max(0.0, (now - last.succeeded_at).total_seconds())
+    yield from _gauge("upkeep_age_seconds", "Since a run of the log's upkeep last came to its end.", age_s)
+    yield from _gauge("upkeep_duration_seconds", "That the last run took.", last.duration_s if last else None)
+    failures = max(0, last.failures_in_a_row - (last.ended_at is None)) if last else None
+    yield from _gauge("upkeep_failures_in_a_row", "Runs that did not come to their end.", failures)
 
 
 def _add(counter: Counter[tuple[str, ...]], labels: tuple[str, ...]) -> None:

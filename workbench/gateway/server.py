@@ -25,6 +25,8 @@ from workbench.gateway.backing import Backing
 from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
+from workbench.gateway.upkeep import UpkeepLoop
+from workbench.observability.keeping import last_run
 from workbench.observability.logs import FlushLoop
 from workbench.observability.otlp.receiving import Received
 from workbench.observability.otlp.settling import SettleLoop
@@ -104,6 +106,8 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         ws.handoffs.start()
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
         settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock))
+        upkeep = UpkeepLoop(ws.home, every=ws.settings.upkeep_every, last=partial(last_run, ws.ledger), clock=ws.clock)
+        parts.enter_context(upkeep)
         started_at: datetime = ws.clock()
         yield Backing(
             handle=ws.controls.handle,
@@ -126,6 +130,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             spool_pressure=lambda: ws.logs.pressure,
             keys_age_s=lambda: keys.age_s,
             clock=ws.clock,
+            upkeep=lambda: upkeep.status,
         )
 
 

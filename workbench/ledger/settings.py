@@ -1,4 +1,4 @@
-"""Values that a workspace chooses once and keeps: its id, its keys' names, its salts."""
+"""Values by name: those that a workspace chooses once and keeps (its id, its keys' names, its salts), and those that are put there anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workbench.ledger.store import Ledger
+from workbench.ledger.store import Ledger, WriteTransaction
 from workbench.ledger.tables import settings
 
 
@@ -28,3 +28,10 @@ def get_or_create(ledger: Ledger, name: str, make: Callable[[], str]) -> str:
         dialect = postgresql if act.connection.dialect.name == "postgresql" else sqlite
         act.connection.execute(dialect.insert(settings).values(name=name, value=value).on_conflict_do_nothing())
         return str(act.connection.execute(wanted).scalar_one())
+
+
+def put(act: WriteTransaction, name: str, value: str) -> None:
+    """Store a value in place of the one before."""
+    dialect = postgresql if act.connection.dialect.name == "postgresql" else sqlite
+    wanted = dialect.insert(settings).values(name=name, value=value)
+    act.connection.execute(wanted.on_conflict_do_update(index_elements=[settings.c.name], set_={"value": value}))

@@ -194,6 +194,10 @@ class Erasure:
         """
         author = actor or self._author
         self._authority.require(author, MAINTAIN, None)
+        return self.go_on(author, progress=progress)
+
+    def go_on(self, author: Author, *, progress: Progress | None = None) -> tuple[ErasureReport, ...]:
+        """As `finish`, for a schedule: nobody new decides anything, so nobody is asked for a permission."""
         return self._carry_on(author, asked_again=None, progress=progress)
 
     def _carry_on(self, author: Author, *, asked_again: int | None, progress: Progress | None) -> tuple[ErasureReport, ...]:

@@ -18,6 +18,7 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "log.import": _OPERATING,
     "log.record": _OPERATING,
     "log.maintain": _OPERATING,
+    "retention.declare": frozenset({Role.ADMIN}),
     "bundle.register": _OPERATING,
     "declare": _OPERATING,
     "declare.people": frozenset({Role.ADMIN}),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workbench.errors import IntegrityError, UnknownSubject, UsageError
@@ -186,11 +186,19 @@ class Readiness:
         """
         return self._metrics.verify(_evidence_of(self.evidence(evidence_id)))
 
-    def cited_snapshots(self) -> frozenset[int]:
-        """The log's snapshots that evidence names."""
-        wanted = select(evidence_table.c.snapshot).where(evidence_table.c.snapshot.is_not(None)).distinct()
+    def cited_snapshots(self, since: Callable[[str], datetime | None] = lambda _app: None) -> frozenset[int]:
+        """The log's snapshots that evidence names.
+
+        Args:
+            since: app to from when on its evidence counts; None for all of it.
+        """
+        table = evidence_table.c
+        newest = select(table.app, table.snapshot, func.max(table.collected_at))
+        wanted = newest.where(table.snapshot.is_not(None)).group_by(table.app, table.snapshot)
         with self._ledger.read() as connection:
-            return frozenset(connection.execute(wanted).scalars())
+            found = connection.execute(wanted).all()
+        starts = {app: since(app) for app in {app for app, _, _ in found}}
+        return frozenset(snapshot for app, snapshot, at in found if (start := starts[app]) is None or at >= start)
 
     def _bundle(self, app: str, bundle: Bundle | str | None) -> Bundle:
         if bundle is None:

@@ -44,7 +44,7 @@ def parse_duration(text: object) -> timedelta:
     if match is None or float(match[1]) == 0:
         raise ValueError(f"{text!r} is not a duration; write a positive number and a unit: 250ms, 30s, 15m, 24h, 7d or 2w")
     milliseconds = Decimal(match[1]) * Decimal(str(_UNIT_S[match[2]])) * 1000
-    if milliseconds % 1:
+    if milliseconds != milliseconds.to_integral_value():
         raise ValueError(f"{text!r} is finer than a millisecond, which is the smallest duration")
     try:
         return timedelta(milliseconds=int(milliseconds))
