@@ -174,5 +174,9 @@ kinds = st.sampled_from([*ADDING, "merge_adjacent", "rewrite_delete", "inline_fl
 def test_only_additions_without_a_gap_leave_a_reader_alone(made, start, gone):
     gone -= {len(made) - 1}  # the newest is never given up
     changes = [(n, ",".join(f"{kind}:{n}" for kind in several) or None) for n, several in enumerate(made) if n not in gone]
-    is_safe = start < len(made) and all(n < start for n in gone if n < len(made)) and all(ADDING.issuperset(several) for several in made[start + 1 :])
+    is_safe = (
+        start < len(made)
+        and all(n < start for n in gone if n < len(made))
+        and all(ADDING.issuperset(several) for several in made[start + 1 :])
+    )
     assert leave_alone([change for change in changes if change[0] >= start], start) == is_safe
