@@ -224,7 +224,7 @@ class Workspace:
 
     @cached_property
     def traces(self) -> Receiver:
-        """What applications tell of themselves, taken in. One thread uses it."""
+        """What applications tell of themselves, taken in."""
         from workbench.observability.otlp.receiving import Receiver
         from workbench.observability.sealing import Sealer
 
@@ -295,6 +295,7 @@ class Workspace:
             author=self.actor,
             clock=self.clock,
             record=ImportRecord(self.ledger),
+            settle=lambda: self.settler.settle(self.clock()),
         )
 
     @cached_property

@@ -30,6 +30,7 @@ AT_ONCE = 250_000
 JSONL_ROWS = 100_000
 SPOOL_ROWS = 100_000
 VISIBILITY_ROWS = 25
+TRACE_MESSAGES, TRACE_SPANS = 20, 512
 
 
 def now() -> datetime:
@@ -250,8 +251,62 @@ def import_rate(home: Path, path: Path, workers: int | None) -> float:
     return JSONL_ROWS / seconds
 
 
+def traced(home: Path) -> list[Figure]:
+    """Spans with 20 attributes, 512 in a message, from protobuf: read alone, and taken into the log as a gateway does."""
+    from workbench.observability.otlp import decode
+    from workbench.observability.otlp.receiving import Receiver
+    from workbench.observability.redaction import Redactor
+    from workbench.observability.sealing import Sealer
+
+    bodies = [trace_message(number) for number in range(TRACE_MESSAGES)]
+    n = TRACE_MESSAGES * TRACE_SPANS
+    reading = timed(lambda: [decode.from_protobuf(body, latest_us=1 << 60) for body in bodies])
+    lake, logs = open_logs(home / "traced")
+    receiver = Receiver(logs, Sealer(Redactor(b"k" * 32), b"u" * 32), clock=now)
+    taking = timed(lambda: [receiver.receive(body, is_json=False, app="shop", is_served_here=False) for body in bodies])
+    logs.close()
+    stored = lake.read(lambda connection: connection.execute("SELECT count(*) FROM lake.spans").fetchone())
+    lake.close()
+    assert stored == (n,), stored
+    note = f"{n:,} spans of 20 attributes, {TRACE_SPANS} in a message"
+    return [
+        Figure(what="OTLP spans read from protobuf", value=n / reading, unit="spans/s", note=note),
+        Figure(what="the same sealed, put together and committed", value=n / taking, unit="spans/s", note="one thread"),
+    ]
+
+
+def trace_message(number: int) -> bytes:
+    """An `ExportTraceServiceRequest` of traces with an agent and three model calls each."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    start = int(now().timestamp()) * 1_000_000_000
+    for i in range(TRACE_SPANS):
+        trace, place = divmod(i, 4)
+        made = spans.add(
+            trace_id=(1 + number * TRACE_SPANS + trace).to_bytes(16, "big"),
+            span_id=(place + 1).to_bytes(8, "big"),
+            parent_span_id=b"" if place == 0 else (1).to_bytes(8, "big"),
+            name="invoke_agent" if place == 0 else "chat model-1",
+            kind=1,
+            start_time_unix_nano=start + place * 1_000_000,
+            end_time_unix_nano=start + 900_000_000,
+        )
+        told = {"gen_ai.operation.name": made.name.split()[0], "gen_ai.request.model": "model-1", "user.id": f"customer{trace}"}
+        told["gen_ai.input.messages"] = json.dumps(
+            [{"role": "user", "parts": [{"type": "text", "content": f"Where is my order {i}? " * 4}]}]
+        )
+        told |= {f"app.detail.{k}": f"value {k} of {i}" for k in range(14)}
+        for key, text in told.items():
+            made.attributes.add(key=key).value.string_value = text
+        for key in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
+            made.attributes.add(key=key).value.int_value = 100 + i
+    return request.SerializeToString()
+
+
 def run() -> Report:
     with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
         home = Path(folder)
-        figures = [*bulk(home), *imported(home), *spooled(home), *visibility(home)]
+        figures = [*bulk(home), *imported(home), *spooled(home), *visibility(home), *traced(home)]
     return Report(title="Ingest into the log lake", figures=figures)

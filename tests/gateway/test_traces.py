@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,17 +24,16 @@ CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_
 
 
 class Noted(SpanExporter):
-    """Sends what another exporter sends, and notes when it was taken."""
+    """Sends what another exporter sends, and notes whether it was taken."""
 
     def __init__(self, url: str, key: str) -> None:
         headers = {"authorization": f"Bearer {key}"}
         self._inner = OTLPSpanExporter(endpoint=f"{url}/v1/traces", headers=headers, compression=Compression.Gzip, timeout=20)
-        self.taken: list[tuple[SpanExportResult, float]] = []
+        self.taken: list[SpanExportResult] = []
 
     def export(self, spans: Any) -> SpanExportResult:
-        result = self._inner.export(spans)
-        self.taken.append((result, time.monotonic()))
-        return result
+        self.taken.append(self._inner.export(spans))
+        return self.taken[-1]
 
     def shutdown(self) -> None:
         self._inner.shutdown()
@@ -74,9 +72,8 @@ def test_an_instrumented_application_is_in_the_metrics_provisional_then_final(pl
             trace_id = format_trace_id(root.get_span_context().trace_id)
             with tracer.start_as_current_span("chat m-1", kind=SpanKind.CLIENT, attributes=CHAT | {"user.id": "u-1"}):
                 pass
-        assert [result for result, _ in exporter.taken] == [SpanExportResult.SUCCESS] * 2
+        assert exporter.taken == [SpanExportResult.SUCCESS] * 2
         wait_until(lambda: stored(place, trace_id))
-        lag_s = time.monotonic() - exporter.taken[-1][1]
         assert stored(place, trace_id)["is_final"] is False
         told = metrics(place, "volume", "input_tokens")
         assert (told["volume"], told["input_tokens"]) == (1, 97)
@@ -84,4 +81,3 @@ def test_an_instrumented_application_is_in_the_metrics_provisional_then_final(pl
         wait_until(lambda: stored(place, trace_id)["is_final"])
         got = send(other.url, "GET", f"/v1/requests/{trace_id}", headers={"authorization": f"Bearer {place.key}"})
         assert (got.json["is_final"], got.json["input_tokens"], got.json["status"]) == (True, 97, "ok")
-    assert lag_s < 10, "2 s on a machine that has nothing else to do"

@@ -71,7 +71,7 @@ class Allow:
             raise NotPermitted(f"{act} by {author.person}", seen=f"no role in {app}")
 
 
-def imports_over(logs, *, authority=None, redaction_key=KEY, versions=None, record=None) -> Imports:
+def imports_over(logs, *, authority=None, redaction_key=KEY, versions=None, record=None, **more) -> Imports:
     """`Imports` over a log; what the audit was told is in `.recorded`."""
     recorded = record or Recorded()
     made = Imports(
@@ -83,6 +83,7 @@ def imports_over(logs, *, authority=None, redaction_key=KEY, versions=None, reco
         author=PRIMARY,
         clock=Clock(),
         record=recorded,
+        **more,
     )
     made.recorded = recorded
     return made

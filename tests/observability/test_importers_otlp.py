@@ -75,20 +75,39 @@ def test_a_file_is_stored_once_and_what_comes_live_later_is_added(place: tuple[L
     assert (first.stored, first.refused, again.stored, again.earlier) == (2, 0, 0, 2)
     other = tmp_path / "copy.json"
     other.write_bytes(as_json(*SPANS) + b"\n")
-    assert (imports.run("otlp", [other]).duplicates, count(lake, "spans")) == (2, 6)
+    assert (imports.run("otlp", [other]).duplicates, count(lake, "spans", f"trace_id IN ('{1:032x}', '{2:032x}')")) == (2, 6)
     site = Site(lake, logs, logs._clock, Receiver(logs, SEALER, clock=logs._clock), Settler(lake, logs, quiet_s=0))  # type: ignore[arg-type]
     trace = f"{1:032x}"
     before = site.request(trace)
     assert (before["unit_hash"], before["is_final"]) == (SEALER.unit_hash("customer-1"), True)
     assert not any("customer" in json.dumps(row) for row in (*site.spans(trace), before))
     site.send(chat(9, 1, trace=trace, at=300))
-    assert site.settle(after_s=0) == 1
+    site.settle(after_s=0)
     after = site.request(trace)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"revision", "input_tokens", "output_tokens", "output", "output_hmac"} - (
         {"output", "output_hmac"} if after["output"] == before["output"] else set()
     )
     assert (after["input_tokens"], after["unit_hash"]) == (20, before["unit_hash"])
+
+
+def test_a_trace_in_several_files_is_one_request_in_the_end(place: tuple[Lake, Logs], tmp_path: Path):
+    lake, logs = place
+    settler = Settler(lake, logs, quiet_s=100)
+    imports = imports_over(logs, settle=lambda: settler.settle(logs._clock()))
+    spans = trace_of(5)
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    for file, some in zip(files, (spans[1:2], spans[2:], spans), strict=True):
+        file.write_bytes(as_json(*some))
+    imports.run("otlp", files[:1])
+    site = Site(lake, logs, logs._clock, Receiver(logs, SEALER, clock=logs._clock), settler)  # type: ignore[arg-type]
+    assert (site.request(f"{5:032x}")["latency_ms"], site.request(f"{5:032x}")["n_tool_errors"]) == (100.0, None)
+    imports.run("otlp", files[1:])
+    assert len(site.spans(f"{5:032x}")) == 3
+    row = site.request(f"{5:032x}")
+    assert (row["latency_ms"], row["n_tool_calls"], row["n_tool_errors"], row["revision"], row["is_final"]) == (900.0, 1, 0, 2, True)
+    imports.run("otlp", files)
+    assert site.request(f"{5:032x}") == row
 
 
 def test_what_is_no_ai_or_names_no_app_is_refused_and_counted(place: tuple[Lake, Logs], tmp_path: Path):

@@ -282,6 +282,20 @@ def test_spans_of_what_is_no_ai_are_refused_and_not_stored(site: Site, trace: st
     assert site.request(trace)["latency_ms"] == 100.0
 
 
+def test_a_root_that_says_nothing_of_a_model_is_taken_in_when_another_gateway_knows_its_trace(site: Site, trace: str):
+    web, other = span(1, trace=trace, ms=900, **WEB), site.another()
+    assert site.send(web, receiver=other).n_refused == 1
+    assert site.send(span(2, trace=secrets.token_hex(16), **WEB), receiver=other).n_refused == 1
+    site.send(chat(3, 1, trace=trace))
+    waiting = site.settler.settle(site.clock()).waiting
+    assert ("shop", trace) in waiting
+    assert other.claim(waiting, is_served_here=lambda _app: False) == 1
+    assert other.claim(waiting, is_served_here=lambda _app: False) == 0
+    site.settle()
+    row = site.request(trace)
+    assert (row["latency_ms"], row["is_final"], row["input_tokens"]) == (900.0, True, 10)
+
+
 def test_nothing_personal_is_stored_and_raw_attributes_are_kept(site: Site, trace: str):
     told = {
         "workbench.unit": "anna-k",

@@ -28,7 +28,7 @@ from workbench.gateway.keyring import KeyRing
 from workbench.gateway.upkeep import UpkeepLoop
 from workbench.observability.keeping import last_run
 from workbench.observability.logs import FlushLoop
-from workbench.observability.otlp.receiving import Received
+from workbench.observability.otlp.receiving import Received, Receiver
 from workbench.observability.otlp.settling import SettleLoop
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         ws.controls.start()
         ws.handoffs.start()
         flushing = parts.enter_context(FlushLoop(ws.logs, clock=ws.clock))
-        settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock))
+        receiver, is_served_here = ws.traces, partial(_is_served_here, ws)
+        claim = partial(receiver.claim, is_served_here=is_served_here)
+        settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock, on_waiting=claim))
         upkeep = UpkeepLoop(ws.home, every=ws.settings.upkeep_every, last=partial(last_run, ws.ledger), clock=ws.clock)
         parts.enter_context(upkeep)
         started_at: datetime = ws.clock()
@@ -119,7 +121,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             request=ws.metrics.request,
             handoff=partial(_held, ws.handoffs),
             tell=ws.feedback.accept,
-            take_traces=partial(_take_traces, ws, settling),
+            take_traces=partial(_take_traces, receiver, settling, is_served_here),
             key_of=keys.holder,
             apps=lambda: {route.app for route in ws.controls.status().routes},
             hindrances=lambda: hindrances(
@@ -207,11 +209,17 @@ def _connections() -> type[Connection]:
     return type("LimitedConnection", (Connection,), {"most": most_connections()})
 
 
-def _take_traces(ws: Workspace, settling: SettleLoop, body: bytes, *, is_json: bool, app: str) -> Received:
+def _take_traces(
+    receiver: Receiver, settling: SettleLoop, is_served_here: Callable[[str], bool], body: bytes, *, is_json: bool, app: str
+) -> Received:
     """Take spans of an app into the log, from where they are settled."""
-    received = ws.traces.receive(body, is_json=is_json, app=app, is_served_here=ws.controls.serving(app) != "external")
+    received = receiver.receive(body, is_json=is_json, app=app, is_served_here=is_served_here(app))
     settling.wake()
     return received
+
+
+def _is_served_here(ws: Workspace, app: str) -> bool:
+    return ws.controls.serving(app) != "external"
 
 
 def _held(handoffs: Handoffs, app: str, handoff_id: str) -> Mapping[str, Any] | None:

@@ -48,6 +48,8 @@ class LogStore(Protocol):
 
     def given_bundles(self, requests: pa.Table) -> pa.Table: ...
 
+    def new_spans(self, spans: pa.Table) -> pa.Table: ...
+
 
 class Permitted:
     """The apps of a run; each is asked for once."""
@@ -292,14 +294,19 @@ class FileRun:
         requests = tables.get("requests", _NO_REQUESTS)
         keys = list(zip(requests["app"].to_pylist(), requests["request_id"].to_pylist(), strict=True))
         known, as_of = self._logs.known_requests(keys)
-        revisions = _NO_REQUESTS
+        revisions, further = _NO_REQUESTS, None
         if known:
             is_known = pa.array([key in known for key in keys])
             there, requests = requests.filter(is_known), requests.filter(pc.invert(is_known))
+            if self._source.is_of_traces and "spans" in tables:
+                further = self._logs.new_spans(tables["spans"].filter(pc.is_in(tables["spans"]["seq"], there["seq"])))
             tables = without(tables, frozenset(there["seq"].to_pylist()))
             revisions = self._logs.given_bundles(there.filter(pc.is_valid(there["bundle"])))
         if requests.num_rows or revisions.num_rows:
             tables = {**tables, "requests": pa.concat_tables([requests, revisions.select(requests.column_names).cast(requests.schema)])}
+            self._begin()
+        if further is not None and further.num_rows:
+            tables = {**tables, "spans": pa.concat_tables([tables["spans"], further])}
             self._begin()
         if chunk.has_unknown_bundle:
             self._logs.append({}, source_id=f"{self._file_id}:{UNKNOWN_BUNDLE}", from_seq=1, to_seq=self._named.n_registered + 1)

@@ -55,6 +55,7 @@ class Imports:
         author: who acts when a run names nobody.
         clock: what lies more than a day ahead of it is refused; the storage stamps the rows.
         record: told before a run stores its first row, and after its last, also when it broke off.
+        settle: puts requests together of which spans came with several files.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Imports:
         author: Author,
         clock: Callable[[], datetime],
         record: Record | None = None,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
         self._logs = logs
         self._versions = versions
@@ -76,6 +78,7 @@ class Imports:
         self._author = author
         self._clock = clock
         self._record = record
+        self._settle = settle
 
     def run(
         self,
@@ -149,6 +152,8 @@ class Imports:
         try:
             for run in runs:
                 run.go()
+            if not is_dry_run and any(source.is_of_traces for source in sources):
+                self._settle()
             is_whole = True
         finally:
             report = self._report(format, runs, is_dry_run=is_dry_run)

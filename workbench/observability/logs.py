@@ -211,6 +211,20 @@ class Logs:
 
         return self._lake.read(search)
 
+    def new_spans(self, spans: pa.Table) -> pa.Table:
+        """Those of the spans that the lake does not hold, each known by its app, trace and id; rows still in a spool do not count."""
+        if not spans.num_rows:
+            return spans
+        keys = ["app", "trace_id", "span_id"]
+        wanted = spans.select(keys).append_column("place", pa.array(range(spans.num_rows), pa.int64()))
+
+        def search(connection: duckdb.DuckDBPyConnection) -> list[int]:
+            connection.register("wanted_spans", wanted)
+            new = f"SELECT place FROM wanted_spans ANTI JOIN lake.spans USING ({', '.join(keys)}) ORDER BY place"
+            return [place for (place,) in connection.execute(new).fetchall()]
+
+        return spans.take(pa.array(self._lake.read(search), pa.int64()))
+
     def given_bundles(self, requests: pa.Table) -> pa.Table:
         """The stored ones among the requests that have no bundle, each as the revision that gives it the bundle it has here.
 

@@ -90,6 +90,8 @@ class Source:
     """The app of records that name none."""
     bundle: ExternalBundle | None = None
     notes: tuple[str, ...] = ()
+    is_of_traces: bool = False
+    """Whether a request that is there already may have further spans in it, which are stored and settled (`otlp/settling.py`)."""
 
 
 class Importer(Protocol):

@@ -128,7 +128,10 @@ FLAT_OUTPUTS = ("llm.output_messages.", "gen_ai.completion.")
 SYSTEM = "gen_ai.system_instructions"
 INVOCATION = ("llm.invocation_parameters",)
 """JSON text with the parameters of a call, its `model` among them."""
-TOOL_ARGUMENTS = ("gen_ai.tool.call.arguments", "tool.parameters", "traceloop.entity.input", "input.value", "input")
+TOOL_ARGUMENTS = (
+    "gen_ai.tool.call.arguments", "tool_call.function.arguments", "traceloop.entity.input", "input.value", "input", "tool.parameters",
+)  # fmt: skip
+"""OpenInference's `tool.parameters` is the tool's schema in some instrumentations, so it comes last."""
 TOOL_RESULTS = ("gen_ai.tool.call.result", "tool.output", "traceloop.entity.output", "output.value", "output")
 DOCUMENTS = "gen_ai.retrieval.documents"
 FLAT_DOCUMENTS = "retrieval.documents."

@@ -6,7 +6,8 @@ It reads raw spans and sealed ones alike, so that what is put together from the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeGuard
 
 from workbench.observability.otlp import aliases
@@ -95,8 +96,8 @@ def _kind(found: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _texts(found: Mapping[str, Any], span: TraceSpan, kind: str) -> dict[str, str | None]:
     texts: dict[str, str | None] = {}
-    for name, attributes in aliases.TEXTS.items():
-        text = next((text for attribute in attributes if (text := _text(found.get(attribute))) is not None), None)
+    for name, values in _by_column(found, _TEXT_OF):
+        text = next((text for value in values if (text := _text(value)) is not None), None)
         if text is not None:
             texts[name] = text
     if "operation" not in texts:
@@ -107,6 +108,32 @@ def _texts(found: Mapping[str, Any], span: TraceSpan, kind: str) -> dict[str, st
     if kind == "tool" and "tool_name" not in texts:
         texts["tool_name"] = _text(found.get("traceloop.entity.name")) or span.name.removeprefix("execute_tool ") or None
     return texts
+
+
+def _places(table: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[tuple[str, int], ...]]:
+    """Attribute to the columns that it may fill, each with its rank among their attributes."""
+    found: dict[str, tuple[tuple[str, int], ...]] = {}
+    for column, attributes in table.items():
+        for rank, attribute in enumerate(attributes):
+            found[attribute] = (*found.get(attribute, ()), (column, rank))
+    return found
+
+
+_TEXT_OF, _COUNT_OF = _places(aliases.TEXTS), _places(aliases.COUNTS)
+_FLAT = (*aliases.FLAT_INPUTS, *aliases.FLAT_OUTPUTS)
+
+
+def _by_column(found: Mapping[str, Any], places: Mapping[str, tuple[tuple[str, int], ...]]) -> Iterator[tuple[str, list[Any]]]:
+    """Each column of which something is told, with the values that may fill it, best first.
+
+    A span has fewer attributes than the table has names, so it is the span that is gone through.
+    """
+    told: dict[str, list[tuple[int, Any]]] = {}
+    for attribute, value in found.items():
+        for column, rank in places.get(attribute, ()):
+            told.setdefault(column, []).append((rank, value))
+    for column, ranked in told.items():
+        yield column, [value for _, value in sorted(ranked, key=itemgetter(0))]
 
 
 def _text(value: Any) -> str | None:
@@ -126,8 +153,8 @@ def _first(found: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 def _counts(found: Mapping[str, Any]) -> dict[str, int]:
     counts = {}
-    for name, attributes in aliases.COUNTS.items():
-        count = next((count for attribute in attributes if (count := _count(found.get(attribute))) is not None), None)
+    for name, values in _by_column(found, _COUNT_OF):
+        count = next((count for value in values if (count := _count(value)) is not None), None)
         if count is not None:
             counts[name] = count
     return counts
@@ -216,6 +243,8 @@ def _output(found: Mapping[str, Any], events: Sequence[SpanEvent]) -> Any:
 
 
 def _rebuilt(found: Mapping[str, Any], prefixes: Iterable[str]) -> list[Any]:
+    if not any(name.startswith(_FLAT) for name in found):  # as usual
+        return []
     return next((messages for prefix in prefixes if (messages := rebuilt(found, prefix))), [])
 
 

@@ -6,8 +6,10 @@ trace has been quiet. So what is kept in memory is of use for the first look onl
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -67,7 +69,7 @@ class _Trace:
 
 
 class Receiver:
-    """Takes messages in. One thread uses it.
+    """Takes messages in.
 
     Args:
         log: where the rows go; it returns when they are committed.
@@ -82,7 +84,8 @@ class Receiver:
         self._traces: OrderedDict[tuple[str, str], _Trace] = OrderedDict()
         self._size = 0
         self._waiting: OrderedDict[tuple[str, str, str], TraceSpan] = OrderedDict()
-        """Spans that were refused because nothing told that their trace has to do with a model; that may come."""
+        """Spans that were refused because nothing told that their trace has to do with a model; that may come, here or elsewhere."""
+        self._one_at_a_time = threading.Lock()
 
     def receive(self, body: bytes, *, is_json: bool, app: str, is_served_here: bool) -> Received:
         """Take in the spans of a message; when it returns they are committed.
@@ -98,6 +101,33 @@ class Receiver:
             StoreError: the log does not take it; nothing is stored.
         """
         read = decode.from_json if is_json else decode.from_protobuf
+        with self._one_at_a_time:
+            return self._receive(read, body, app=app, is_served_here=is_served_here)
+
+    def claim(self, traces: Collection[tuple[str, str]], *, is_served_here: Callable[[str], bool]) -> int:
+        """Take in what was refused of traces that turned out, at another gateway, to have to do with a model; the number of spans.
+
+        Args:
+            traces: by app and id.
+            is_served_here: as of `receive`, for an app.
+
+        Raises:
+            StoreError: the log does not take it; it may be claimed again.
+        """
+        with self._one_at_a_time:
+            found = [key for key in self._waiting if key[:2] in traces]
+            by_app: dict[str, dict[str, list[Facts]]] = {}
+            for key in found:
+                app, trace_id, _ = key
+                with suppress(RecordRefused):
+                    facts = self._sealed(self._waiting[key], {}, is_served_here=is_served_here(app))
+                    by_app.setdefault(app, {}).setdefault(trace_id, []).append(facts)
+            n = sum(self._store(app, fresh, _Refusals(()), is_served_here=is_served_here(app)) for app, fresh in by_app.items())
+            for key in found:
+                del self._waiting[key]
+            return n
+
+    def _receive(self, read: Callable[..., decode.Batch], body: bytes, *, app: str, is_served_here: bool) -> Received:
         batch = read(body, latest_us=round((self._clock() + AHEAD).timestamp() * 1_000_000))
         refused = _Refusals(batch.unread)
         resources: dict[int, Mapping[str, Any]] = {}

@@ -57,8 +57,8 @@ class Settled:
 
     final: int
     """Requests that have a new final revision."""
-    waiting: int
-    """Traces that have not been quiet for long enough, or that others wrote to meanwhile."""
+    waiting: frozenset[Key]
+    """Traces, by app and id, that have not been quiet for long enough, or that others wrote to meanwhile."""
 
 
 class _Fresh(NamedTuple):
@@ -72,6 +72,8 @@ class _Fresh(NamedTuple):
     """When the last batch was stored."""
     since: datetime
     until: datetime
+    is_live: bool
+    """Whether some of it came in at a gateway; what files bring is there at once."""
 
 
 class _Found(NamedTuple):
@@ -107,7 +109,11 @@ class Settler:
             StoreError: the lake cannot be read or written.
         """
         mark, as_of, fresh = self._lake.read(_fresh)
-        due = [trace for trace in fresh if self._done.get(trace.key) != trace.last and now - trace.stored_at >= self._quiet]
+        due = [
+            trace
+            for trace in fresh
+            if self._done.get(trace.key) != trace.last and (not trace.is_live or now - trace.stored_at >= self._quiet)
+        ]
         n = 0
         for start in range(0, len(due), _TRACES_AT_ONCE):
             some = due[start : start + _TRACES_AT_ONCE]
@@ -121,7 +127,7 @@ class Settler:
         if fresh and to >= mark + _MARKED_EACH:
             self._logs.append({}, source_id=MARK, from_seq=mark + 1, to_seq=to)
             self._done = {key: last for key, last in self._done.items() if last > to}
-        return Settled(final=n, waiting=len(left))
+        return Settled(final=n, waiting=frozenset(trace.key for trace in left))
 
     def _settle(self, traces: Sequence[_Fresh]) -> int:
         found = self._lake.read(lambda connection: _find(connection, traces))
@@ -184,15 +190,27 @@ def _is_fit(row: Row) -> bool:
 
 
 def _fresh(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, list[_Fresh]]:
-    """(mark, newest batch, traces with spans behind the mark). What a file brought is settled by its import."""
+    """(mark, newest batch, traces with spans behind the mark).
+
+    A file brings its requests with their spans, in one batch; only what it adds to requests that were there is to be settled.
+    """
     mark, as_of = read_mark(connection, MARK), newest_batch(connection)
     found = connection.execute(
-        "SELECT app, trace_id, min(batch_id), max(batch_id), epoch_us(max(flushed_at)), epoch_us(min(ts_start)), epoch_us(max(ts_start)) "
-        f"FROM lake.spans JOIN (SELECT batch_id, flushed_at FROM lake.flushed WHERE batch_id > {mark} "
-        "AND NOT starts_with(spool_id, 'import:') AND NOT starts_with(spool_id, 'otlp:')) USING (batch_id) "
-        f"WHERE batch_id > {mark} AND alias_version IS NOT NULL GROUP BY app, trace_id ORDER BY max(batch_id), app, trace_id"
+        f"""WITH batches AS (SELECT batch_id, flushed_at, starts_with(spool_id, 'import:') AS is_file FROM lake.flushed
+                WHERE batch_id > {mark} AND NOT starts_with(spool_id, 'otlp:')),
+            told AS (SELECT app, trace_id, batch_id, ts_start FROM lake.spans WHERE batch_id > {mark} AND alias_version IS NOT NULL),
+            whole AS (SELECT DISTINCT app, left(request_id, 32) AS trace_id, batch_id FROM lake.requests
+                SEMI JOIN (FROM batches WHERE is_file) USING (batch_id) WHERE batch_id > {mark})
+        SELECT app, trace_id, min(batch_id), max(batch_id), epoch_us(max(flushed_at)), epoch_us(min(ts_start)), epoch_us(max(ts_start)),
+            bool_or(NOT is_file)
+        FROM told JOIN batches USING (batch_id) ANTI JOIN whole USING (app, trace_id, batch_id)
+        GROUP BY app, trace_id ORDER BY max(batch_id), app, trace_id"""
     ).fetchall()
-    return mark, as_of, [_Fresh((app, trace), first, last, *map(moment, times)) for app, trace, first, last, *times in found]
+    traces = [
+        _Fresh((app, trace_id), first, last, moment(stored), moment(since), moment(until), is_live)
+        for app, trace_id, first, last, stored, since, until, is_live in found
+    ]
+    return mark, as_of, traces
 
 
 def _find(connection: duckdb.DuckDBPyConnection, traces: Sequence[_Fresh]) -> _Found:
@@ -250,11 +268,20 @@ class SettleLoop:
     Args:
         settler: makes a pass.
         clock: the time of a pass.
+        on_waiting: told which traces are not settled yet, after a pass in which there are some.
         interval_s: between two passes while something waits.
     """
 
-    def __init__(self, settler: Settler, *, clock: Callable[[], datetime], interval_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        settler: Settler,
+        *,
+        clock: Callable[[], datetime],
+        on_waiting: Callable[[frozenset[Key]], object] = lambda _traces: None,
+        interval_s: float = 1.0,
+    ) -> None:
         self._settler = settler
+        self._on_waiting = on_waiting
         self._clock = clock
         self._interval_s = interval_s
         self._ended = threading.Event()
@@ -283,9 +310,11 @@ class SettleLoop:
                 continue
             idle_s = 0.0
             try:
-                waiting = self._settler.settle(self._clock()).waiting
+                waiting = bool(traces := self._settler.settle(self._clock()).waiting)
+                if waiting:
+                    self._on_waiting(traces)
             except Exception as fault:  # noqa: BLE001 - a job loop: nothing may end it unseen
-                waiting = 1
+                waiting = True
                 _LOG.error("traces could not be settled: %s", str(fault) or type(fault).__name__)
             if waiting:
                 self._watch_s = max(self._watch_s, 2 * self._interval_s)
