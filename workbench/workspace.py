@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.ledger.store import Ledger
     from workbench.observability.erasure import Erasure
     from workbench.observability.feedback_log import Feedback
+    from workbench.observability.impact import BusinessImpact
     from workbench.observability.imports import Imports
     from workbench.observability.keeping import Keeper
     from workbench.observability.lake import Lake
@@ -365,6 +366,13 @@ class Workspace:
         from workbench.observability.slo_watch import Objectives
 
         return Objectives(self.lake, slo_spec=self.slo_spec, app_spec=self.app_spec, metrics=self.metrics, clock=self.clock)
+
+    @cached_property
+    def impact(self) -> BusinessImpact:
+        """What does it do for the business?"""
+        from workbench.observability.impact import BusinessImpact
+
+        return BusinessImpact(self.lake, app_spec=self.app_spec, clock=self.clock)
 
     @cached_property
     def readiness(self) -> Readiness:

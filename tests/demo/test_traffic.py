@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -123,7 +123,27 @@ def test_traffic_and_outcomes_lie_before_the_anchor_and_outcomes_after_their_req
     earliest = min(row["ts_start"] for row in v2_seen.rows["requests"])
     assert latest - earliest < timedelta(days=8.1)
     starts = {row["request_id"]: row["ts_start"] for row in v2_seen.rows["requests"]}
-    assert all(starts[row["request_id"]] < row["ts"] for row in v2_seen.rows["outcomes"])
+    outcomes = v2_seen.rows["outcomes"]
+    assert all(starts[row["request_id"]] < row["ts"] for row in outcomes if row["request_id"])
+
+
+def test_earlier_orders_name_nobody_but_the_customer_and_lie_before_the_talk(v2_seen):
+    first: dict[str, datetime] = {}
+    for row in v2_seen.rows["requests"]:
+        first[row["unit_hash"]] = min(row["ts_start"], first.get(row["unit_hash"], row["ts_start"]))
+    earlier = [row for row in v2_seen.rows["outcomes"] if row["request_id"] is None]
+    assert len(earlier) > 300
+    for row in earlier:
+        assert (row["kpi"], row["session_id"]) == ("order", None)
+        assert timedelta(days=1) <= first[row["unit_hash"]] - row["ts"] <= timedelta(days=28)
+
+
+def test_a_customer_orders_more_often_after_a_matter_that_was_settled(v1_seen, v2_seen):
+    def share(seen) -> float:
+        orders = sum(row["kpi"] == "order" and row["request_id"] is not None for row in seen.rows["outcomes"])
+        return orders / len({row["unit_hash"] for row in seen.rows["requests"]})
+
+    assert 0.1 < share(v1_seen) < share(v2_seen) < 0.5
 
 
 def test_an_abandoned_question_back_is_undecided_not_failed(v1_seen):

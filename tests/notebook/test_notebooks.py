@@ -9,7 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
+from tests.observability.test_impact import KPIS, Town
 from tests.readiness.test_review_service import OPERATOR, rows, write_app
 from workbench import notebook
 from workbench.errors import UnknownSubject, UsageError, WorkbenchError
@@ -30,6 +32,7 @@ objectives:
   - {name: answers, indicator: availability, target: 0.9}
   - {name: settled, indicator: success, target: 0.8}
 """
+IMPACT = next(path for path in NOTEBOOKS if path.name == "05_business_impact.ipynb")
 ids = [path.name for path in NOTEBOOKS]
 
 
@@ -256,3 +259,41 @@ def test_opening_a_place_without_a_workspace_says_so(tmp_path):
 def test_an_unknown_part_lists_the_parts():
     with pytest.raises(UsageError, match="verdict, comparison, measured"):
         notebook.part(None, "verdikt")
+
+
+@pytest.fixture(scope="module")
+def business(tmp_path_factory):
+    """A workspace whose app has a release that divided its users between two bundles, and the executed notebook on it."""
+    place = tmp_path_factory.mktemp("business")
+    folder = write_app(place / "app")
+    declared = yaml.safe_load((folder / "app.yaml").read_text())
+    (folder / "app.yaml").write_text(yaml.safe_dump({**declared, "kpis": list(KPIS)}))
+    town = Town("support")
+    with Workspace.open(place / "home", actor=OPERATOR) as ws:
+        ws.versions.register(folder / "bundles" / "v1")
+        ws.logs.record({"requests": town.requests, "outcomes": town.outcomes})
+        ws.logs.flush()
+    return run(IMPACT, {"kpi": "solved", "value_kpi": "basket"}, workspace_home=place / "home")
+
+
+@pytest.mark.slow
+def test_the_impact_notebook_shows_every_figure_and_no_way_to_send_one(business):
+    charts = [
+        output.data["application/vnd.plotly.v1+json"]
+        for cell in business.cells
+        for output in cell.get("outputs", [])
+        if "application/vnd.plotly.v1+json" in output.get("data", {})
+    ]
+    assert len(charts) == 7
+    assert all(chart["config"]["showSendToCloud"] is False for chart in charts)
+    kinds = {trace["type"] for chart in charts for trace in chart["data"]}
+    assert {"scatter", "bar", "waterfall"} <= kinds
+
+
+@pytest.mark.slow
+def test_the_impact_notebook_refuses_what_a_broken_split_cannot_say(business):
+    by_cell = {cell.id: [output.data["text/plain"] for output in cell.get("outputs", [])] for cell in business.cells}
+    assert "SPLIT_MISMATCH" in by_cell["drill"][0]
+    assert "A drill, as if 20 % of the candidate's units had been lost." in " ".join(by_cell["drill"][0].split())
+    assert "absolute effect" not in by_cell["drill"][0]
+    assert "absolute effect" in by_cell["effect"][0]

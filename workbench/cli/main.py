@@ -19,6 +19,7 @@ from workbench.cli import (
     erasing,
     feedback,
     handoffs,
+    impact,
     imports,
     keys,
     lab,
@@ -76,6 +77,7 @@ app.command("import")(imports.import_)
 app.command("erase")(erasing.erase)
 app.command("serve")(serve.serve)
 app.command("readiness")(readiness.readiness)
+app.command("impact")(impact.impact)
 app.command("rollback")(releases.rollback)
 app.add_typer(apps.group, name="app")
 app.add_typer(bundles.group, name="bundle")

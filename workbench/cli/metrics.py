@@ -30,14 +30,14 @@ def show(
     from workbench import Workspace
     from workbench.views.metrics import metrics_text
 
-    filters = _filters(where or [])
+    filters = parse_filters(where or [])
     dims = tuple(dim.strip() for dim in by.split(",") if dim.strip())
     with Workspace.open(create=False) as ws:
         named = app or filters.get("app")
         apps = (named,) if named else ws.versions.apps()
         ws.require_view(*apps)
         if "bundle" in filters:
-            filters["bundle"] = ",".join(_bundle_id(ws, reference, named) for reference in filters["bundle"].split(",") if reference)
+            filters["bundle"] = ",".join(resolved_bundle(ws, reference, named) for reference in filters["bundle"].split(",") if reference)
         frame = ws.metrics.query(metrics, by=dims, window=window, grain=grain, where=filters, app=app, detail=True)
         names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
         known = {metric.name: metric for each in (*apps, None) for metric in ws.metrics.known(each)}
@@ -68,7 +68,7 @@ def list_(app: Annotated[str | None, typer.Option(help="Also the KPIs of this ap
         typer.echo(rows_text(rows, width=terminal_width()))
 
 
-def _bundle_id(ws: Workspace, reference: str, app: str | None) -> str:
+def resolved_bundle(ws: Workspace, reference: str, app: str | None) -> str:
     """The id of the registered bundle that is meant, as the log has it; else the reference itself, where the log knows it.
 
     Raises:
@@ -85,7 +85,7 @@ def _bundle_id(ws: Workspace, reference: str, app: str | None) -> str:
         return reference
 
 
-def _filters(where: list[str]) -> dict[str, str]:
+def parse_filters(where: list[str]) -> dict[str, str]:
     """Each dimension with its values, separated by commas: any of them counts, also where the dimension was given twice."""
     filters: dict[str, str] = {}
     for text in where:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.cli.impact import EXIT_OF_ANSWER, By, Kpi, Pair, Span, Unrouted, bundle_names, effects_of
 from workbench.cli.readiness import EXIT_OF_VERDICT
 
 group = typer.Typer(help="Self-contained files to send to people.", no_args_is_help=True)
@@ -38,3 +39,33 @@ def readiness(
     write_file(html, review_page(review))
     typer.echo(f"{review.sentence}\nwrote {html}")
     raise typer.Exit(EXIT_OF_VERDICT[review.verdict])
+
+
+@group.command("impact")
+def impact(
+    app: Annotated[str, typer.Argument(help="The app.")],
+    html: Annotated[Path, typer.Option("--html", help="File to write.")],
+    kpi: Kpi = None,
+    by: By = "week",
+    window: Span = None,
+    compare: Pair = None,
+    unrouted: Unrouted = False,
+) -> None:
+    """APP's KPIs with their figures, and what the newest release (or A against B) changed: one HTML file that fetches nothing.
+
+    The file is written whatever the answer. Exit codes as of `workbench impact`.
+    """
+    from workbench import Workspace
+    from workbench.cli.writing import write_file
+    from workbench.observability.impact_model import answer
+    from workbench.views.impact_figures import impact_document
+
+    with Workspace.open(create=False) as ws:
+        ws.require_view(app)
+        report = ws.impact.report(app, kpi=kpi, by=by, window=window)
+        effects = effects_of(ws, app, kpi, compare, is_unrouted=unrouted, window=window)
+        names = bundle_names(ws)
+    write_file(html, impact_document(report, effects, names=names))
+    found = answer({*report.reasons, *(effect.finding.reason for effect in effects)})
+    typer.echo("\n".join(each.finding.sentence for each in report.kpis) + f"\nwrote {html}")
+    raise typer.Exit(EXIT_OF_ANSWER[found])

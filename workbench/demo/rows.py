@@ -16,6 +16,8 @@ from workbench.versions.model import Bundle
 
 Rows = dict[str, list[dict[str, Any]]]
 
+ORDER = "order"
+"""The event of an order: at once after a talk, or long before it."""
 CONTACT_DAYS = 3
 """A matter counts as settled without contact when nobody heard from the customer for so long."""
 
@@ -81,7 +83,7 @@ class RowWriter:
         }
 
     def outcomes(self, talk: Talk[Reply], request: Mapping[str, Any], *, now: datetime) -> Iterator[dict[str, Any]]:
-        """Business events that follow the talk: no further contact, and perhaps another order.
+        """Business events around the talk: earlier orders, no further contact, an order at once, and perhaps another one later.
 
         Args:
             talk: the whole talk.
@@ -98,21 +100,49 @@ class RowWriter:
         if is_settled and talk.customer.returns_to_buy:
             value = spends_eur * (1 + 0.3 * (last.judgement.quality == 1))
             events.append(("repeat_order", round(value, 2), "EUR", buys_at))
+        basket = Draws(self._seed, "basket", talk.customer.number)
+        orders_at_once, value_eur, after_h = (
+            basket.happens(0.5 if is_settled else 0.05),
+            self._spends(talk, basket),
+            basket.uniform(0.1, 2.8),
+        )
+        if orders_at_once:
+            events.append((ORDER, value_eur, "EUR", after_h / 24))
         for kpi, value, currency, after_days in events:
             ts = request["ts_end"] + timedelta(days=after_days)
             if ts <= now:
-                yield {
-                    "outcome_id": identity("out_", request["request_id"], kpi),
-                    "app": request["app"],
-                    "kpi": kpi,
-                    "value": value,
-                    "currency": currency,
-                    "request_id": request["request_id"],
-                    "session_id": request["session_id"],
-                    "unit_hash": request["unit_hash"],
-                    "ts": ts,
-                    "source": "demo",
-                }
+                named = {name: request[name] for name in ("request_id", "session_id")}
+                yield self._event(request, kpi, value, currency, ts, label=request["request_id"]) | named
+        yield from self._earlier_orders(talk, request)
+
+    def _earlier_orders(self, talk: Talk[Reply], request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """What the customer bought in the four weeks before the talk; such an event names nobody but the customer."""
+        draws = Draws(self._seed, "earlier", talk.customer.number)
+        for number in range(draws.whole(0, 2)):
+            ts = talk.start - timedelta(days=draws.uniform(1, 27))
+            value_eur = self._spends(talk, draws)
+            yield self._event(request, ORDER, value_eur, "EUR", ts, label=f"{request['unit_hash']} {number}")
+
+    def _spends(self, talk: Talk[Reply], draws: Draws) -> float:
+        """EUR of one order: customers differ in what they usually spend, and each differs from order to order."""
+        habit = Draws(self._seed, "habit", talk.customer.number).spread(0.5)
+        return round(45 * habit * draws.spread(0.3), 2)
+
+    def _event(
+        self, request: Mapping[str, Any], kpi: str, value: float, currency: str | None, ts: datetime, *, label: str
+    ) -> dict[str, Any]:
+        return {
+            "outcome_id": identity("out_", label, kpi),
+            "app": request["app"],
+            "kpi": kpi,
+            "value": value,
+            "currency": currency,
+            "request_id": None,
+            "session_id": None,
+            "unit_hash": request["unit_hash"],
+            "ts": ts,
+            "source": "demo",
+        }
 
 
 def score_rows(exchange: Exchange[Reply], request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

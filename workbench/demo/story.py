@@ -60,10 +60,12 @@ class Share:
     name: str
     first_customer: int
     n: int
+    days: float = 7.0
+    """Before the story begins; the talks are spread over them."""
 
 
 REHEARSAL = (
-    Share(name="v1", first_customer=0, n=5000),
+    Share(name="v1", first_customer=0, n=5000, days=21.0),
     Share(name="v2", first_customer=5000, n=5000),
     Share(name="v3", first_customer=10000, n=5000),
     Share(name="v4", first_customer=15000, n=40),
@@ -362,7 +364,7 @@ class _Story:
         parts: dict[str, list[pa.Table]] = {}
         label, done = f"customers of {share.name}", 0
         self.progress(label, done, share.n)
-        for rows in run_traffic(hosted, people, shop=self.shop, now=self.ws.clock(), writer=writer):
+        for rows in run_traffic(hosted, people, shop=self.shop, now=self.ws.clock(), writer=writer, days=share.days):
             for name, entries in rows.items():
                 parts.setdefault(name, []).append(arrow_table(name, entries))
             done += len({request["unit_hash"] for request in rows["requests"]})

@@ -10,12 +10,14 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from workbench.notebook.handoff_panel import HandoffPanel
     from workbench.notebook.operations_page import Operations
+    from workbench.observability.impact_model import Effect, KpiImpact
     from workbench.readiness.model import Review
     from workbench.versions.model import BundleDiff
     from workbench.views.page import Page
+    from workbench.views.theme import Drawing
     from workbench.workspace import Workspace
 
-__all__ = ["changes", "handoffs", "open", "operations", "part"]
+__all__ = ["changes", "handoffs", "impact_figure", "open", "operations", "part"]
 
 
 def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `notebook.open()` reads as what it does
@@ -84,3 +86,14 @@ def operations(ws: Workspace, app: str, *, window: str = "28d", grain: str | Non
     from workbench.notebook.operations_page import Operations  # noqa: PLC0415
 
     return Operations(ws, app, window=window, grain=grain)
+
+
+def impact_figure(noun: KpiImpact | Effect, name: str = "effect") -> Drawing:
+    """A figure of business impact: `kpi`, `usage` or `waterfall` of a KPI, `effect` of an effect.
+
+    Raises:
+        UsageError: there is no such figure.
+    """
+    from workbench.notebook import figures  # noqa: PLC0415  # the plotting library takes half a second
+
+    return figures.impact_figure(noun, name)

@@ -69,7 +69,7 @@ class Definitions:
 
     def as_json(self) -> dict[str, Any]:
         """The declarations, for a query that is stored."""
-        kpis = {name: {app: kpi.model_dump(mode="json") for app, kpi in by_app.items()} for name, by_app in self.kpis.items()}
+        kpis = {name: {app: _kpi_json(kpi) for app, kpi in by_app.items()} for name, by_app in self.kpis.items()}
         return {"success": self.rules.as_json(), "kpis": kpis}
 
     @classmethod
@@ -125,6 +125,15 @@ class Question:
             return request_facts(selection, condition(REQUESTS, self.filters, self.window.start, self.window.until), needs)
         parts = [kpi_facts(own, app, selection) for app, own in sorted(self.definitions.kpis[kpi.name].items())]
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
+def _kpi_json(kpi: Kpi) -> dict[str, Any]:
+    """The KPI as a record keeps it; what came into the format later only where it is declared: earlier records stay as they are."""
+    content = kpi.model_dump(mode="json")
+    return {name: value for name, value in content.items() if name not in _LATER or name in kpi.model_fields_set}
+
+
+_LATER = frozenset({"within", "per"})
 
 
 def needs_of(metrics: Sequence[Metric]) -> frozenset[str]:

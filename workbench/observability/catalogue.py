@@ -16,6 +16,7 @@ import ibis.expr.types as ir
 
 from workbench.observability.model import Direction
 from workbench.spec.app import Kpi
+from workbench.spec.base import format_duration
 
 Column = Callable[[ir.Table], ir.Value]
 
@@ -319,10 +320,12 @@ def weighted(metric: Metric) -> Metric:
 
 def kpi_metric(kpi: Kpi) -> Metric:
     """The metric that a KPI of app.yaml is."""
+    given = "each given to its request, else to the newest one of its session, or of its unit, before it"
+    late = f"; none later than {format_duration(kpi.within)} after that" if kpi.within else ""
     formulas = {
-        "rate": f"sessions (requests without one count alone) followed by the event {kpi.outcome!r} / sessions, by first request",
-        "mean": f"mean value of the events {kpi.outcome!r}, each given to its request, else to the newest one of its session before it",
-        "sum": f"total value of the events {kpi.outcome!r}, each given to its request, else to the newest one of its session before it",
+        "rate": f"sessions (requests without one count alone) followed by the event {kpi.outcome!r} / sessions, by first request{late}",
+        "mean": f"mean value of the events {kpi.outcome!r}, {given}{late}",
+        "sum": f"total value of the events {kpi.outcome!r}, {given}{late}",
     }
     return Metric(
         name=kpi.name,

@@ -34,7 +34,7 @@ _REQUEST_COLUMNS = (
     *("violation_rules", "blocked_rules", "handoff_id"),
 )
 _SCORE_COLUMNS = ("score_id", "app", "request_id", "name", "value", "scorer_id", "source", "sample_probability", "ts", "batch_id", "seq")
-_OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id", "session_id", "ts", "batch_id", "seq")
+_OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id", "session_id", "unit_hash", "ts", "batch_id", "seq")
 
 
 def _unbound(table: str, columns: Sequence[str]) -> ir.Table:
@@ -161,7 +161,7 @@ def _events(event: str, unit: str | None = None) -> ir.Table:
     chosen = newest.filter(newest.kpi == event)
     if unit is not None and len(unit) == 3 and unit.isupper():  # noqa: PLR2004 - an ISO 4217 code
         chosen = chosen.filter(chosen.currency.isnull() | (chosen.currency == unit))
-    return chosen.select("outcome_id", "value", "request_id", "session_id", event_app=chosen.app, event_ts=chosen.ts)
+    return chosen.select("outcome_id", "value", "request_id", "session_id", "unit_hash", event_app=chosen.app, event_ts=chosen.ts)
 
 
 def _joined(requests: ir.Table, events: ir.Table, key: str) -> ir.Table:
@@ -199,21 +199,29 @@ def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
         cluster=requests.unit_hash.fill_null(requests.session_id).fill_null(requests.request_id),
     )
     events = _events(kpi.outcome, kpi.unit if kpi.aggregate != "rate" else None)
-    events = _attributed(events.filter(events.event_app == app), requests)
+    events = _attributed(events.filter(events.event_app == app), requests, kpi.within)
     facts = _sessions(requests, events) if kpi.aggregate == "rate" else _valued(requests, events)
     predicates = condition(facts, selection.filters, selection.start, selection.until)
     return facts.filter(*predicates) if predicates else facts
 
 
-def _attributed(events: ir.Table, requests: ir.Table) -> ir.Table:
-    """(outcome_id, value, event_app, at_request, session): each event at its request, else at the newest one of its session before it."""
-    slim = requests.select(at_request="request_id", at_session_id="session_id", session="session", at_ts="ts_start")
+def _attributed(events: ir.Table, requests: ir.Table, within: timedelta | None) -> ir.Table:
+    """(outcome_id, value, event_app, at_request, session): each event at its request, else at the newest one before it.
+
+    That is the newest of its session, where it names one, else of its unit. An event that came later than `within` is nobody's.
+    """
+    slim = requests.select(at_request="request_id", at_session_id="session_id", at_unit="unit_hash", session="session", at_ts="ts_start")
     named = events.inner_join(slim, events.request_id == slim.at_request)
     loose = events.filter(events.request_id.isnull())
-    before = loose.inner_join(slim, [loose.session_id == slim.at_session_id, slim.at_ts <= loose.event_ts])
-    nearest = _newest(before, ["outcome_id"], ["at_ts", "at_request"])
-    columns = ("outcome_id", "value", "event_app", "at_request", "session")
-    return ibis.union(named.select(*columns), nearest.select(*columns))
+    in_session = loose.inner_join(slim, [loose.session_id == slim.at_session_id, slim.at_ts <= loose.event_ts])
+    unbound = loose.filter(loose.session_id.isnull())
+    of_unit = unbound.inner_join(slim, [unbound.unit_hash == slim.at_unit, slim.at_ts <= unbound.event_ts])
+    columns = ("outcome_id", "value", "event_app", "event_ts", "at_request", "at_ts", "session")
+    nearest = [_newest(before, ["outcome_id"], ["at_ts", "at_request"]).select(*columns) for before in (in_session, of_unit)]
+    found = ibis.union(named.select(*columns), *nearest)
+    if within is not None:
+        found = found.filter(found.event_ts <= found.at_ts + ibis.interval(microseconds=within // timedelta(microseconds=1)))
+    return found.drop("event_ts", "at_ts")
 
 
 def _sessions(requests: ir.Table, events: ir.Table) -> ir.Table:

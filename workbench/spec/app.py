@@ -98,6 +98,10 @@ class Kpi(Spec):
     """Unit of the value, for example `share`, `EUR`, `minutes`."""
     kind: Literal["outcome", "usage"] = "outcome"
     """`usage` counts activity (requests, users, clicks); it can accompany an outcome, never replace it."""
+    within: Duration | None = None
+    """How long after its request an event still counts. A period is open until this is over for all of its sessions."""
+    per: Literal["day", "week", "month"] = "month"
+    """Of a `sum`: the period that baseline and target are meant for."""
     baseline: Number | None = None
     """The value before the application, on the same definition."""
     target: Number | None = None

@@ -95,12 +95,19 @@ def page_html(page: Page) -> str:
     return "\n".join(parts)
 
 
-def document(page: Page) -> str:
-    """The page as a whole HTML file that opens anywhere and needs no network."""
+def document(page: Page, *, head: str = "", after: Iterable[str] = ()) -> str:
+    """The page as a whole HTML file that opens anywhere and needs no network.
+
+    Args:
+        page: the page.
+        head: what figures need to be drawn, as `views.theme` makes it.
+        after: HTML fragments below the page: figures, further pages.
+    """
+    body = "\n".join((page_html(page), *after))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n</head>\n<body>\n{page_html(page)}\n</body>\n</html>\n"
+        f"<title>{escape(page.title)}</title>\n{head}</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -168,5 +175,6 @@ print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .wb .wb-quiet{color:#444;border-color:#999;background:#f2f2f2;border-style:dotted}
 .wb .wb-note{color:#555;font-size:.85rem}
 .wb pre{background:#f6f6f6;border:1px solid #ddd;padding:.6rem;overflow-x:auto;font-size:13px}
+.wb-figure{max-width:70rem;margin:1rem auto;break-inside:avoid;overflow-x:auto}
 .wb footer{margin-top:1.6rem;border-top:1px solid #999;padding-top:.4rem;color:#555;font-size:.85rem}
 """.strip()

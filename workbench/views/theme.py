@@ -37,13 +37,13 @@ CONFIG: Mapping[str, Any] = MappingProxyType(
         "showSendToCloud": False,
         "plotlyServerURL": "",
         "topojsonURL": "",
-        "displayModeBar": "hover",
+        "displayModeBar": False,
         "responsive": False,
     }
 )
 """How a figure behaves wherever it is shown."""
-_TITLE_COLUMNS, _SUBTITLE_COLUMNS = 76, 104
-_TITLE_LINE, _SUBTITLE_LINE, _HEAD = 21, 16, 22
+_TITLE_COLUMNS, _SUBTITLE_COLUMNS, _BESIDE_COLUMNS = 68, 98, 18
+_TITLE_LINE, _SUBTITLE_LINE, _HEAD, _LETTER = 21, 16, 26, 7
 """Pixels."""
 
 Axis = Literal["x", "y"]
@@ -111,23 +111,25 @@ def add_limit(figure: go.Figure, value: float, label: str, *, axis: Axis = "y", 
     Args:
         figure: where.
         value: place on the axis.
-        label: its name; plain text.
+        label: its name; plain text, folded where it stands beside the line.
         axis: the axis that the limit is on.
         color: of line and name.
         row: of subplots, from 1.
-        end: whether the name stands at the far end of a horizontal line.
+        end: whether the name of a horizontal line stands beside its far end, where no data are; else on its beginning.
     """
-    if row > 1 or figure._grid_ref is not None:  # noqa: SLF001 - the library's own test for subplots
-        place: dict[str, Any] = {"row": row, "col": 1}
+    is_subplot = row > 1 or figure._grid_ref is not None  # noqa: SLF001 - the library's own test for subplots
+    place: dict[str, Any] = {"row": row, "col": 1} if is_subplot else {}
+    font, line = {"size": 12, "color": color}, {"dash": "dash", "width": 1.5, "color": color}
+    if axis == "x":
+        figure.add_vline(x=value, line=line, annotation={"text": plain(label), "font": font}, annotation_position="top", **place)
+    elif not end:
+        figure.add_hline(y=value, line=line, annotation={"text": plain(label), "font": font}, annotation_position="top left", **place)
     else:
-        place = {}
-    label, font = plain(label), {"size": 12, "color": color}
-    line = {"dash": "dash", "width": 1.5, "color": color}
-    if axis == "y":
-        position = "top right" if end else "top left"
-        figure.add_hline(y=value, line=line, annotation={"text": label, "font": font}, annotation_position=position, **place)
-    else:
-        figure.add_vline(x=value, line=line, annotation={"text": label, "font": font}, annotation_position="top", **place)
+        beside = _lines(label, _BESIDE_COLUMNS)
+        text = {"text": "<br>".join(beside), "font": font, "align": "left", "xanchor": "left", "yanchor": "middle", "xshift": 6}
+        figure.add_hline(y=value, line=line, annotation=text, annotation_position="right", **place)
+        room = 14 + _LETTER * max(map(len, beside), default=0)
+        figure.update_layout(margin_r=max(figure.layout.margin.r or 0, room))
 
 
 def add_band(
@@ -237,8 +239,8 @@ def _template() -> go.layout.Template:
         layout={
             "font": {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 13, "color": INK},
             "title": {
-                "x": 0,
-                "xref": "paper",
+                "x": 0.012,
+                "xref": "container",
                 "xanchor": "left",
                 "y": 1,
                 "yref": "container",

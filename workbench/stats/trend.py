@@ -1,0 +1,50 @@
+"""Whether a series rises or falls: the median slope, with its interval, whatever its values are distributed like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import theilslopes
+
+from workbench.stats.estimate import Estimate, at_least, check_level
+
+FEWEST = 8
+"""Periods below which no trend is judged."""
+
+
+def trend(values: Sequence[float], *, at: Sequence[int] | None = None, level: float = 0.95) -> Estimate:
+    """The median slope per period, in the unit of the values.
+
+    One odd period moves it little. Neighbouring periods are taken as independent: where they are not, the interval is too narrow.
+
+    Args:
+        values: one per period, oldest first.
+        at: number of each period, where some are missing.
+        level: coverage.
+
+    Raises:
+        InsufficientData: below `FEWEST` periods.
+
+    Source: Sen (1968), JASA 63:1379-1389; the interval from Kendall's distribution with ties, equation 2.6 there.
+
+    >>> trend([1.0, 2.1, 2.9, 4.2, 5.0, 5.8, 7.1, 8.0]).value
+    1.0
+    """
+    at_least("whole periods", len(values), FEWEST)
+    slope, _, low, high = theilslopes(
+        np.asarray(values, dtype=float), np.asarray(range(len(values)) if at is None else at), alpha=check_level(level)
+    )
+    return Estimate(value=float(slope), low=float(low), high=float(high), level=level, method="theil-sen", n=len(values))
+
+
+def relative_trend(values: Sequence[float], *, at: Sequence[int] | None = None, level: float = 0.95) -> Estimate:
+    """The median slope per period as a share of the series' median: 0.05 is 5 % of the usual size, each period. Arguments as in `trend`.
+
+    Raises:
+        InsufficientData: below `FEWEST` periods, or a median that is not positive.
+    """
+    found, usual = trend(values, at=at, level=level), float(np.median(np.asarray(values, dtype=float)))
+    at_least("periods with something to grow from", len(values) if usual > 0 else 0, FEWEST)
+    low, high = (None if end is None else end / usual for end in (found.low, found.high))
+    return Estimate(value=found.value / usual, low=low, high=high, level=level, method=found.method, n=found.n)
