@@ -112,7 +112,7 @@ def test_one_unusable_file_stops_the_import_before_anything_is_stored(tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"format": "xml"}, "one of csv, inspect, openai-jsonl"),
+        ({"format": "xml"}, "one of csv, inspect"),
         ({"files": []}, "no files"),
         ({"zone": "Mars"}, "no time zone"),
         ({"mapping": Path("m.yaml")}, "given for openai-jsonl"),

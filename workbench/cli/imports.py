@@ -20,7 +20,8 @@ def import_(
     format_: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="openai-jsonl, otlp, inspect, tau2 or csv; or scores or outcomes, for what happened after answers."
+            metavar="FORMAT",
+            help="openai-jsonl, otlp, inspect, promptfoo, tau2 or csv; or scores or outcomes, for what happened after answers.",
         ),
     ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
@@ -44,6 +45,8 @@ def import_(
     openai-jsonl: chat completions, one JSON object per line, or OpenAI Batch output. csv: any table, with --mapping.
 
     inspect: logs of Inspect, .eval or .json; one epoch of one sample is one request. tau2: run files of tau2-bench.
+
+    promptfoo: its results as JSON or JSONL; one answer to one test is one request, each provider and prompt a bundle.
 
     Exit 1 when every record was refused.
     """

@@ -23,7 +23,7 @@ from workbench.observability.import_report import FileReport, Refusals
 from workbench.observability.import_stretch import STRETCH_RECORDS, Preparing, Stretch
 from workbench.observability.import_workers import stretches_of
 from workbench.observability.importers.repeats import Repeat, Repeats
-from workbench.observability.importers.source import Refused, Source
+from workbench.observability.importers.source import ExternalBundle, Refused, Source
 from workbench.observability.logs import Known
 from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
@@ -123,7 +123,7 @@ class FileRun:
         self._file_id = self._source_id = "import:" + hashlib.sha256(identity).hexdigest()
         self._read = self._stored = self._duplicates = self._completed = self._unnamed = self._earlier = self._refused_earlier = 0
         self._refused: dict[str, Refusals] = {}
-        self._bundle: str | None = None
+        self._described: dict[str | None, str] = {}
         self.apps: frozenset[str] = frozenset()
         """Apps whose requests are stored by this run or were there already."""
 
@@ -156,7 +156,7 @@ class FileRun:
             earlier=self._earlier,
             refused_earlier=self._refused_earlier,
             refused=dict(self._refused),
-            bundles=(self._bundle,) if self._bundle else (),
+            bundles=tuple(dict.fromkeys(self._described.values())),
             notes=(*self._source.notes, *self._notes()),
         )
 
@@ -255,7 +255,7 @@ class FileRun:
     def _bundles_of(self, requests: pa.Table, stretch: Stretch) -> tuple[list[str | None], list[Refused]]:
         """The full id of each request's bundle, and the records that name one that nobody knows."""
         if self._source.bundle is not None:
-            return [self._bundle_id()] * requests.num_rows, []
+            return [self._described_id(None, self._source.bundle)] * requests.num_rows, []
         if self._default_bundle is None and requests["bundle"].null_count == requests.num_rows:
             return [None] * requests.num_rows, []
         bundles: list[str | None] = []
@@ -265,20 +265,22 @@ class FileRun:
         for at, app, reference in zip(*said, strict=True):
             named = reference or self._default_bundle
             try:
+                if reference in self._source.bundles:
+                    bundles.append(self._described_id(reference, self._source.bundles[reference]))
+                    continue
                 bundles.append(None if named is None else self._named.bundle_id(named, app))
             except RecordRefused as refusal:
                 bundles.append(None)
                 unnamed.append(Refused(at, 0, refusal.reason, str(refusal), lines[at]))
         return bundles, unnamed
 
-    def _bundle_id(self) -> str:
-        """The bundle that the file describes; it is registered when the first of its rows is about to be stored."""
-        if self._bundle is None:
-            described = self._source.bundle
-            if described is None:
-                raise AssertionError("only asked for a source with a bundle")
-            self._bundle = self._versions.register_external(described.spec, described.files, actor=self._permitted.author).bundle.bundle_id
-        return self._bundle
+    def _described_id(self, name: str | None, described: ExternalBundle) -> str:
+        """A bundle that the file describes; it is registered when the first of its rows is about to be stored."""
+        known = self._described.get(name)
+        if known is None:
+            registered = self._versions.register_external(described.spec, described.files, actor=self._permitted.author)
+            known = self._described[name] = registered.bundle.bundle_id
+        return known
 
     def _store(self, chunk: Chunk, *, from_seq: int, to_seq: int) -> Stored:
         """One transaction: the rows that the lake does not hold yet, those that complete what it holds, and how far the file is read.

@@ -236,7 +236,7 @@ def _given(format_: str, files: Sequence[Path]) -> Sequence[Path]:
 
 
 def _check_bundle_option(format_: str, sources: Sequence[Source]) -> None:
-    if any(source.bundle is not None for source in sources):
+    if any(source.bundle is not None or source.bundles for source in sources):
         seen = f"given for {format_}, whose files describe their bundle themselves"
         raise UsageError("--bundle", seen=seen, next_step="leave it out")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workbench.observability.importers import fields
@@ -159,7 +159,7 @@ def tool_calls(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
-def tool_spans(request: Row, calls: list[Mapping[str, Any]]) -> list[Row]:
+def tool_spans(request: Row, calls: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A span per asked-for call. How it went is not in a completion, so its status is unknown."""
     trace_id = request["trace_id"] or hashlib.sha256(f"{request['app']}\0{request['request_id']}".encode()).hexdigest()[:32]
     request["trace_id"] = trace_id

@@ -6,22 +6,25 @@ import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
 from workbench.errors import UsageError
+from workbench.observability.importers import fields, lenient_json
 
 LONGEST_LINE = 10 * 1024 * 1024
 """Bytes. A longer line is refused without being held in memory."""
 
 HEAD = 64 * 1024
 """Bytes at the start of a file that are looked at before it is read."""
+_LARGEST_DOCUMENT = 1024**3
 _BLOCK = 4 * 1024 * 1024
 _BLOCK_LINES = 4000
 _MARKS = {
     "tau2": (b'"simulations"', b'"agent_info"', b'"user_info"'),
     "inspect": (b'"run_id"', b'"task_id"'),
+    "promptfoo": (b'"evalId"', b'"promptIdx"'),
 }
 """Keys of documents that are known by them, in a file of one JSON document."""
 _MAGIC = {
@@ -67,6 +70,29 @@ def first_bytes(path: Path, *, subject: str) -> bytes:
         raise UsageError(subject, seen="no such file", next_step="check the path") from error
     except OSError as error:
         raise UsageError(subject, seen=f"cannot be read ({error.strerror})", next_step="check its permissions") from error
+
+
+def document(path: Path, *, wanted: str, needed: str) -> Any:
+    """The value of a file that is one JSON document.
+
+    Args:
+        wanted: the format that was asked for.
+        needed: what such a file is called in an error.
+
+    Raises:
+        UsageError: when it is something else, or larger than 1 GiB.
+    """
+    hint = hint_at(checked_head(path, subject=str(path)), wanted=wanted)
+    if path.stat().st_size > _LARGEST_DOCUMENT:
+        seen = f"{path.stat().st_size:,} bytes in one JSON document"
+        raise UsageError(
+            str(path), seen=seen, needed=f"at most {_LARGEST_DOCUMENT:,}", next_step="divide it, or use the tool's other format"
+        )
+    try:
+        return lenient_json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        seen = f"not one JSON document (line {error.lineno}, column {error.colno})"
+        raise UsageError(str(path), seen=seen, needed=needed, next_step=hint) from error
 
 
 def is_zip(head: bytes) -> bool:
@@ -152,6 +178,35 @@ def lines_of(file: BinaryIO) -> Iterator[Line]:
             yield Line(number, done, None)
         else:
             yield Line(number, done, chunk.removeprefix(b"\xef\xbb\xbf") if number == 1 else chunk)
+
+
+def object_of(line: bytes | None) -> dict[str, Any]:
+    """The JSON object on a line; None is a line that was too long to read.
+
+    Raises:
+        RecordRefused: when there is none.
+    """
+    if line is None:
+        fields.refuse("line_too_long", "line", f"more than {LONGEST_LINE // 1024**2} MB", "a shorter line")
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if not line.strip():
+            fields.refuse("empty_line", "line", "empty", "one JSON object")
+        if b"\0" not in line and _is_not_utf8(line):
+            fields.refuse("not_utf8", "line", "not UTF-8", "UTF-8 text")
+        fields.refuse("not_json", "line", f"not JSON at character {error.pos + 1}", "one JSON object; NaN and Infinity are not JSON")
+    if not isinstance(record, dict):
+        fields.refuse("not_an_object", "line", fields.type_name(record), "one JSON object")
+    return record
+
+
+def _is_not_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def blocks_of(lines: Iterator[Line]) -> Iterator[list[Line]]:

@@ -20,6 +20,12 @@ _PROVIDERS = {
 }
 _DATE = re.compile(r"20\d\d-?[01]\d-?[0-3]\d")
 _DEEPEST = 16
+_SECRET = re.compile(
+    r"(api|access|secret|private|client|session|bearer|auth|signing).{0,2}(key|token)|secret|passw|authorization|credential|cookie"
+    r"|^(headers?|key|token|auth|env)$",
+    re.IGNORECASE,
+)
+"""Names of settings that may hold a secret; `max_tokens` is none."""
 
 
 def hashed(*parts: object) -> str:
@@ -49,18 +55,19 @@ def as_name(text: str, *, otherwise: str) -> str:
 
 
 def exact(value: Any, *, depth: int = 0) -> Any:
-    """The value, fit for a bundle's digest: numbers that JSON does not hold exactly become text, what is nested too deeply a sign."""
+    """A value fit for a bundle: nothing that may be secret; numbers that JSON does not hold exactly as text; what is too deep is a sign."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value if abs(value) < fields.MOST else str(value)
     if depth >= _DEEPEST and isinstance(value, (dict, list)):
         return "…"
     if isinstance(value, dict):
-        return {str(key): exact(part, depth=depth + 1) for key, part in value.items()}
+        return {key: exact(part, depth=depth + 1) for key, part in value.items() if not _SECRET.search(key)}
     if isinstance(value, list):
         return [exact(part, depth=depth + 1) for part in value]
     return value
 
 
 def settings_of(record: Mapping[str, Any], *, but: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The settings of a record that are set, without those that decide nothing about an answer."""
-    return {str(key): exact(value) for key, value in record.items() if value is not None and key not in but}
+    """The settings of a record that are set, without those that decide nothing about an answer and those that may hold a secret."""
+    set_: dict[str, Any] = exact({key: value for key, value in record.items() if value is not None and key not in but})
+    return set_

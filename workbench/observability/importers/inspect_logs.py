@@ -32,14 +32,13 @@ import orjson
 from pydantic import ValidationError
 
 from workbench.errors import RecordRefused, UsageError
-from workbench.observability.importers import archives, fields, files, lenient_json
+from workbench.observability.importers import archives, fields, files, lenient_json, loose
 from workbench.observability.importers.identity import as_name, exact, hashed, provider_of, settings_of, version_of
 from workbench.observability.importers.inspect_samples import Run, number_of, rows
 from workbench.observability.importers.source import ExternalBundle, Imported, ImportOptions, Refused, Source
 from workbench.spec.bundle import BundleSpec, Model, Orchestration, Tool
 
 _NEWEST_VERSION = 2
-_LARGEST_DOCUMENT = 1024**3
 _MEMBER = re.compile(r"samples/.+_epoch_\d+\.json")
 _CHUNKED = re.compile(r"samples/.+_epoch_\d+/sample\.json")
 _JOURNALED = re.compile(r"_journal/summaries/\d+\.json")
@@ -49,7 +48,6 @@ _RUNNING = frozenset(
     ("max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout", "batch", "cache", "max_tool_output")
 )
 """Settings of `plan.config` that say how the log's run was carried out, not what the model answers."""
-_SECRET = re.compile(r"key|token|secret|passw|auth|header|credential|cookie", re.IGNORECASE)
 _CONVERT = "convert it: inspect log convert --to json --output-dir converted FILE"
 
 Raw = Callable[[], tuple[Any, int]]
@@ -85,7 +83,7 @@ class Inspect:
         """
         log = _archived(path) if files.is_zip(files.first_bytes(path, subject=str(path))) else _document(path)
         _check(log, path)
-        evaluated = _object(log.header, "eval")
+        evaluated = loose.mapping(log.header, "eval")
         task = str(evaluated["task"])
         app = options.app or _app(evaluated, task, subject=str(path))
         bundle = _bundle(log.header, app, subject=str(path))
@@ -97,7 +95,7 @@ class Inspect:
             task=task,
             provider=bundle.spec.model.provider,
             model=bundle.spec.model.name,
-            started=_object(log.header, "stats").get("started_at") or evaluated.get("created"),
+            started=loose.mapping(log.header, "stats").get("started_at") or evaluated.get("created"),
             zone=options.zone,
             main=main,
             is_binary=all(value in (0.0, 1.0) or letter for value, letter in values),
@@ -117,19 +115,10 @@ class Inspect:
 
 def _document(path: Path) -> _Log:
     """The log of a `.json` file."""
-    subject = str(path)
-    hint = files.hint_at(files.checked_head(path, subject=subject), wanted=Inspect.name)
-    size = path.stat().st_size
-    if size > _LARGEST_DOCUMENT:
-        step = "convert it: inspect log convert --to eval --output-dir converted FILE"
-        raise UsageError(subject, seen=f"{size:,} bytes in one JSON document", needed=f"at most {_LARGEST_DOCUMENT:,}", next_step=step)
-    try:
-        header = lenient_json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        seen = f"not one JSON document (line {error.lineno}, column {error.colno})"
-        raise UsageError(subject, seen=seen, needed="an Inspect log", next_step=hint) from error
+    header = files.document(path, wanted=Inspect.name, needed="an Inspect log")
     if not isinstance(header, dict) or not isinstance(header.get("eval"), dict):
-        raise UsageError(subject, seen="JSON without `eval`", needed="an Inspect log", next_step=hint)
+        hint = files.hint_at(files.checked_head(path, subject=str(path)), wanted=Inspect.name)
+        raise UsageError(str(path), seen="JSON without `eval`", needed="an Inspect log", next_step=hint)
     samples = header.pop("samples", None)
     samples = samples if isinstance(samples, list) else []
 
@@ -223,7 +212,7 @@ def _app(evaluated: Mapping[str, Any], task: str, *, subject: str) -> str:
     Raises:
         UsageError: when its name cannot be one.
     """
-    app = str(_object(evaluated, "metadata").get("app") or task.rpartition("/")[2])
+    app = str(loose.mapping(evaluated, "metadata").get("app") or task.rpartition("/")[2])
     try:
         return fields.app_name(app)
     except RecordRefused as refusal:
@@ -233,18 +222,20 @@ def _app(evaluated: Mapping[str, Any], task: str, *, subject: str) -> str:
 
 def _main_scorer(log: _Log) -> str | None:
     """The scorer that decides about success: the first that the log names and that its samples have."""
-    named: list[Any] = [score.get(key) for score in _objects(_object(log.header, "results"), "scores")[:1] for key in ("scorer", "name")]
-    named += [str(scorer.get("name") or "").rpartition("/")[2] for scorer in _objects(log.header["eval"], "scorers")[:1]]
+    named: list[Any] = [
+        score.get(key) for score in loose.mappings(loose.mapping(log.header, "results"), "scores")[:1] for key in ("scorer", "name")
+    ]
+    named += [str(scorer.get("name") or "").rpartition("/")[2] for scorer in loose.mappings(log.header["eval"], "scorers")[:1]]
     used = dict.fromkeys(name for scores in log.scores for name in scores)
     known = [name for name in named if isinstance(name, str) and (name in used or not used)]
     return next(iter((*known, *used)), None)
 
 
 def _notes(log: _Log) -> Iterator[str]:
-    results, evaluated = _object(log.header, "results"), log.header["eval"]
+    results, evaluated = loose.mapping(log.header, "results"), log.header["eval"]
     planned = results.get("total_samples")
     if not isinstance(planned, int):
-        ids, epochs = _object(evaluated, "dataset").get("sample_ids"), _object(evaluated, "config").get("epochs") or 1
+        ids, epochs = loose.mapping(evaluated, "dataset").get("sample_ids"), loose.mapping(evaluated, "config").get("epochs") or 1
         planned = len(ids) * epochs if isinstance(ids, list) and isinstance(epochs, int) else None
     if planned is not None and planned > log.n_samples:
         yield f"the log holds {log.n_samples:,} of {planned:,} samples; the others left no record and are in no number"
@@ -254,18 +245,20 @@ def _notes(log: _Log) -> Iterator[str]:
 
 
 def _bundle(header: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundle:
-    evaluated, plan = _object(header, "eval"), _object(header, "plan")
+    evaluated, plan = loose.mapping(header, "eval"), loose.mapping(header, "plan")
     full_name = str(evaluated["model"]).strip()
     provider, name = provider_of(full_name), full_name.partition("/")[2] or full_name
-    params = settings_of(_object(plan, "config"), but=_RUNNING) | settings_of(_object(evaluated, "model_generate_config"), but=_RUNNING)
-    params |= {key: value for key, value in settings_of(_object(evaluated, "model_args")).items() if not _SECRET.search(key)}
-    steps = [step for step in _objects(plan, "steps") if isinstance(step, dict)]
+    params = settings_of(loose.mapping(plan, "config"), but=_RUNNING) | settings_of(
+        loose.mapping(evaluated, "model_generate_config"), but=_RUNNING
+    )
+    params |= settings_of(loose.mapping(evaluated, "model_args"))
+    steps = [step for step in loose.mappings(plan, "steps") if isinstance(step, dict)]
     texts = _prompts(steps)
     code = exact({"steps": steps} | {key: evaluated[key] for key in ("task_args", "solver", "solver_args") if evaluated.get(key)})
     contents = {f"{name}.md": text.encode("utf-8", "surrogatepass") for name, text in texts.items()}
     if steps:
         contents["plan.json"] = orjson.dumps(code, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
-    limits = {key: value for key, value in _object(evaluated, "config").items() if key in _LIMITS and _is_number(value)}
+    limits = {key: value for key, value in loose.mapping(evaluated, "config").items() if key in _LIMITS and _is_number(value)}
     try:
         spec = BundleSpec(
             app=app,
@@ -287,7 +280,7 @@ def _prompts(steps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for number, step in enumerate(steps, start=1):
         solver = as_name(str(step.get("solver") or "").rpartition("/")[2], otherwise="step")
         for key in _TEXTS:
-            text = _object(step, "params").get(key)
+            text = loose.mapping(step, "params").get(key)
             if isinstance(text, str) and text.strip():
                 name = solver if key in ("template", solver) else f"{solver}_{key}"
                 found[name if name not in found else f"{name}_{number}"] = text
@@ -298,21 +291,11 @@ def _tools(steps: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
     """The tools that steps name, each once."""
     names = set()
     for step in steps:
-        for tool in _objects(_object(step, "params"), "tools"):
+        for tool in loose.mappings(loose.mapping(step, "params"), "tools"):
             name = tool.get("name") if isinstance(tool, dict) else None
             if isinstance(name, str) and name.strip():
                 names.add(name.rpartition("/")[2].strip() or name)
     return tuple(Tool(name=name) for name in sorted(names))
-
-
-def _object(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(record: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = record.get(key)
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _is_number(value: Any) -> bool:

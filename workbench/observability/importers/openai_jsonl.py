@@ -135,34 +135,10 @@ def _blocks(path: Path, options: ImportOptions) -> Iterator[Block]:
 def _read(lines: Iterable[files.Line], app: str | None, zone: ZoneInfo | None) -> Iterator[Imported | Refused]:
     for number, done, line in lines:
         try:
-            record = _object_of(line)
+            record = files.object_of(line)
             yield Imported(number, done, hash(line), rows(record, line or b"", app=app, zone=zone))
         except RecordRefused as refusal:
             yield Refused(number, done, refusal.reason, str(refusal))
-
-
-def _object_of(line: bytes | None) -> dict[str, Any]:
-    if line is None:
-        fields.refuse("line_too_long", "line", f"more than {files.LONGEST_LINE // 1024**2} MB", "a shorter line")
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        if not line.strip():
-            fields.refuse("empty_line", "line", "empty", "one JSON object")
-        if b"\0" not in line and _is_not_utf8(line):
-            fields.refuse("not_utf8", "line", "not UTF-8", "UTF-8 text")
-        fields.refuse("not_json", "line", f"not JSON at character {error.pos + 1}", "one JSON object; NaN and Infinity are not JSON")
-    if not isinstance(record, dict):
-        fields.refuse("not_an_object", "line", fields.type_name(record), "one JSON object")
-    return record
-
-
-def _is_not_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def rows(record: Mapping[str, Any], line: bytes, *, app: str | None, zone: ZoneInfo | None) -> Rows:

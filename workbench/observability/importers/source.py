@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -89,6 +89,9 @@ class Source:
     app: str | None = None
     """The app of records that name none."""
     bundle: ExternalBundle | None = None
+    """The bundle of all records."""
+    bundles: Mapping[str, ExternalBundle] = field(default_factory=dict)
+    """Bundles that the file describes, by the name that its records have for them; for a file whose records ran under several."""
     notes: tuple[str, ...] = ()
     is_of_traces: bool = False
     """Whether a request that is there already may have further spans in it, which are stored and settled (`otlp/settling.py`)."""

@@ -28,7 +28,7 @@ import orjson
 from pydantic import ValidationError
 
 from workbench.errors import RecordRefused, UsageError
-from workbench.observability.importers import fields, files
+from workbench.observability.importers import fields, files, loose
 from workbench.observability.importers.identity import hashed, provider_of, version_of
 from workbench.observability.importers.source import ExternalBundle, Imported, ImportOptions, Refused, Row, Rows, Source
 from workbench.spec.bundle import BundleSpec, Model, Orchestration, Tool
@@ -53,7 +53,7 @@ class Tau2:
         """
         run = _loaded(path)
         info = run["info"]
-        app = options.app or str(_object(info, "environment_info").get("domain_name") or "")
+        app = options.app or str(loose.mapping(info, "environment_info").get("domain_name") or "")
         if not _APP.fullmatch(app):
             needed = "lower-case letters, digits, _ and -"
             raise UsageError(str(path), seen=f"the domain {app!r} is no app name", needed=needed, next_step="name the app with --app")
@@ -91,18 +91,13 @@ def _loaded(path: Path) -> dict[str, Any]:
     return run
 
 
-def _object(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def _run_id(run: Mapping[str, Any]) -> str:
     """What tells one run from another: when it started, and its whole set-up."""
     return hashed(orjson.dumps([run.get("timestamp"), run["info"]], option=orjson.OPT_SORT_KEYS).decode())
 
 
 def _bundle(info: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundle:
-    agent, environment = _object(info, "agent_info"), _object(info, "environment_info")
+    agent, environment = loose.mapping(info, "agent_info"), loose.mapping(info, "environment_info")
     name = agent.get("llm")
     if not isinstance(name, str) or not name:
         raise UsageError(subject, seen="`info.agent_info.llm` is missing", needed="the agent's model name")
@@ -112,7 +107,7 @@ def _bundle(info: Mapping[str, Any], app: str, *, subject: str) -> ExternalBundl
         spec = BundleSpec(
             app=app,
             name=name,
-            model=Model(provider=provider_of(name), name=name, version=version_of(name), params=dict(_object(agent, "llm_args"))),
+            model=Model(provider=provider_of(name), name=name, version=version_of(name), params=dict(loose.mapping(agent, "llm_args"))),
             prompts=dict.fromkeys(("policy",) if texts else (), "policy.md"),
             orchestration=Orchestration(tools=_tools(environment.get("tool_defs")), limits=_limits(info)),
             external=("orchestration", "environment"),
@@ -137,7 +132,7 @@ def _tools(definitions: Any) -> tuple[Tool, ...]:
     for entry in entries:
         function = entry.get("function", entry) if isinstance(entry, dict) else {}
         if isinstance(function, dict) and isinstance(function.get("name"), str):
-            parameters = _object(function, "parameters")
+            parameters = loose.mapping(function, "parameters")
             found.append(Tool(name=function["name"], description=str(function.get("description") or ""), parameters=dict(parameters)))
     return tuple(sorted(found, key=lambda tool: tool.name))
 
