@@ -202,7 +202,8 @@ def _finding(kpi: Kpi, by: str, periods: Sequence[Period], now: Period | None, a
     """Where the KPI stands, by its newest complete period."""
     if now is None:
         return Finding(reason=Reason.NO_COMPLETE_PERIOD, sentence=_nothing_complete(kpi, by, periods))
-    about = f"{kpi.name}, {value_words(kpi, now.value)} in the {by} from {now.start:%Y-%m-%d},"
+    when = f"on {now.start:%Y-%m-%d}" if by == "day" else f"in the {by} from {now.start:%Y-%m-%d}"
+    about = f"{kpi.name}, {value_words(kpi, now.value)} {when},"
     if now.baseline is Standing.WORSE:
         return Finding(reason=Reason.BELOW_BASELINE, sentence=f"{about} is worse than before the application.")
     reason, says = _against_target(kpi, now, as_of)
