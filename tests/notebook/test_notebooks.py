@@ -197,6 +197,7 @@ def test_an_app_without_objectives_still_has_its_figures(home):
         with pytest.raises(UsageError, match="support declares none of that name; did you mean"):
             seen.burn("anwers")
         ws.__dict__["objectives"]._slo_spec = lambda _app: None
+        seen = notebook.operations(ws, "support", window="7d")
         assert page_text(seen.objectives()).startswith("objectives of support: no slo.yaml is declared")
         assert page_text(seen.burn()).startswith("objectives of support: no slo.yaml is declared")
 

@@ -11,6 +11,7 @@ from tests.observability.test_slo import terms
 from workbench.observability.slo import judge
 from workbench.observability.slo_watch import Counted
 from workbench.stats.burn import Events
+from workbench.stats.proportion import wilson
 from workbench.views.live import live, redraw
 from workbench.views.operations_figures import (
     burn_figure,
@@ -127,9 +128,9 @@ def test_what_people_declared_is_shown_letter_by_letter():
     assert "<b>" not in str(marks(drawing, "bar")[0].y)
 
 
-def series(values, low=None, high=None):
+def series(values, low=None, high=None, n_each=None):
     n = len(values)
-    frame = {"ts": hours(*range(n)), "retrieval_hit_rate": values, "retrieval_hit_rate_n": [10] * n}
+    frame = {"ts": hours(*range(n)), "retrieval_hit_rate": values, "retrieval_hit_rate_n": n_each or [30] * n}
     ends = {"retrieval_hit_rate_low": low or [None] * n, "retrieval_hit_rate_high": high or [None] * n}
     return pl.DataFrame(frame | ends, schema_overrides=dict.fromkeys(["retrieval_hit_rate", *ends], pl.Float64))
 
@@ -139,7 +140,29 @@ def test_a_series_says_its_end_and_its_extremes():
         series([0.8, 0.9, 0.85], [0.7, 0.8, 0.7], [0.9, 1.0, 0.9]), "retrieval_hit_rate", unit="share", grain="1h", of="refund"
     )
     assert drawing.finding == "Retrieval hit rate, refund: 85.0 % at the end, between 80.0 % and 90.0 %"
-    assert drawing.subtitle == "share per hour, UTC; n 30; lowest Fri 20 Nov 12:00, highest Fri 20 Nov 13:00; shaded: 95 % interval"
+    assert drawing.subtitle == "share per hour, UTC; n 90; lowest Fri 20 Nov 12:00, highest Fri 20 Nov 13:00; shaded: 95 % interval"
+
+
+def test_steps_with_few_observations_are_no_part_of_a_line_or_a_finding():
+    drawing = series_figure(series([0.8, 0.0, 0.7], n_each=[50, 2, 40]), "retrieval_hit_rate", unit="share", grain="1h")
+    assert drawing.finding == "Retrieval hit rate: 70.0 % at the end, between 70.0 % and 80.0 %"
+    assert drawing.subtitle.endswith("; 1 hour with fewer than 20 observations left out")
+    assert list(marks(drawing)[1].y) == [0.8, None, 0.7]
+    nothing = series_figure(series([0.8, 0.0], n_each=[5, 2]), "retrieval_hit_rate", unit="share", grain="1h")
+    assert nothing.finding == "Too little is known of retrieval hit rate to draw it"
+    assert "all together have 7" in nothing.subtitle
+
+
+def test_a_share_without_an_interval_by_units_has_that_of_independent_requests():
+    frame = series([0.8, 0.9]).drop("retrieval_hit_rate_low", "retrieval_hit_rate_high")
+    drawing = series_figure(frame, "retrieval_hit_rate", unit="share", grain="1h")
+    assert drawing.subtitle.endswith("shaded: 95 % interval, requests taken as independent")
+    assert list(marks(drawing)[0].y)[:2] == pytest.approx([wilson(24, 30).high, wilson(27, 30).high])
+
+
+def test_a_count_is_what_it_is_however_small():
+    frame = pl.DataFrame({"ts": hours(0, 1), "volume": [3, 1], "volume_n": [3, 1]})
+    assert series_figure(frame, "volume", unit="requests", grain="1h").finding == "Volume: 1 at the end, between 1 and 3"
 
 
 def test_a_band_is_interrupted_where_an_end_is_missing():

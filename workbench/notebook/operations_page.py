@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -37,6 +38,8 @@ METRICS = (
 )
 """What the live figure offers."""
 EVERYTHING = "all workflows"
+_LARGE = 100_000
+"""Requests from which the live figure spares itself the units under an interval, so that nobody waits for it."""
 _HOURLY_UNTIL = timedelta(days=14)
 _MINUTE = timedelta(minutes=1)
 
@@ -60,6 +63,7 @@ class Operations:
         self.window: Window = parse_window(window, now=self.until)
         self.grain = grain or self._grain()
 
+    @cached_property
     def standing(self) -> Standing:
         """How the objectives stand at the end of the stretch.
 
@@ -71,7 +75,7 @@ class Operations:
     def objectives(self) -> Page:
         """The objectives with their budgets and alert lines, and the alarms; what is missing where none is declared."""
         try:
-            return standing_page(self.standing())
+            return standing_page(self.standing)
         except UnknownSubject as error:
             return Page(lead=(f"{error}.",))
 
@@ -82,7 +86,7 @@ class Operations:
             UsageError: no objective has that name.
         """
         try:
-            standing = self.standing()
+            standing = self.standing
         except UnknownSubject as error:
             return Page(lead=(f"{error}.",))
         by_name = {each.objective.name: each for each in standing.judgements}
@@ -115,14 +119,20 @@ class Operations:
         """How often searches find what the answer needs, over time."""
         return self.series("retrieval_hit_rate")
 
-    def series(self, metric: str, *, workflow: str | None = None, grain: str | None = None) -> Drawing:
+    def series(self, metric: str, *, workflow: str | None = None, grain: str | None = None, is_quick: bool = False) -> Drawing:
         """One metric over time with its interval.
+
+        Args:
+            metric: of the catalogue, or a KPI.
+            workflow: only this one.
+            grain: width of a step, where it is not that of the page.
+            is_quick: whether to spare the units under the interval: shares then have that of independent requests, others none.
 
         Raises:
             UnknownSubject: there is no such metric or grain.
         """
         step = grain or self.grain
-        frame = self._asked([metric], grain=step, where={"workflow": workflow} if workflow else None)
+        frame = self._asked([metric], grain=step, where={"workflow": workflow} if workflow else None, detail=not is_quick)
         units = {each.name: each.unit for each in self._ws.metrics.known(self._app)}
         return series_figure(frame, metric, unit=units.get(metric, ""), grain=step, of=workflow or "")
 
@@ -132,10 +142,16 @@ class Operations:
 
     def workflows(self) -> tuple[str, ...]:
         """The workflows of which the stretch holds requests, by name."""
-        return tuple(name for name in self._asked(["volume"], by="workflow")["workflow"].to_list() if name is not None)
+        return tuple(name for name in self._asked(["volume"], by="workflow", detail=False)["workflow"].to_list() if name is not None)
 
-    def _asked(self, metrics: list[str], **how: Any) -> Any:
-        return self._ws.metrics.query(metrics, window=self.window, app=self._app, detail=True, **how)
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether the stretch holds so many requests that an interval by units takes noticeable time."""
+        frame = self._asked(["volume"], detail=False)
+        return not frame.is_empty() and frame["volume"][0] > _LARGE
+
+    def _asked(self, metrics: list[str], *, detail: bool = True, **how: Any) -> Any:
+        return self._ws.metrics.query(metrics, window=self.window, app=self._app, detail=detail, **how)
 
     def _grain(self) -> str:
         days = self._ws.metrics.query("volume", window=self.window, app=self._app, grain="1d")["ts"].to_list()
@@ -171,4 +187,4 @@ class Explorer:
 
     def _drawing(self) -> Drawing:
         workflow = None if self.workflow.value == EVERYTHING else self.workflow.value
-        return self._seen.series(self.metric.value, workflow=workflow, grain=self.grain.value)
+        return self._seen.series(self.metric.value, workflow=workflow, grain=self.grain.value, is_quick=self._seen.is_large)

@@ -21,6 +21,7 @@ from workbench.observability.model import Window
 from workbench.observability.reader import EMPTY, Reader, Sums
 from workbench.observability.slo import Standing, Terms, judge
 from workbench.observability.slo_events import bad_events, is_bad_side
+from workbench.spec.agreement import UNASSIGNED
 from workbench.spec.app import AppSpec, OutcomeRule
 from workbench.spec.slo import SUCCESS, Objective, SloSpec
 from workbench.stats.burn import Events, total
@@ -167,24 +168,24 @@ class Objectives:
     def _counted(
         self, app: str, terms: Sequence[Terms], grain: str, stretch: Callable[[Terms], tuple[datetime, datetime]], *, now: datetime
     ) -> dict[str, Counted]:
-        """The events of each objective in its stretch of time; objectives with the same stretch and workflow are read at once.
+        """The events of each objective in its stretch of time; objectives with the same stretch are read at once.
 
         Success is what is known of it now, also where the stretch ended earlier.
         """
-        together: dict[tuple[datetime, datetime, str | None], list[Objective]] = defaultdict(list)
+        together: dict[tuple[datetime, datetime], list[Objective]] = defaultdict(list)
         for each in terms:
-            together[*stretch(each), each.objective.workflow].append(each.objective)
+            together[stretch(each)].append(each.objective)
         spec, arms = self._app_spec(app), self.declared(app).arms
         definitions = Definitions.of([spec] if spec else [])
 
         def ask(reader: Reader) -> dict[str, Counted]:
             found: dict[str, Counted] = {}
-            for (start, until, workflow), objectives in together.items():
+            for (start, until), objectives in together.items():
                 question = Question(
                     metrics=tuple(map(bad_events, objectives)),
-                    dims=("arm",),
+                    dims=("arm", "workflow"),
                     grain=grain,
-                    filters=parse_where({"app": app, **({"workflow": workflow} if workflow else {})}),
+                    filters=parse_where({"app": app}),
                     window=Window(start=start, until=until),
                     definitions=definitions,
                 )
@@ -201,20 +202,20 @@ class Objectives:
 
 
 def _answer(reader: Reader, question: Question, objectives: Sequence[Objective], arms: Collection[str]) -> dict[str, Counted]:
-    """The events of each objective by time, over the arms that count."""
+    """The events of each objective by time, over the arms that count and its own workflow."""
     rows = reader.contributions(question, question.metrics, keep=False)
-    by_step: dict[int, list[Sums]] = defaultdict(list)
-    for (arm, step), sums in reader.sums(rows, question.keys, level=None).items():
-        if (arm or NO_ARM) in arms:
-            by_step[step].append(sums)
+    found = [(key, sums) for key, sums in reader.sums(rows, question.keys, level=None).items() if (key[0] or NO_ARM) in arms]
     width = GRAINS[question.grain or FINE].total_seconds()
-    starts = tuple(datetime.fromtimestamp(step * width, tz=UTC) for step in sorted(by_step))
-    return {
-        objective.name: Counted(
-            starts=starts, events=tuple(total(_events(metric, number, sums) for sums in by_step[step]) for step in sorted(by_step))
-        )
-        for number, (objective, metric) in enumerate(zip(objectives, rows.metrics, strict=True))
-    }
+    counted: dict[str, Counted] = {}
+    for number, (objective, metric) in enumerate(zip(objectives, rows.metrics, strict=True)):
+        by_step: dict[int, list[Events]] = defaultdict(list)
+        for (_, workflow, step), sums in found:
+            if objective.workflow in (None, workflow or UNASSIGNED):
+                by_step[step].append(_events(metric, number, sums))
+        steps = sorted(by_step)
+        starts = tuple(datetime.fromtimestamp(step * width, tz=UTC) for step in steps)
+        counted[objective.name] = Counted(starts=starts, events=tuple(total(by_step[step]) for step in steps))
+    return counted
 
 
 def _events(metric: Metric, number: int, sums: Sums) -> Events:

@@ -30,12 +30,17 @@ from workbench.views.theme import (
     add_limit,
     drawn,
     error_bars,
+    faded,
     missing,
     new_figure,
     plain,
 )
 
 GRAIN_WORDS = {"1m": "minute", "5m": "5 minutes", "15m": "15 minutes", "1h": "hour", "1d": "day", "1w": "week"}
+LEAST = 20
+"""Observations of a step below which a share or a percentile of it is mostly chance: it is no part of a line, nor of a finding."""
+_MEASURED = frozenset({"share", "ms", "score"})
+"""Units of metrics that are estimates; a count or a sum is what it is."""
 _HOUR = timedelta(hours=1)
 
 
@@ -52,8 +57,9 @@ def traffic_figure(frame: pl.DataFrame, *, grain: str) -> Drawing:
     steps = regular(frame, grain)
     xs, volume = steps["ts"].to_list(), [int(n or 0) for n in steps["volume"]]
     busiest = max(range(len(volume)), key=volume.__getitem__)
-    finding = f"{_latency_finding(frame)}; {volume[busiest]:,} requests in the busiest {GRAIN_WORDS[grain]}, {moment(xs[busiest], grain)}"
-    subtitle = f"{about}; {counted(sum(volume), 'request')}; shaded: 95 % interval of p95"
+    steps, thin = _without_thin(steps, ("latency_p50", "latency_p95", "latency_p99"))
+    finding = f"{_latency_finding(steps)}; {volume[busiest]:,} requests in the busiest {GRAIN_WORDS[grain]}, {moment(xs[busiest], grain)}"
+    subtitle = f"{about}; {counted(sum(volume), 'request')}; shaded: 95 % interval of p95{_thin_words(thin, grain)}"
     figure = new_figure(finding, subtitle, height=480).set_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.35, 0.65]
     )
@@ -63,21 +69,43 @@ def traffic_figure(frame: pl.DataFrame, *, grain: str) -> Drawing:
     for name, color, dash in (("latency_p50", BASELINE, "dot"), ("latency_p95", CANDIDATE, "solid"), ("latency_p99", OPEN, "dash")):
         values = _numbers(steps, name)
         figure.add_scatter(
-            x=xs, y=values, mode=_mode(values), line={"color": color, "dash": dash}, marker={"size": 5}, name=name[-3:], row=2, col=1
+            x=xs,
+            y=values,
+            mode=_mode(values),
+            line={"color": color, "dash": dash},
+            marker={"size": 5},
+            name=name[-3:],
+            showlegend=True,
+            row=2,
+            col=1,
         )
-        _name_at_end(figure, xs, values, name[-3:], color, row=2)
     figure.update_yaxes(title_text="requests", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="latency, ms", rangemode="tozero", row=2, col=1)
+    figure.update_layout(showlegend=True, legend_y=-0.2)
+    figure.update_traces(showlegend=False, selector={"type": "bar"})
     return drawn(figure, finding, subtitle)
 
 
-def _latency_finding(frame: pl.DataFrame) -> str:
-    known = frame.filter(pl.col("latency_p95").is_not_null())
+def _latency_finding(steps: pl.DataFrame) -> str:
+    known = steps.filter(pl.col("latency_p95").is_not_null())
     if known.is_empty():
-        return "No request says how long it took"
+        return f"No step has the {LEAST} requests that a percentile takes"
     values = known["latency_p95"]
     slowest = known.row(int(values.arg_max() or 0), named=True)
     return f"p95 latency {number(values[-1], 'ms')} at the end, {number(slowest['latency_p95'], 'ms')} at its highest"
+
+
+def _without_thin(steps: pl.DataFrame, metrics: Sequence[str]) -> tuple[pl.DataFrame, int]:
+    """The steps with the metrics null where too few observations are under them, and how many steps had any but too few."""
+    n = pl.col(f"{metrics[-1]}_n").fill_null(0) if f"{metrics[-1]}_n" in steps.columns else pl.lit(LEAST)
+    columns = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high") if f"{metric}{end}" in steps.columns]
+    thin = steps.filter((n > 0) & (n < LEAST)).height
+    return steps.with_columns(pl.when(n >= LEAST).then(pl.col(name)).alias(name) for name in columns), thin
+
+
+def _thin_words(thin: int, grain: str) -> str:
+    steps = GRAIN_WORDS[grain] if thin == 1 else f"{GRAIN_WORDS[grain]}s".replace("ss", "s")
+    return f"; {thin:,} {steps} with fewer than {LEAST} observations left out" if thin else ""
 
 
 def success_figure(frame: pl.DataFrame, *, targets: Mapping[str, float] | None = None) -> Drawing:
@@ -126,7 +154,7 @@ def success_figure(frame: pl.DataFrame, *, targets: Mapping[str, float] | None =
         )
     figure.update_xaxes(tickformat=".0%", title_text="share that ended well")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest")
+    figure.update_layout(hovermode="closest", title={"x": 0.02, "xref": "container"})
     return drawn(figure, finding, subtitle)
 
 
@@ -172,7 +200,7 @@ def violations_figure(broken: Mapping[str, int], *, checked: int, unchecked: int
     figure.add_bar(x=values, y=labels, orientation="h", marker_color=CANDIDATE, error_x=bars, hovertemplate="%{x:.2%}<extra></extra>")
     figure.update_xaxes(tickformat=".1%", rangemode="tozero", title_text="share of checked answers")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest")
+    figure.update_layout(hovermode="closest", title={"x": 0.02, "xref": "container"})
     return drawn(figure, finding, subtitle)
 
 
@@ -186,15 +214,20 @@ def series_figure(frame: pl.DataFrame, metric: str, *, unit: str, grain: str, of
         grain: width of a step.
         of: what it is cut down to, for example a workflow; empty for all.
     """
-    words = _of(metric, of)
-    about = f"{unit} per {GRAIN_WORDS[grain]}, UTC"
+    words, about = _of(metric, of), f"{unit} per {GRAIN_WORDS[grain]}, UTC"
     known = frame.filter(pl.col(metric).is_not_null()) if metric in frame.columns else frame
     if known.is_empty():
         return missing(f"Nothing is known of {words}", "No request of this stretch of time says anything about it.", subtitle=about)
-    finding, subtitle = series_words(frame, metric, unit=unit, grain=grain, of=of)
+    steps, thin = _without_thin(regular(frame, grain), [metric]) if unit in _MEASURED else (regular(frame, grain), 0)
+    if steps[metric].is_null().all():
+        seen = f"No {GRAIN_WORDS[grain]} has the {LEAST} observations that it takes; all together have {known[f'{metric}_n'].sum():,}."
+        return missing(f"Too little is known of {words} to draw it", f"{seen} Choose longer steps.", subtitle=about)
+    steps, shade = _with_interval(steps, metric, unit)
+    finding, when = _series_words(steps, metric, words=words, unit=unit, grain=grain)
+    subtitle = f"{about}; n {known[f'{metric}_n'].sum():,}; {when}{shade}{_thin_words(thin, grain)}"
     figure = new_figure(finding, subtitle)
-    band, line = series_traces(frame, metric, grain=grain)
-    figure.add_scatter(**band, fill="toself", fillcolor="rgba(0,114,178,0.18)", line={"width": 0}, mode="lines", hoverinfo="skip")
+    band, line = _series_traces(steps, metric, grain=grain)
+    figure.add_scatter(**band, fill="toself", fillcolor=faded(CANDIDATE), line={"width": 0}, mode="lines", hoverinfo="skip")
     figure.add_scatter(**line, mode="lines+markers", line={"color": CANDIDATE}, marker={"size": 5}, name=metric_words(metric))
     figure.update_yaxes(**axis_of(unit))
     return drawn(figure, finding, subtitle)
@@ -205,27 +238,31 @@ def _of(metric: str, group: str) -> str:
     return f"{metric_words(metric)}, {group.replace('_', ' ')}" if group else metric_words(metric)
 
 
-def series_words(frame: pl.DataFrame, metric: str, *, unit: str, grain: str, of: str = "") -> tuple[str, str]:
-    """Title and subtitle of one metric over time."""
-    words = _of(metric, of)
-    known = frame.filter(pl.col(metric).is_not_null())
-    about = f"{unit} per {GRAIN_WORDS[grain]}, UTC"
-    if known.is_empty():
-        return f"Nothing is known of {words}", about
+def _with_interval(steps: pl.DataFrame, metric: str, unit: str) -> tuple[pl.DataFrame, str]:
+    """The steps with an interval where there is one, and what it is: a share that comes without one has that of independent requests."""
+    low, high = f"{metric}_low", f"{metric}_high"
+    if low in steps.columns:
+        return steps, "; shaded: 95 % interval" if steps[low].is_not_null().any() else ""
+    if unit != "share":
+        return steps, ""
+    pairs = zip(_numbers(steps, metric), steps[f"{metric}_n"].to_list(), strict=True)
+    found = [None if share is None or not n else wilson(share * n, n) for share, n in pairs]
+    ends = [pl.Series(low, [each and each.low for each in found]), pl.Series(high, [each and each.high for each in found])]
+    return steps.with_columns(ends), "; shaded: 95 % interval, requests taken as independent"
+
+
+def _series_words(steps: pl.DataFrame, metric: str, *, words: str, unit: str, grain: str) -> tuple[str, str]:
+    """Finding of a metric over time, and when it was lowest and highest."""
+    known = steps.filter(pl.col(metric).is_not_null())
     values, times = known[metric].to_list(), known["ts"].to_list()
     low, high = min(range(len(values)), key=values.__getitem__), max(range(len(values)), key=values.__getitem__)
-    finding = (
-        f"{_capital(words)}: {number(values[-1], unit)} at the end, between {number(values[low], unit)} and {number(values[high], unit)}"
-    )
-    has_interval = f"{metric}_low" in frame.columns and known[f"{metric}_low"].is_not_null().any()
-    shade = "; shaded: 95 % interval" if has_interval else ""
-    subtitle = f"{about}; n {known[f'{metric}_n'].sum():,}; lowest {moment(times[low], grain)}, highest {moment(times[high], grain)}{shade}"
-    return finding, subtitle
+    span = f"between {number(values[low], unit)} and {number(values[high], unit)}"
+    when = f"lowest {moment(times[low], grain)}, highest {moment(times[high], grain)}"
+    return f"{_capital(words)}: {number(values[-1], unit)} at the end, {span}", when
 
 
-def series_traces(frame: pl.DataFrame, metric: str, *, grain: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+def _series_traces(steps: pl.DataFrame, metric: str, *, grain: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """The coordinates of one metric over time: of its interval, as closed shapes with a gap between each two, and of its line."""
-    steps = regular(frame, grain) if not frame.is_empty() else frame
     xs = _middles(steps["ts"].to_list(), grain)
     ends = zip(xs, _numbers(steps, f"{metric}_low"), _numbers(steps, f"{metric}_high"), strict=True)
     band: dict[str, list[Any]] = {"x": [], "y": []}
@@ -255,7 +292,9 @@ def burn_figure(judgement: Judgement, counted_events: Counted) -> Drawing:
     subtitle = f"{about}; {counted(round(judgement.events.decided), 'decided event')}, {judgement.events.undecided:,.0f} undecided"
     figure = new_figure(finding, subtitle, height=520).set_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
     xs, left = _budget(judgement, counted_events)
-    figure.add_scatter(x=xs, y=left, mode="lines", line={"color": CANDIDATE, "shape": "hv"}, name="budget left", row=1, col=1)
+    figure.add_scatter(
+        x=xs, y=left, mode="lines", line={"color": CANDIDATE, "shape": "hv"}, name="budget left", showlegend=False, row=1, col=1
+    )
     add_limit(figure, 0, "spent", end=False)
     for place, each in enumerate(judgement.lines):
         times, rates = _rates(judgement, counted_events, each.line, start, until)
@@ -275,7 +314,7 @@ def burn_figure(judgement: Judgement, counted_events: Counted) -> Drawing:
     figure.update_yaxes(tickformat=".0%", title_text="budget left", row=1, col=1)
     figure.update_yaxes(title_text="burn rate ÷ its alert line", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(range=[xs[0], until])
-    figure.update_layout(legend={"y": -0.1})
+    figure.update_layout(showlegend=True, legend_y=-0.17)
     return drawn(figure, finding, subtitle)
 
 
@@ -344,15 +383,6 @@ def _numbers(frame: pl.DataFrame, name: str) -> list[float | None]:
 def _mode(values: Sequence[float | None]) -> str:
     """Lines, with marks where a point stands alone and no line would show it."""
     return "lines+markers" if len(values) <= len(SHAPES) * 10 else "lines"
-
-
-def _name_at_end(figure: Any, xs: Sequence[datetime], values: Sequence[float | None], name: str, color: str, *, row: int) -> None:
-    known = [(x, value) for x, value in zip(xs, values, strict=True) if value is not None]
-    if known:
-        x, value = known[-1]
-        figure.add_annotation(
-            x=x, y=value, text=name, showarrow=False, xanchor="left", xshift=6, font={"color": color, "size": 12}, row=row, col=1
-        )
 
 
 def _words(name: str) -> str:
