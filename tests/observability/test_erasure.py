@@ -25,8 +25,8 @@ from workbench.ledger.audit import tail
 from workbench.ledger.tables import handoffs
 from workbench.observability.erased import left_after
 from workbench.observability.metrics import ERASED, SAME
-from workbench.observability.rollup import rollup_sql
-from workbench.observability.tables import REQUESTS_HOURLY, arrow_table
+from workbench.observability.rollup import hourly_sql
+from workbench.observability.tables import arrow_table, latest_requests_sql
 from workbench.observability.upkeep_plan import Step
 
 KILLED_AFTER = ["take out a unit's rows", Step.FLUSH, Step.REWRITE, Step.EXPIRE, "narrow the catalogue's statistics", "vacuum"]
@@ -65,10 +65,9 @@ def others(stores: Stores) -> list[list[tuple[object, ...]]]:
 def rolled_up_anew(stores: Stores) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """The hourly sums as they are stored, and as they are made from the stored requests."""
     stored = "SELECT to_json(t)::VARCHAR FROM lake.requests_hourly t ORDER BY ALL"
-    anew = rollup_sql("lake.requests", spool_id="spool_id", batch_id="batch_id").partition("SELECT")
-    names = ", ".join(column.name for column in REQUESTS_HOURLY.columns)
+    anew = hourly_sql(f"({latest_requests_sql()}) AS latest")
     return stores.rows(stored), stores.rows(
-        f"SELECT to_json(t)::VARCHAR FROM (SELECT * REPLACE (hour::TIMESTAMPTZ AS hour) FROM (SELECT {anew[2]}) s({names})) t ORDER BY ALL"
+        f"SELECT to_json(t)::VARCHAR FROM (SELECT * REPLACE (hour::TIMESTAMPTZ AS hour) FROM ({anew})) t ORDER BY ALL"
     )
 
 

@@ -19,7 +19,6 @@ from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, 
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
 from workbench.observability.flusher import SpoolReader, drain
-from workbench.observability.rollup import bucket_ms, bucket_sql
 from workbench.observability.spool import Spool
 
 
@@ -119,8 +118,7 @@ def test_a_failure_at_any_point_loses_and_doubles_nothing(tmp_path, monkeypatch,
     logs.record(rows(1))
     logs.flush()
     assert (count(lake), doubles(lake)) == (8, 0)
-    assert count(lake, "requests_hourly", "true") >= 1
-    sql = "SELECT sum(n) FROM lake.requests_hourly"
+    sql = "SELECT sum(n) FROM lake.unsummed_hours"
     assert lake.read(lambda connection: connection.execute(sql).fetchone()) == (8,)
     logs.close()
 
@@ -331,39 +329,6 @@ def test_whatever_happens_each_row_is_stored_once(tmp_path_factory, acts):
     logs.close()
     assert (count(lake), doubles(lake)) == (n, 0)
     lake.close()
-
-
-@given(st.floats(1e-6, 1e9))
-def test_a_bucket_is_within_its_stated_error(ms):
-    bucket = duckdb.execute(f"SELECT {bucket_sql('x')} FROM (SELECT CAST({ms!r} AS DOUBLE) AS x)").fetchone()[0]
-    assert abs(bucket_ms(bucket) / max(ms, 2.0**-10) - 1) <= 2 ** (1 / 64) - 1 + 1e-9
-
-
-def test_the_roll_up_counts_what_the_requests_say(tmp_path):
-    lake = open_lake(tmp_path)
-    logs = open_logs(tmp_path, lake=lake)
-    logs.record(
-        {
-            "requests": [
-                request(is_fallback=True, cost_usd=0.1, input_tokens=7, latency_ms=0),
-                request(violation_rules=["pii"], blocked_rules=[], cost_usd=0.2, handoff_id="h"),
-                request(is_final=False, input_tokens=1000),
-                request(status="error", latency_ms=None),
-                request(revision=1),
-            ]
-        }
-    )
-    logs.flush()
-    sql = (
-        "SELECT status, n, n_fallback, n_fallback_known, n_violation, n_violation_known, n_blocked, n_blocked_known, "
-        "n_handoff, n_priced, n_revised, input_tokens_sum, input_tokens_n, "
-        "CAST(cost_usd_sum AS VARCHAR), list_sum(map_values(latency_histogram)) FROM lake.requests_hourly ORDER BY status"
-    )
-    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [
-        ("error", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, None, 0, None, None),
-        ("ok", 3, 1, 1, 1, 1, 0, 1, 1, 2, 1, 7, 1, "0.300000000", 3),
-    ]
-    logs.close()
 
 
 def test_a_forked_child_records_into_a_spool_of_its_own(tmp_path):

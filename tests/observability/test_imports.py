@@ -322,7 +322,7 @@ def test_a_request_that_another_process_stores_meanwhile_is_not_stored_twice(tmp
     assert logs.said.split() == ["20", "0", "0"]
     assert (report.stored, report.duplicates) == (20, 10)
     assert rows(lake, "count(*), count(DISTINCT request_id)") == [(40, 40)]
-    assert rows(lake, "sum(n)", table="requests_hourly") == [(40,)]
+    assert rows(lake, "sum(n)", table="unsummed_hours") == [(40,)]
     logs.close()
 
 

@@ -153,10 +153,10 @@ def test_a_source_id_may_hold_any_text(logs):
     assert logs.mark(name) == 1
 
 
-def test_a_bulk_batch_is_rolled_up_like_a_flush(logs, lake):
+def test_a_bulk_batch_notes_its_hours_like_a_flush(logs, lake):
     logs.append(batch("a", "b", cost_usd=0.25), source_id="import:a", from_seq=1, to_seq=2)
-    sql = "SELECT n, CAST(cost_usd_sum AS VARCHAR) FROM lake.requests_hourly"
-    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(2, "0.500000000")]
+    sql = "SELECT app, n, batch_id FROM lake.unsummed_hours"
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [("shop", 2, 1)]
 
 
 def test_known_ids_are_those_in_the_lake(logs):

@@ -12,6 +12,7 @@ from workbench.errors import NotPermitted, UsageError
 from workbench.ledger.audit import tail
 from workbench.observability.keeping import BY_ITSELF, Keeper
 from workbench.observability.metrics import EXPIRED, SAME
+from workbench.observability.model import Window
 from workbench.observability.retention import APPLY, DECLARE, Retention
 from workbench.observability.upkeep import Upkeep
 
@@ -75,7 +76,12 @@ def test_exactly_the_outdated_days_of_the_app_go_and_a_dry_run_says_so_before(st
     for table in TABLES:
         assert ages(stores, table, "shop") == {30, 29, 0}
         assert ages(stores, table, "bank") == {100, 40, 31, 30, 29, 0}
-    assert ages(stores, "requests_hourly", "shop") == {40, 31, 30, 29, 0}, "sums are kept for longer"
+    stores.upkeep.sum_hours(again=Window())
+    for table in ("requests_hourly", "requests_daily"):
+        assert ages(stores, table, "shop") == {40, 31, 30, 29, 0}, "sums are kept for longer"
+    summed, logged = (stores.metrics.query("volume", app="shop", exact=exact) for exact in (None, True))
+    assert (summed.answered.path, logged.answered.path) == ("roll-up", "requests")
+    assert (summed["volume"].item(), logged["volume"].item()) == (27, 3), "sums go further back"
     assert (retention.outdated(), retention.apply(ADMIN)) == ((), ())
     with stores.ledger.read() as connection:
         declared, applied = tail(connection, 9)
@@ -112,7 +118,8 @@ def test_whole_files_go_and_no_byte_of_them_is_left_when_their_snapshots_are_gon
     assert report.retention[0].rows["requests"] == 36
     keeper.run(BY_ITSELF)
     assert list(data.rglob("*2026-05-30*/*.parquet")) == []
-    assert list(data.rglob("*delete*")) == [], "files that go whole need no list of deleted rows"
+    lists = [path for table in TABLES for path in (data / "main" / table).rglob("*delete*")]
+    assert lists == [], "files that go whole need no list of deleted rows"
     assert ages(stores, "requests", "shop") == {30, 29, 0}
 
 

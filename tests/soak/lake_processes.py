@@ -69,11 +69,13 @@ def read(home: Path, catalog: str, name: str) -> None:
     counts = " + ".join(
         f"(SELECT count(*) FROM lake.{table} t WHERE t.spool_id = f.spool_id AND t.batch_id = f.batch_id)" for table in WRITABLE
     )
+    unknown = (
+        "SELECT count(*) FROM (SELECT app, date_trunc('hour', ts_start) AS hour FROM lake.requests t WHERE t.batch_id = f.batch_id) AS h "
+        "WHERE (app, hour) NOT IN (SELECT app, hour FROM lake.unsummed_hours UNION SELECT app, hour FROM lake.requests_hourly)"
+    )
     torn_sql = (
-        "SELECT count(*), coalesce(list(batch_id) FILTER (WHERE stored <> marked OR requests <> rolled_up), []) FROM ("
-        f"SELECT batch_id, to_seq - from_seq + 1 AS marked, {counts} AS stored, "
-        "(SELECT count(*) FROM lake.requests t WHERE t.batch_id = f.batch_id) AS requests, "
-        "(SELECT coalesce(sum(n), 0) FROM lake.requests_hourly t WHERE t.batch_id = f.batch_id) AS rolled_up "
+        "SELECT count(*), coalesce(list(batch_id) FILTER (WHERE stored <> marked OR unknown > 0), []) FROM ("
+        f"SELECT batch_id, to_seq - from_seq + 1 AS marked, {counts} AS stored, ({unknown}) AS unknown "
         "FROM (SELECT * FROM lake.flushed ORDER BY batch_id DESC LIMIT 15) f)"
     )
     lake = open_lake(home, catalog)

@@ -101,3 +101,30 @@ def _declare(rows: str | None, *, app: str | None, rollups: str | None, evidence
             ws.require_app(app)
         policy = ws.retention.declare(rows, app=app, rollups=rollups, evidence=evidence, reason=reason)
     typer.echo(retention_text(policy, width=terminal_width()))
+
+
+@group.command("rollup")
+def rollup(
+    window: Annotated[str | None, typer.Option(help="Sum the hours of this stretch until now anew, for example 30d.")] = None,
+    is_everything: Annotated[bool, typer.Option("--everything", help="Sum all hours anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sum the hours that got rows since they were last summed, so that questions over months are answered from sums.
+
+    `workbench lake maintain` does it too. What is asked meanwhile reads those hours request by request.
+    """
+    from workbench import Workspace
+    from workbench.cli.progress import file_progress
+    from workbench.observability.dimensions import parse_window
+    from workbench.observability.model import Window
+
+    with Workspace.open(create=False) as ws, file_progress(is_quiet=as_json) as progress:
+        ws.ownership.require(ws.actor, "log.maintain", None)
+        again = Window() if is_everything else None
+        if window is not None:
+            again = parse_window(window, now=ws.clock())
+        n = ws.upkeep.sum_hours(again=again, progress=progress)
+    if as_json:
+        print_json({"hours": n})
+    else:
+        typer.echo(f"summed {n:,} {'hour' if n == 1 else 'hours'} of applications" if n else "every hour is summed already")

@@ -39,6 +39,19 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rolled:
+    """What a row of the roll-up (`rolled.py`) adds to a metric: as of its requests one by one, summed."""
+
+    y: Column
+    x: Column
+    k: Column
+    bad: Column | None = None
+    """How many of its requests say what cannot be."""
+    histogram: str | None = None
+    """The column of requests whose histogram holds the values of a quantile; then y, x and k come from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One thing that can be asked of the log."""
 
@@ -70,6 +83,8 @@ class Metric:
     """The range of a single observation, where it is known."""
     kpi: Kpi | None = None
     """Set for a KPI, which is counted in sessions or outcomes instead of requests."""
+    rolled: Rolled | None = None
+    """How hourly and daily sums answer the metric; None where only the requests themselves can."""
 
 
 def _one(_: ir.Table) -> ir.Value:
@@ -92,8 +107,12 @@ def _rate(
     eligible: Column | None = None,
     needs: frozenset[str] = frozenset(),
     weight: Column | None = None,
+    rolled: tuple[Column, Column] | None = None,
 ) -> Metric:
-    """The share of requests with `share` among those with `of`; `eligible` (default all) are those that should be among them."""
+    """The share of requests with `share` among those with `of`; `eligible` (default all) are those that should be among them.
+
+    `rolled` is the number of both in a row of the roll-up.
+    """
     return Metric(
         name=name,
         unit="share",
@@ -108,6 +127,7 @@ def _rate(
         measured=lambda t: _int(of(t)),
         needs=needs,
         weight=weight,
+        rolled=None if rolled is None else Rolled(y=rolled[0], x=rolled[1], k=rolled[1]),
     )
 
 
@@ -125,10 +145,12 @@ def _quantile(name: str, column: str, q: float, what: str) -> Metric:
         eligible=_one,
         measured=lambda t: _int(t[column].notnull()),
         q=q,
+        rolled=Rolled(y=_n, x=_n, k=_n, bad=lambda t: t[f"n_bad_{column.removesuffix('_ms')}"], histogram=column),
     )
 
 
-def _sum(name: str, unit: str, description: str) -> Metric:
+def _sum(name: str, unit: str, description: str, *, n: str | None = None) -> Metric:
+    """The sum of a column; `n` names the roll-up's count of the requests that report it."""
     return Metric(
         name=name,
         unit=unit,
@@ -141,6 +163,7 @@ def _sum(name: str, unit: str, description: str) -> Metric:
         k=lambda t: _int(t[name].notnull()),
         eligible=_one,
         measured=lambda t: _int(t[name].notnull()),
+        rolled=Rolled(y=lambda t: t[f"{name}_sum"], x=lambda t: t[n or f"{name}_n"], k=lambda t: t[n or f"{name}_n"]),
     )
 
 
@@ -154,6 +177,16 @@ def _blocked(t: ir.Table) -> ir.Value:
 
 def _success_weight(t: ir.Table) -> ir.Value:
     return t.success_weight
+
+
+def _n(t: ir.Table) -> ir.Value:
+    """All requests of a row of the roll-up."""
+    return t.n
+
+
+def _n_where(condition: Column, of: str = "n") -> Column:
+    """Those requests of a row of the roll-up, if its key satisfies the condition."""
+    return lambda t: ibis.ifelse(condition(t).fill_null(False), t[of], 0)  # noqa: FBT003
 
 
 _SUCCESS = frozenset({"success"})
@@ -171,6 +204,7 @@ _METRICS = (
         k=_one,
         eligible=_one,
         measured=_one,
+        rolled=Rolled(y=_n, x=_n, k=_n),
     ),
     _rate(
         "success_rate",
@@ -181,6 +215,7 @@ _METRICS = (
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
         weight=_success_weight,
+        rolled=(_n_where(lambda t: t.success), _n_where(lambda t: t.success.notnull())),
     ),
     _rate(
         "failure_rate",
@@ -191,6 +226,7 @@ _METRICS = (
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
         weight=_success_weight,
+        rolled=(_n_where(lambda t: ~t.success), _n_where(lambda t: t.success.notnull())),
     ),
     _rate(
         "undecided_rate",
@@ -200,6 +236,7 @@ _METRICS = (
         share=lambda t: t.success.isnull(),
         of=lambda t: t.request_id.notnull(),
         needs=_SUCCESS,
+        rolled=(_n_where(lambda t: t.success.isnull()), _n),
     ),
     *(_quantile(f"latency_p{q}", "latency_ms", q / 100, "Time from request to complete answer") for q in (50, 90, 95, 99)),
     _quantile("ttft_p95", "ttft_ms", 0.95, "Time from request to first token"),
@@ -215,6 +252,9 @@ _METRICS = (
         k=lambda t: ibis.ifelse(t.n_tool_errors.notnull(), t.n_tool_calls, 0).fill_null(0),
         eligible=lambda t: _int((t.n_tool_calls != 0).fill_null(True)),  # noqa: FBT003
         measured=lambda t: _int(t.n_tool_errors.notnull() & (t.n_tool_calls > 0)),
+        rolled=Rolled(
+            y=lambda t: t.tool_errors_known, x=lambda t: t.tool_calls_known, k=lambda t: t.tool_calls_known, bad=lambda t: t.n_bad_tools
+        ),
     ),
     _rate(
         "fallback_rate",
@@ -223,6 +263,7 @@ _METRICS = (
         "requests with is_fallback / requests that report it",
         share=lambda t: t.is_fallback,
         of=lambda t: t.is_fallback.notnull(),
+        rolled=(_n_where(lambda t: t.is_fallback), _n_where(lambda t: t.is_fallback.notnull())),
     ),
     _rate(
         "handoff_rate",
@@ -231,6 +272,7 @@ _METRICS = (
         "requests with a handoff or the status handed_off / requests",
         share=lambda t: t.handoff_id.notnull() | (t.status == "handed_off").fill_null(False),  # noqa: FBT003
         of=lambda t: t.request_id.notnull(),
+        rolled=(lambda t: t.n_handoff, _n),
     ),
     _rate(
         "violation_rate",
@@ -240,6 +282,7 @@ _METRICS = (
         share=_violated,
         of=lambda t: t.violation_rules.notnull() & (~_blocked(t) | _violated(t)),
         eligible=lambda t: _int(~_blocked(t) | _violated(t)),
+        rolled=(lambda t: t.n_violation, lambda t: t.n_violation_known),
     ),
     _rate(
         "block_rate",
@@ -248,6 +291,7 @@ _METRICS = (
         "requests with the status blocked or a blocking rule / requests that were guarded (blocked_rules is not null) or blocked",
         share=_blocked,
         of=lambda t: t.blocked_rules.notnull() | _blocked(t),
+        rolled=(lambda t: t.n_blocked, lambda t: t.n_blocked_known),
     ),
     Metric(
         name="quality_mean",
@@ -277,7 +321,7 @@ _METRICS = (
     ),
     _sum("input_tokens", "tokens", "Tokens sent to models, cached ones included."),
     _sum("output_tokens", "tokens", "Tokens written by models, reasoning included."),
-    _sum("cost_usd", "USD", "What the priced requests cost."),
+    _sum("cost_usd", "USD", "What the priced requests cost.", n="n_priced"),
     Metric(
         name="cost_per_success",
         unit="USD",
@@ -292,6 +336,7 @@ _METRICS = (
         measured=lambda t: _int(t.cost_usd.notnull()),
         needs=_SUCCESS,
         weight=_success_weight,
+        rolled=Rolled(y=lambda t: t.cost_usd_sum, x=_n_where(lambda t: t.success, of="n_priced"), k=lambda t: t.n_priced),
     ),
 )
 

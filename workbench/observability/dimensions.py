@@ -134,9 +134,14 @@ def moment(at: datetime) -> ir.Value:
 
 def bucket(t: ir.Table, grain: str) -> ir.Value:
     """Number of the bucket of `ts_start`; whole numbers, so that no engine's calendar matters."""
+    return bucket_number(t.ts_start.epoch_seconds(), grain)
+
+
+def bucket_number(seconds: ir.Value, grain: str) -> ir.Value:
+    """Number of the bucket of a time in whole seconds since 1970."""
     width_s = int(GRAINS[grain].total_seconds())
     offset_s = _FIRST_MONDAY_S if grain == "1w" else 0
-    return ((t.ts_start.epoch_seconds() - offset_s) // width_s).cast("int64")
+    return ((seconds - offset_s) // width_s).cast("int64")
 
 
 def bucket_start(column: str, grain: str) -> pl.Expr:

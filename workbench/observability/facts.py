@@ -18,7 +18,7 @@ from workbench.observability.success import SuccessRules, success, success_weigh
 from workbench.observability.tables import TABLES, at_snapshot, latest_requests_sql
 from workbench.spec.app import Kpi
 
-_IBIS_TYPES = {
+IBIS_TYPES = {
     "VARCHAR": "string",
     "BIGINT": "int64",
     "INTEGER": "int32",
@@ -27,6 +27,8 @@ _IBIS_TYPES = {
     "BOOLEAN": "boolean",
     "TIMESTAMP WITH TIME ZONE": "timestamp('UTC')",
     "VARCHAR[]": "array<string>",
+    "DECIMAL(38,9)": "decimal(38, 9)",
+    "MAP(INTEGER, BIGINT)": "map<int32, int64>",
 }
 _REQUEST_COLUMNS = (
     *("request_id", "revision", "ts_start", "session_id", "unit_hash", "latency_ms", "ttft_ms", "is_fallback"),
@@ -39,7 +41,7 @@ _OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id
 
 def _unbound(table: str, columns: Sequence[str]) -> ir.Table:
     known = TABLES[table].by_name
-    return ibis.table({name: _IBIS_TYPES[known[name].duckdb_type] for name in columns}, name=table)
+    return ibis.table({name: IBIS_TYPES[known[name].duckdb_type] for name in columns}, name=table)
 
 
 _READ = {"requests": [*DIMENSIONS, *_REQUEST_COLUMNS], "scores": _SCORE_COLUMNS, "outcomes": _OUTCOME_COLUMNS}

@@ -22,7 +22,7 @@ from workbench.ledger.forking import at_work
 from workbench.observability.erased import without_erased
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
-from workbench.observability.rollup import rollup_sql, utc_sql
+from workbench.observability.rollup import note_sql, utc_sql
 from workbench.observability.rows import arrow_of
 from workbench.observability.spool import FORMAT, remove_files
 from workbench.observability.tables import WRITABLE, LogTable
@@ -134,7 +134,7 @@ def _refuse_known(connection: duckdb.DuckDBPyConnection, stretch: Stretch, as_of
 
 
 def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow: pa.Table, behind: int, place: Mapping[str, str]) -> int:
-    """Insert the rows with a greater `seq` than `behind` (and for requests their roll-up); how many they were."""
+    """Insert the rows with a greater `seq` than `behind` (and for requests note their hours); how many they were."""
     if not arrow.num_rows:
         return 0
     filled = {
@@ -156,7 +156,7 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
         )
         inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
         if table.name == "requests":
-            connection.execute(rollup_sql(rows, spool_id=place["spool_id"], batch_id=place["batch_id"]))
+            connection.execute(note_sql(rows, batch_id=place["batch_id"]))
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.unregister(f"{rows}_arrow")

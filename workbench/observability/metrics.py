@@ -11,6 +11,7 @@ import polars as pl
 
 from workbench.errors import StoreError, UsageError
 from workbench.observability import evidence as records
+from workbench.observability.answering import MetricFrame, Path, choose
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metric
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
@@ -92,10 +93,15 @@ class Metrics:
         grain: str | None = None,
         where: Where | None = None,
         app: str | None = None,
-        detail: bool = False,
+        detail: bool | None = False,
+        exact: bool | None = None,
         snapshot: int | None = None,
-    ) -> pl.DataFrame:
+    ) -> MetricFrame:
         """One row per group that has requests, sorted by the dimensions and time.
+
+        It is answered from the requests, or from sums of hours and days where those can answer: `answered` of the result says which, and
+        how far a percentile may be off. Counts, rates and sums are the same on both paths. Where nobody chooses, the sums answer when
+        they spare reading a million requests and no interval is asked for: units cannot be told from sums.
 
         Args:
             metrics: names of the catalogue or of KPIs, or one such name.
@@ -104,29 +110,35 @@ class Metrics:
             grain: width of a time bucket: 1m, 5m, 15m, 1h, 1d or 1w.
             where: dimension to the value, or values, that it must have.
             app: the application; None for all, each by its own rules.
-            detail: whether to add counts and 95 % intervals.
-            snapshot: the lake's snapshot to read; None for the newest.
+            detail: whether to add counts and 95 % intervals; None adds the intervals only where the requests are read anyway.
+            exact: True for the requests alone, False for the sums, None for the better of the two.
+            snapshot: the lake's snapshot to read, from its requests; None for the newest.
 
         Returns:
             Columns: the dimensions str; `ts` datetime[us, UTC] with a grain; for each metric `<m>` f64 (`volume` i64), null where
-            there is no data, and `<m>_n` i64; with detail `<m>_count` i64, `<m>_low` and `<m>_high` f64.
+            there is no data, and `<m>_n` i64; with detail `<m>_count` i64, and `<m>_low` and `<m>_high` f64, null where sums answered.
 
         Raises:
             UnknownSubject: a metric, dimension or grain does not exist; names the nearest.
-            UsageError: the window or a filter makes no sense.
+            UsageError: the window or a filter makes no sense, or `exact` is False and the sums cannot answer.
         """
         dims, bucket = parse_dimensions((by,) if isinstance(by, str) else by), parse_grain(grain)
         filters, span = for_app(parse_where(where), app), parse_window(window, now=self._clock())
 
         names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+        if snapshot is not None and exact is False:
+            raise UsageError(f"snapshot {snapshot}", seen="it is asked of the sums", needed="the newest, or exact=True")
 
-        def ask(reader: Reader) -> pl.DataFrame:
+        def ask(reader: Reader) -> MetricFrame:
             definitions = self._definitions(apps_of(filters) or reader.apps())
             chosen = tuple(definitions.metric(name) for name in names)
-            question = dated(
-                Question(metrics=chosen, dims=dims, grain=bucket, filters=filters, window=span, definitions=definitions), reader
-            )
-            return _frame(question, dict(_readings(reader, question, LEVEL if detail else None)), detail=detail)
+            question = Question(metrics=chosen, dims=dims, grain=bucket, filters=filters, window=span, definitions=definitions)
+            way = choose(reader, question, exact=exact if snapshot is None else True, needs_ends=bool(detail))
+            if way.path is Path.ROLLUP:
+                groups = dict(_rolled_readings(reader, question))
+            else:
+                groups = dict(_readings(reader, dated(question, reader), LEVEL if detail is not False else None))
+            return MetricFrame.of(_frame(question, groups, detail=detail is not False), way)
 
         return self._look(snapshot, ask)
 
@@ -291,6 +303,13 @@ def _readings(reader: Reader, question: Question, level: float | None) -> Iterat
             for number, metric in enumerate(part.metrics):
                 readings[metric.name] = sound(metric, read(metric, groups.get(key, {}), number, level=level or LEVEL), *key)
         yield key, readings
+
+
+def _rolled_readings(reader: Reader, question: Question) -> Iterator[tuple[Key, dict[str, Reading]]]:
+    """The same from sums, which know no units and so give no intervals."""
+    for key, sums in reader.rolled_sums(question).items():
+        readings = (read(metric, sums, number, level=LEVEL) for number, metric in enumerate(question.metrics))
+        yield key, {metric.name: sound(metric, reading, *key) for metric, reading in zip(question.metrics, readings, strict=True)}
 
 
 def _frame(question: Question, groups: Mapping[Key, Mapping[str, Reading]], *, detail: bool) -> pl.DataFrame:

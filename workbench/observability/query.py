@@ -16,12 +16,11 @@ import ibis.expr.types as ir
 
 from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.dimensions import TIME, bucket
+from workbench.observability.tables import IMPLAUSIBLE
 
 DIALECT = "duckdb"
 DIVIDED = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
 """Kinds whose number is Σy / Σx, with an interval from the residuals of clusters."""
-IMPLAUSIBLE = 1e100
-"""No value of a log is as large; squares of larger ones leave the range of floats."""
 
 
 def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str], grain: str | None) -> ir.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -16,7 +16,7 @@ from workbench.observability.catalogue import Kind, Metric, weighted
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import DERIVED, source_sql
-from workbench.observability.model import RowSet
+from workbench.observability.model import RowSet, Window
 from workbench.observability.query import (
     cluster_sums,
     order_statistics,
@@ -29,6 +29,12 @@ from workbench.observability.query import (
     with_tables,
 )
 from workbench.observability.recency import Seen
+from workbench.observability.rolled import NAME as ROLLED_NAME
+from workbench.observability.rolled import ranked_sql, rolled_sums
+from workbench.observability.rollup import bucket_ms, hour_start, naive_sql, utc_sql
+from workbench.observability.rollup_plan import Cover, Unsummed, cover, fresh_sql, is_noted_day, stored_sql
+from workbench.observability.success import DEFAULT_SCORE
+from workbench.observability.tables import at_snapshot
 from workbench.stats.cluster import effective_size
 from workbench.stats.quantile import Ranks, clustered_ranks
 
@@ -115,7 +121,9 @@ class Reader:
 
     def apps(self) -> tuple[str, ...]:
         """The applications in the log, by name."""
-        return tuple(row["app"] for row in self.rows('SELECT DISTINCT app FROM "requests" ORDER BY app'))
+        if self.snapshot == EMPTY:
+            return ()
+        return tuple(row["app"] for row in self.rows(f"SELECT DISTINCT app FROM {at_snapshot('requests', self.snapshot)} ORDER BY app"))
 
     def bundles(self, app: str) -> tuple[str, ...]:
         """The bundles that answered requests of the app, oldest first."""
@@ -163,6 +171,71 @@ class Reader:
             if (group := found.get(_key(row, keys))) is not None:
                 group.update(row)
 
+    def summed_rows(self, window: Window, apps: Sequence[str]) -> int:
+        """How many requests the daily sums count that hold for the window's days; some of the first and the last day lie outside of it."""
+        where = " AND ".join((_of_apps(apps), f"NOT {is_noted_day(self.snapshot)}", *_days(window)))
+        (row,) = self.rows(f"SELECT coalesce(sum(n), 0)::BIGINT AS n FROM {at_snapshot('requests_daily', self.snapshot)} WHERE {where}")
+        return int(row["n"])
+
+    def has_older_sums(self, window: Window, apps: Sequence[str]) -> bool:
+        """Whether there are sums of days in the window whose requests were taken out because of their age."""
+        sums, retained = (at_snapshot(table, self.snapshot) for table in ("requests_daily", "retained"))
+        where = " AND ".join((_of_apps(apps), *_days(window)))
+        kept = f"SELECT app, max(since) AS since FROM {retained} GROUP BY app"
+        return bool(
+            self.rows(
+                f"SELECT 1 AS found FROM (SELECT app, day FROM {sums} WHERE {where}) JOIN ({kept}) USING (app) WHERE day < since LIMIT 1"
+            )
+        )
+
+    def cover(self, window: Window, apps: Sequence[str], *, by_hour: bool) -> Cover:
+        """Which parts of the window are read from which sums, and which from requests."""
+        hour = utc_sql("hour")
+        hours = [
+            f"{hour} {sign} {naive_sql(hour_start(at))}" for sign, at in ((">=", window.start), ("<=", window.until)) if at is not None
+        ]
+        where = " AND ".join((_of_apps(apps), *hours))
+        found = self.rows(
+            f"SELECT app, CAST({hour} AS DATE) AS day, sum(n)::BIGINT AS n FROM {at_snapshot('unsummed_hours', self.snapshot)} "
+            f"WHERE {where} GROUP BY app, day ORDER BY day, app"
+        )
+        return cover(window, [Unsummed(**row) for row in found], by_hour=by_hour)
+
+    def roll_up(self, covered: Cover, apps: Sequence[str]) -> None:
+        """From now on `rolled` is the sums that cover the window; those that have to be made are made once."""
+        parts = [stored_sql(covered, self.snapshot)]
+        if fresh := fresh_sql(covered, _of_apps(apps), self.snapshot):
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh_sums AS {fresh}")
+            parts.append("SELECT * FROM temp.fresh_sums")
+        self._tables[ROLLED_NAME] = " UNION ALL ".join(parts)
+
+    def rolled_sums(self, question: Question) -> dict[Key, Sums]:
+        """As `sums`, for the metrics of a question, from the roll-up; a quantile's value stands for its bucket."""
+        metrics, keys, filters = question.metrics, question.keys, question.filters
+        totals = rolled_sums(metrics, question.dims, question.grain, filters, question.definitions.rules)
+        found = {_key(row, keys): row for row in self.rows(to_sql(totals)) if row["rows"]}
+        for column, numbers in _quantiles(metrics).items():
+            quantiles = [metrics[number].q or 0 for number in numbers]
+            for row in self.rows(ranked_sql(column, quantiles, question.dims, question.grain, filters)):
+                values = {f"y{number}": bucket_ms(row[f"bucket{place}"]) for place, number in enumerate(numbers)}
+                found[_key(row, keys)].update(values | {f"{letter}{number}": row["n"] for number in numbers for letter in "xk"})
+        return found
+
+    def decided_by_scores(self, question: Question) -> bool:
+        """Whether a score may decide the success of a request in question: there is such a score, and a workflow without a rule."""
+        if not self.rows(
+            f"SELECT 1 AS found FROM {at_snapshot('scores', self.snapshot)} "
+            f"WHERE name = {_text(DEFAULT_SCORE)} AND {_of_apps(dict(question.filters).get('app', ()))} LIMIT 1"
+        ):
+            return False
+        declared = {(rule.app, rule.workflow) for rule in question.definitions.rules.rules}
+        asked = {name: values for name, values in question.filters if name in {"app", "workflow"}}
+        return any(
+            (row["app"], row["workflow"]) not in declared
+            for row in self.rows(f'SELECT DISTINCT app, workflow FROM "{ROLLED_NAME}"')
+            if all(row[name] in values for name, values in asked.items())
+        )
+
     def row_set(self, rows: Rows, ranks: Sequence[int] = ()) -> tuple[RowSet, dict[str, Seen]]:
         """The rows that carry the first metric's number; and bundle to when its own happened, with its newest units at these ranks."""
         found = self.rows(row_set_sql(rows.table, ranks))
@@ -204,6 +277,25 @@ def _ranks_of(n: int, spread: int, q: float, level: float) -> Ranks:
 
 def _key(row: Mapping[str, Any], keys: Sequence[str]) -> Key:
     return tuple(row[name] for name in keys)
+
+
+def _quantiles(metrics: Sequence[Metric]) -> dict[str, list[int]]:
+    """Column of requests to the numbers of the metrics that are quantiles of it."""
+    numbers: dict[str, list[int]] = {}
+    for number, metric in enumerate(metrics):
+        if metric.kind is Kind.QUANTILE and metric.rolled is not None and metric.rolled.histogram is not None:
+            numbers.setdefault(metric.rolled.histogram, []).append(number)
+    return numbers
+
+
+def _days(window: Window) -> list[str]:
+    """The conditions that a day has a part in the window."""
+    return [f"day {sign} DATE '{at.astimezone(UTC).date()}'" for sign, at in ((">=", window.start), ("<=", window.until)) if at is not None]
+
+
+def _of_apps(apps: Sequence[str]) -> str:
+    """The condition that a row is of one of these apps, of any where none is named."""
+    return f"app IN ({_texts(apps)})" if apps else "true"
 
 
 def _text(value: str) -> str:

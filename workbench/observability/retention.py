@@ -23,12 +23,14 @@ from workbench.ledger.store import Ledger
 from workbench.observability.flusher import literal
 from workbench.observability.lake import Lake
 from workbench.observability.retention_policy import RetentionPolicy, Term, parse_app, parse_term
-from workbench.observability.tables import TABLES, WRITABLE
+from workbench.observability.summing import retain
+from workbench.observability.tables import SUMS as SUM_TABLES
+from workbench.observability.tables import WRITABLE
 from workbench.observability.upkeep import flush_inlined
 
 DECLARE, APPLY = "retention.declare", "retention.apply"
 _POLICY = "lake.retention"
-SUMS = tuple(table.name for table in TABLES.values() if table.partition_by == ("app", "day") and table.name not in WRITABLE)
+SUMS = tuple(table.name for table in SUM_TABLES)
 """Tables of sums."""
 
 
@@ -203,6 +205,7 @@ def _take_out(connection: duckdb.DuckDBPyConnection, found: Outdated) -> int:
     """
     connection.execute("SET ducklake_default_data_inlining_row_limit = 0")
     try:
+        retain(connection, found.app, since=found.rows_before, sums_since=found.rollups_before)
         return sum(_delete(connection, table, found) for table in found.rows)
     finally:
         with contextlib.suppress(duckdb.Error):

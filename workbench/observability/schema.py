@@ -1,4 +1,7 @@
-"""The tables of a lake: made once, and brought up to this version by adding columns."""
+"""The tables of a lake: made once, and brought up to this version by adding tables and columns.
+
+What people logged is never dropped or rewritten. Sums of it may be: they are noted as missing, and made anew from the log.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from collections.abc import Iterator
 import duckdb
 
 from workbench.errors import NewerWorkspace
-from workbench.observability.tables import SCHEMA_VERSION, TABLES, LogTable
+from workbench.observability.rollup import note_all_sql
+from workbench.observability.tables import REQUESTS_HOURLY, SCHEMA_VERSION, TABLES, LogTable
+
+_ONE_ROW_PER_HOUR = 3
+"""The version from which `requests_hourly` has one row per hour and key; before, each flush added rows of its own."""
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -30,6 +37,10 @@ def prepare(connection: duckdb.DuckDBPyConnection, subject: str) -> None:
     for table in TABLES.values():
         for statement in _statements(table, existing.get(table.name)):
             connection.execute(statement)
+    if version is not None and version < _ONE_ROW_PER_HOUR:
+        connection.execute(f"ALTER TABLE lake.{REQUESTS_HOURLY.name} SET PARTITIONED BY ({', '.join(REQUESTS_HOURLY.partition_by)})")
+        connection.execute(f"DELETE FROM lake.{REQUESTS_HOURLY.name}")
+        connection.execute(note_all_sql())
     if version is None:
         connection.execute("CALL lake.set_option('parquet_compression', 'zstd')")
         connection.execute("CALL lake.set_option('parquet_compression_level', '1')")  # a tenth faster to write than 3, an eighth larger

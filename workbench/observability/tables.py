@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from workbench.errors import UsageError
 
-SCHEMA_VERSION = 2
-"""Version of the lake's tables. A step up adds columns; nothing is ever renamed or dropped."""
+SCHEMA_VERSION = 3
+"""Version of the lake's tables. A step up adds columns and tables; nothing is ever renamed or dropped (see `schema.py`)."""
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 _RETRIEVED = pa.list_(pa.struct([("doc_id", pa.string()), ("score", pa.float64()), ("rank", pa.int32())]))
@@ -44,6 +44,8 @@ STORAGE_COLUMNS = frozenset({"spool_id", "seq", "batch_id", "ingested_at", "day"
 _MOST_COUNTED = 10**12
 """Of tokens or calls in one row; a sum over millions of rows still fits into 64 bits."""
 _MOST_USD = 999_999_999
+IMPLAUSIBLE = 1e100
+"""No value of a log is as large; squares of larger ones leave the range of floats."""
 
 STATUSES = ("ok", "error", "timeout", "blocked", "handed_off", "cancelled", "truncated", "unknown")
 ARMS = ("stable", "candidate", "shadow", "none")
@@ -232,31 +234,54 @@ SUMMED = tuple(
 )
 """Count columns of a request that the roll-up sums; beside each stands how many requests reported it."""
 
-ROLLUP_KEY = ("hour", "day", "app", "workflow", "bundle", "arm", "release_id", "model_served", "provider", "status")
+WHO_ANSWERED = ("app", "workflow", "bundle", "arm", "release_id", "model_served", "provider")
+HOW_IT_ENDED = ("status", "error_type", "is_fallback")
+ROLLUP_KEY = (*WHO_ANSWERED, *HOW_IT_ENDED)
+"""By what the roll-up tells requests apart, beside their hour or day: what people filter and group by, and what decides success."""
+
+_ROLLED_UP = (
+    *_text("app workflow bundle arm release_id model_served provider status error_type"),
+    *_columns("BOOLEAN", "is_fallback"),
+    *_count("n n_violation n_violation_known n_blocked n_blocked_known n_handoff n_priced"),
+    *_count("n_bad_tools n_bad_latency n_bad_ttft tool_calls_known tool_errors_known"),
+    *(column for name in SUMMED for column in _count(f"{name}_sum {name}_n")),
+    *_columns("DECIMAL(38,9)", "cost_usd_sum"),
+    *_columns("MAP(INTEGER, BIGINT)", "latency_histogram ttft_histogram"),
+)
 
 REQUESTS_HOURLY = LogTable(
     name="requests_hourly",
-    columns=(
-        *_time("hour"),
-        *_DAY,
-        *_text("app workflow bundle arm release_id model_served provider status"),
-        *_count("n n_fallback n_fallback_known n_violation n_violation_known n_blocked n_blocked_known n_handoff n_priced n_revised"),
-        *(column for name in SUMMED for column in _count(f"{name}_sum {name}_n")),
-        *_columns("DECIMAL(38,9)", "cost_usd_sum"),
-        *_columns("MAP(INTEGER, BIGINT)", "latency_histogram ttft_histogram"),
-        *_text("spool_id"),
-        *_columns("BIGINT", "batch_id"),
-    ),
-    partition_by=("app", "day"),
+    columns=(*_time("hour"), *_DAY, *_ROLLED_UP),
+    partition_by=("app",),
     sort_by=("hour",),
 )
-"""Partial sums of final requests, appended by each flush and summed by the reader (see `rollup.py`).
+"""One row per hour and `ROLLUP_KEY`: the sums of its requests, each in its latest revision (see `rollup.py`).
 
-`_known` counts the requests that can say whether the flag holds: the denominator of its rate.
-
-`n_revised` counts revisions above 0: an hour whose sum is not 0 counts a request more than once and is read from
-`requests` instead.
+`n_x_known` counts the requests that can say whether x holds: the denominator of its rate. `n_bad_x` counts those that say what cannot be.
 """
+
+REQUESTS_DAILY = LogTable(
+    name="requests_daily",
+    columns=(*_DAY, *_ROLLED_UP, *_columns("MAP(INTEGER, BIGINT)", "latency_all ttft_all")),
+    partition_by=("app",),
+    sort_by=("day",),
+)
+"""The same by UTC day, so that a question about months reads hundreds of rows for each day's hours.
+
+Of the rows that differ only in `HOW_IT_ENDED` the first also has the histograms of all of them together, `latency_all` and `ttft_all`. Most
+failures are rare, so that their histograms grow with the traffic; those of all requests are soon as wide as they get.
+"""
+
+UNSUMMED_HOURS = LogTable(
+    name="unsummed_hours",
+    columns=(*_text("app"), *_time("hour"), *_columns("BIGINT", "n batch_id")),
+)
+"""The hours that got rows after they were summed, or were never summed: noted by each flush, with how many rows, in its transaction, and
+taken out by whoever sums them. What the roll-up says of such an hour, and of its day, is read from `requests` instead."""
+
+RETAINED = LogTable(name="retained", columns=(*_text("app"), *_columns("DATE", "since"), *_time("taken_out_at")))
+"""From which day on the requests of an app are kept, noted in the transaction that took out older ones; the latest day holds. Sums of
+the days before stay as they are: nothing is left to make them anew from."""
 
 FLUSHED = LogTable(
     name="flushed",
@@ -285,9 +310,10 @@ EXPIRIES = LogTable(
 LAKE_META = LogTable(name="lake_meta", columns=(*_columns("INTEGER", "schema_version"), *_time("changed_at")))
 """The schema versions this lake has had; the greatest holds."""
 
-TABLES: Mapping[str, LogTable] = MappingProxyType(
-    {table.name: table for table in (REQUESTS, SPANS, SCORES, OUTCOMES, REQUESTS_HOURLY, FLUSHED, ERASURES, EXPIRIES, LAKE_META)}
-)
+_LOGS = (REQUESTS, SPANS, SCORES, OUTCOMES)
+SUMS = (REQUESTS_HOURLY, REQUESTS_DAILY)
+_NOTES = (UNSUMMED_HOURS, RETAINED, FLUSHED, ERASURES, EXPIRIES, LAKE_META)
+TABLES: Mapping[str, LogTable] = MappingProxyType({table.name: table for table in (*_LOGS, *SUMS, *_NOTES)})
 WRITABLE: Mapping[str, LogTable] = MappingProxyType({table.name: table for table in TABLES.values() if table.time is not None})
 """The tables that callers write; the others are the storage's own."""
 
@@ -302,8 +328,13 @@ def latest_requests_sql(snapshot: int | None = None) -> str:
 
     A condition on `app` or `request_id` outside reaches the scan, because the ranking is inside both.
     """
+    return latest_sql(at_snapshot("requests", snapshot))
+
+
+def latest_sql(source: str) -> str:
+    """The same of a relation that holds all revisions of its requests."""
     return (
-        f"SELECT * FROM {at_snapshot('requests', snapshot)} "
+        f"SELECT * FROM {source} "
         "QUALIFY row_number() OVER (PARTITION BY app, request_id ORDER BY revision DESC, batch_id DESC, seq DESC) = 1"
     )
 

@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from workbench.observability.flusher import literal, timestamp
-from workbench.observability.rollup import rollup_sql
+from workbench.observability.rollup import hour_sql
+from workbench.observability.summing import sum_hours
 
 COUNTED = ("requests", "spans", "scores", "outcomes")
 _IS_REPEATED = (
@@ -55,7 +56,7 @@ def take_out(connection: duckdb.DuckDBPyConnection, *, erasure_id: int, unit_has
     through = _number(connection, "SELECT id FROM lake.current_snapshot()")
     rows = tuple(_number(connection, f"DELETE FROM lake.{name} WHERE {where}") for name, where in _conditions(unit_hash).items())
     if any(rows):
-        _roll_up_again(connection)
+        sum_hours(connection, "unit_hours")
     if any(rows) or not _number(connection, f"SELECT count(*) FROM lake.erasures WHERE erasure_id = {erasure_id}"):
         connection.execute(
             f"INSERT INTO lake.erasures (erasure_id, unit_hash, erased_at, through_snapshot, {', '.join(COUNTED)}) "
@@ -85,7 +86,7 @@ def _find(connection: duckdb.DuckDBPyConnection, unit_hash: str, known: Keys) ->
     ):
         of_unit, of_others = (f"SELECT app, {column} {rows} WHERE {column} IS NOT NULL" for rows in (own, others))
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {of_unit} {join} {of_others}")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE unit_hours AS SELECT DISTINCT app, date_trunc('hour', ts_start) AS hour {own}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE unit_hours AS SELECT DISTINCT app, {hour_sql('ts_start')} AS hour {own}")
 
 
 def _conditions(unit_hash: str) -> dict[str, str]:
@@ -102,16 +103,6 @@ def _conditions(unit_hash: str) -> dict[str, str]:
 def _only_of(column: str) -> str:
     """The condition that the row names no request, nor a unit where it could, but only this."""
     return "request_id IS NULL" + (" AND unit_hash IS NULL" if column == "session_id" else "")
-
-
-def _roll_up_again(connection: duckdb.DuckDBPyConnection) -> None:
-    """Put the hours' sums over the remaining requests in place of the present ones, batch by batch."""
-    connection.execute("DELETE FROM lake.requests_hourly WHERE (app, hour) IN (FROM unit_hours)")
-    connection.execute(
-        "CREATE OR REPLACE TEMP VIEW remaining_requests AS "
-        "SELECT * FROM lake.requests WHERE (app, date_trunc('hour', ts_start)) IN (FROM unit_hours)"
-    )
-    connection.execute(rollup_sql("remaining_requests", spool_id="spool_id", batch_id="batch_id"))
 
 
 def _number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

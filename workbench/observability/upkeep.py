@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from workbench.observability import scrubbing, server_vacuum
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal, timestamp
 from workbench.observability.lake import Lake
+from workbench.observability.model import Window
 from workbench.observability.reshaping import CATALOGUE
+from workbench.observability.summing import note_window, sum_next
+from workbench.observability.tables import WRITABLE
 from workbench.observability.upkeep_plan import (
     FEWEST_GIVEN_UP,
     ORPHAN_AGE,
@@ -40,6 +43,7 @@ _MERGED_AT_ONCE = 64
 """Files that one transaction of a merge makes of each table; writers of the lake wait for it."""
 _MOST_MERGES = 50
 """Transactions of one run's merge; what is left is the next run's."""
+_SUM = "sum hours that got rows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class UpkeepReport:
 
     done: dict[Step, int] = field(default_factory=dict)
     """Step to how many files or snapshots it changed."""
+    hours: int = 0
+    """Hours of apps that got rows since they were summed, and are summed now."""
     waits_until: datetime | None = None
     """When files that wait for their readers may be removed; until then a regular run does nothing."""
 
@@ -82,12 +88,34 @@ class Upkeep:
         self.fewest = fewest
 
     def run(self, *, progress: Progress | None = None) -> UpkeepReport:
-        """The regular run: given-up files are removed, small files merged, old snapshots given up unless evidence cites them."""
+        """The regular run: hours are summed, given-up files removed, small files merged, snapshots that nobody cites given up."""
         if self._lake.snapshot() is None:
             return UpkeepReport()
+        hours = self.sum_hours(progress=progress)
         plan = upkeep_plan(self.state(), grace=self.grace)
         keep = max(self.grace, self.retention)
-        return self._carried_out(plan, reason=RETENTION_REASON, cited=self._cited(), keep=keep, progress=progress)
+        report = self._carried_out(plan, reason=RETENTION_REASON, cited=self._cited(), keep=keep, progress=progress)
+        return replace(report, hours=hours)
+
+    def sum_hours(self, *, again: Window | None = None, progress: Progress | None = None) -> int:
+        """Sum the hours that got rows since they were last summed; how many hours of apps they are.
+
+        Args:
+            again: hours in which are summed whether they got rows or not.
+            progress: called with a label, the days of hours that are summed and all such days.
+        """
+        if self._lake.snapshot() is None:
+            return 0
+        if again is not None:
+            self._lake.write(lambda connection: note_window(connection, again), what=_SUM)
+        hours, days = 0, 0
+        while True:
+            summed = self._lake.write(sum_next, what=_SUM)
+            hours, days = hours + summed.hours, days + summed.days
+            if progress is not None and (days or summed.days_left):
+                progress("hours", days, days + summed.days_left)
+            if not summed.days_left:
+                return hours
 
     def forget(self, *, progress: Progress | None = None) -> None:
         """Bring deleted rows out of files and snapshots, whoever cites them, as far as readers' grace allows now."""
@@ -202,16 +230,17 @@ def _expire(connection: duckdb.DuckDBPyConnection, reason: str, cited: AbstractS
 
 
 def _deleted_rows(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
-    """Files that hold rows which were deleted; those of them under the newest snapshot; from which snapshot on the others are not shown.
+    """Files that hold deleted rows of a log; those of them under the newest snapshot; from which snapshot on the others are not shown.
 
-    Rows that stand deleted in the catalogue are none of them until they are written to files.
+    Rows that stand deleted in the catalogue are none of them until they are written to files. Sums of hours are replaced all the time.
     """
     ended, until = 0, 0
+    logs = f"table_id IN (SELECT table_id FROM {CATALOGUE}.ducklake_table WHERE table_name IN ({', '.join(map(literal, WRITABLE))}))"
     for name in ("ducklake_data_file", "ducklake_delete_file"):
-        sql = f"SELECT count(*), coalesce(max(end_snapshot), 0) FROM {CATALOGUE}.{name} WHERE end_snapshot IS NOT NULL"
+        sql = f"SELECT count(*), coalesce(max(end_snapshot), 0) FROM {CATALOGUE}.{name} WHERE end_snapshot IS NOT NULL AND {logs}"
         ((n, last),) = connection.execute(sql).fetchall()
         ended, until = ended + n, max(until, last)
-    newest = _number(connection, f"SELECT count(*) FROM {CATALOGUE}.ducklake_delete_file WHERE end_snapshot IS NULL")
+    newest = _number(connection, f"SELECT count(*) FROM {CATALOGUE}.ducklake_delete_file WHERE end_snapshot IS NULL AND {logs}")
     return ended + newest, newest, until
 
 

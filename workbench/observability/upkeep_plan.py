@@ -78,7 +78,7 @@ class Plan:
 
 
 def upkeep_plan(state: LakeState, *, grace: timedelta) -> Plan:
-    """The regular run. While given-up files wait, it does nothing."""
+    """The regular run, once the hours are summed. While given-up files wait, it does nothing."""
     ripe_at = state.ripe_at(grace)
     if ripe_at is not None and state.now < ripe_at:
         return Plan(steps=(), waits_until=ripe_at)

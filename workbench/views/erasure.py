@@ -35,9 +35,12 @@ def erasures_text(reports: Sequence[ErasureReport], *, width: int = WIDTH) -> st
 
 def upkeep_text(report: UpkeepReport) -> str:
     """What a regular run did."""
+    did = [("sum hours that got rows", report.hours), *report.done.items()]
+    done = [f"{step}: {n}" for step, n in did if n]
     if report.waits_until is not None:
-        return f"nothing to do before {_time(report.waits_until)}: files that were given up may still be read until then"
-    done = [f"{step}: {n}" for step, n in report.done.items() if n]
+        done.append(
+            f"nothing {'more ' if done else ''}to do before {_time(report.waits_until)}: given-up files may still be read until then"
+        )
     return "\n".join(done) or "nothing to do"
 
 

@@ -30,16 +30,47 @@ class Described(Protocol):
     def formula(self) -> str: ...
 
 
-def metrics_text(frame: pl.DataFrame, *, metrics: Sequence[Described], names: Mapping[str, str] | None = None, width: int = WIDTH) -> str:
+class Found(Protocol):
+    """What a view needs to know of how numbers were found."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def error_bound(self) -> float: ...
+
+
+def metrics_text(
+    frame: pl.DataFrame,
+    *,
+    metrics: Sequence[Described],
+    names: Mapping[str, str] | None = None,
+    found: Found | None = None,
+    width: int = WIDTH,
+) -> str:
     """The frame of a metric query as an aligned table; says so when it has no rows.
 
     Args:
         frame: columns as `Metrics.query` gives them: dimensions, `ts` for a series, and per metric the value, `_n` and further detail.
         metrics: the asked metrics, in order.
         names: bundle id to name; a bundle is shown with it.
+        found: how the numbers were found; what is not exact, or has no requests behind it, is said below the table.
         width: columns of the terminal.
     """
-    return page_text(_page(frame, metrics, names or {}), width=width)
+    return page_text(_page(frame, metrics, names or {}, found_words(found)), width=width)
+
+
+def found_words(found: Found | None) -> str:
+    """How far the numbers may be off, and why; empty where each request was read.
+
+    >>> from types import SimpleNamespace
+    >>> found_words(SimpleNamespace(path="roll-up", error_bound=0.0109))
+    'percentiles from hourly histograms, at most 1.1 % off; --exact reads every request'
+    """
+    if found is None or found.path != "roll-up":
+        return ""
+    if found.error_bound:
+        return f"percentiles from hourly histograms, at most {100 * found.error_bound:.1f} % off; --exact reads every request"
+    return "from hourly sums"
 
 
 def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
@@ -56,7 +87,7 @@ def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
     ]
 
 
-def _page(frame: pl.DataFrame, metrics: Sequence[Described], names: Mapping[str, str]) -> Page:
+def _page(frame: pl.DataFrame, metrics: Sequence[Described], names: Mapping[str, str], note: str) -> Page:
     if frame.is_empty():
         return Page(lead=("No requests match: widen the window or the filter, or import a log first.",))
     asked = {metric.name for metric in metrics}
@@ -67,7 +98,7 @@ def _page(frame: pl.DataFrame, metrics: Sequence[Described], names: Mapping[str,
         (*(_dimension(name, row[name], names) for name in dims), *(_value(row, metric) for metric in metrics))
         for row in frame.iter_rows(named=True)
     )
-    return Page(sections=(Section(title="", columns=tuple(columns), rows=rows),))
+    return Page(sections=(Section(title="", columns=tuple(columns), rows=rows, note=note),))
 
 
 def _belongs(column: str, asked: set[str]) -> bool:
