@@ -154,7 +154,7 @@ def success_figure(frame: pl.DataFrame, *, targets: Mapping[str, float] | None =
         )
     figure.update_xaxes(tickformat=".0%", title_text="share that ended well")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest", title={"x": 0.02, "xref": "container"})
+    figure.update_layout(hovermode="closest")
     return drawn(figure, finding, subtitle)
 
 
@@ -200,7 +200,7 @@ def violations_figure(broken: Mapping[str, int], *, checked: int, unchecked: int
     figure.add_bar(x=values, y=labels, orientation="h", marker_color=CANDIDATE, error_x=bars, hovertemplate="%{x:.2%}<extra></extra>")
     figure.update_xaxes(tickformat=".1%", rangemode="tozero", title_text="share of checked answers")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest", title={"x": 0.02, "xref": "container"})
+    figure.update_layout(hovermode="closest")
     return drawn(figure, finding, subtitle)
 
 
