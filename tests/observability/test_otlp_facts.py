@@ -223,6 +223,34 @@ def test_scores_come_from_evaluation_events():
     assert [(score.name, score.value, score.explanation, score.source) for score in only.scores] == [("relevance", 0.8, "fits", "judge")]
 
 
+def test_openinference_s_judgements_are_scores_with_their_judge():
+    told = {
+        "evaluations.0.evaluation.name": "relevance",
+        "evaluations.0.evaluation.score": 1,
+        "evaluations.0.evaluation.annotator_kind": "CODE",
+        "annotations.0.annotation.name": "tone",
+        "annotations.0.annotation.label": "kind",
+        "annotations.0.annotation.annotator_kind": "HUMAN",
+        "annotations.1.annotation.name": "says nothing",
+    }
+    (only,) = facts(chat(1, attributes=told))
+    assert [(score.name, score.value, score.label, score.source, score.number) for score in only.scores] == [
+        ("relevance", 1.0, None, "rule", 0),
+        ("tone", None, "kind", "human", 1),
+    ]
+
+
+def test_the_older_form_of_a_call_is_one():
+    told = {
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.function_call_name": "get_weather",
+        "llm.output_messages.0.message.function_call_arguments_json": '{"b": 1, "a": 2}',
+    }
+    (only,) = facts(chat(1, attributes=told))
+    assert [call.name for call in only.calls] == ["get_weather"]
+    assert only.output[0]["tool_calls"][0]["function"]["arguments"] == '{"a":2,"b":1}'
+
+
 @pytest.mark.parametrize(
     ("more", "status", "error_type"),
     [

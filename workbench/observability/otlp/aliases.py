@@ -152,6 +152,10 @@ SCORE_NAME, SCORE_VALUE, SCORE_LABEL, SCORE_WHY = (
     f"gen_ai.evaluation.{part}" for part in ("name", "score.value", "score.label", "explanation")
 )
 SCORE_SOURCE = "workbench.score.source"
+FLAT_SCORES = (("evaluations.", "evaluation"), ("annotations.", "annotation"))
+"""Beginnings of OpenInference's judgements, spread over an attribute for each of their leaves, and what each item is called there."""
+ANNOTATORS: Mapping[str, str] = MappingProxyType({"HUMAN": "human", "LLM": "judge", "CODE": "rule"})
+"""Who judged, in its words, and in ours."""
 EXCEPTION_EVENT = "exception"
 
 TIMEOUTS = ("timeout", "timed_out", "deadlineexceeded", "deadline_exceeded", "504", "408")

@@ -59,7 +59,7 @@ def facts_of(span: TraceSpan) -> Facts:
         tool_arguments=structured(_first(found, aliases.TOOL_ARGUMENTS)) if kind == "tool" else None,
         tool_result=structured(_first(found, aliases.TOOL_RESULTS)) if kind == "tool" else None,
         hits=_hits(found, span.events) if kind == "retrieval" else None,
-        scores=tuple(_scores(span.events)),
+        scores=(*_scores(span.events), *_flat_scores(found, span)),
         proofs={name: sealed[name] for name in ("input_hmac", "output_hmac") if name in sealed},
     )
 
@@ -120,6 +120,7 @@ def _places(table: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[tuple[str,
 
 
 _TEXT_OF, _COUNT_OF = _places(aliases.TEXTS), _places(aliases.COUNTS)
+_FLAT_SCORES = tuple(prefix for prefix, _ in aliases.FLAT_SCORES)
 _FLAT = (*aliases.FLAT_INPUTS, *aliases.FLAT_OUTPUTS)
 
 
@@ -282,25 +283,39 @@ def _hits(found: Mapping[str, Any], events: Sequence[SpanEvent]) -> tuple[Hit, .
     return tuple(hits) if hits or aliases.DOCUMENTS in found else None
 
 
-def _scores(events: Sequence[SpanEvent]) -> Iterable[Score]:
+def _flat_scores(found: Mapping[str, Any], span: TraceSpan) -> Iterator[Score]:
+    """OpenInference's judgements of the span; they are numbered behind the events."""
+    if not any(name.startswith(_FLAT_SCORES) for name in found):  # as usual
+        return
+    items = [item.get(inner) for prefix, inner in aliases.FLAT_SCORES for item in rebuilt(found, prefix) if isinstance(item, dict)]
+    for number, told in enumerate(items, start=len(span.events)):
+        if isinstance(told, dict):
+            source = aliases.ANNOTATORS.get(str(told.get("annotator_kind")).upper(), "judge")
+            said = {name: told.get(name) for name in ("name", "label", "explanation")}
+            yield from _score(said, value=told.get("score"), source=source, at_us=span.end_us or span.start_us, number=number)
+
+
+def _scores(events: Sequence[SpanEvent]) -> Iterator[Score]:
     for number, event in enumerate(events):
-        if event.name != aliases.SCORE_EVENT:
-            continue
-        told = event.attributes
-        name, label, source = (_text(told.get(key)) for key in (aliases.SCORE_NAME, aliases.SCORE_LABEL, aliases.SCORE_SOURCE))
-        value = told.get(aliases.SCORE_VALUE)
-        why = told.get(aliases.SCORE_WHY)
-        number_told = float(value) if _is_number(value) else None
-        if name and (number_told is not None or label is not None):
-            yield Score(
-                name=name,
-                value=number_told,
-                label=label,
-                explanation=why[:_LONGEST_WHY] if isinstance(why, str) else None,
-                source=source if source in SCORE_SOURCES else "judge",
-                at_us=event.at_us,
-                number=number,
-            )
+        if event.name == aliases.SCORE_EVENT:
+            told = event.attributes
+            source = _text(told.get(aliases.SCORE_SOURCE))
+            said = {
+                "name": told.get(aliases.SCORE_NAME),
+                "label": told.get(aliases.SCORE_LABEL),
+                "explanation": told.get(aliases.SCORE_WHY),
+            }
+            known = source if source in SCORE_SOURCES else "judge"
+            yield from _score(said, value=told.get(aliases.SCORE_VALUE), source=known, at_us=event.at_us, number=number)
+
+
+def _score(said: Mapping[str, Any], *, value: Any, source: str, at_us: int, number: int) -> Iterator[Score]:
+    """The judgement, when it has a name and says something."""
+    name, label, why = _text(said["name"]), _text(said["label"]), said["explanation"]
+    told = float(value) if _is_number(value) else None
+    if name and (told is not None or label is not None):
+        explanation = why[:_LONGEST_WHY] if isinstance(why, str) else None
+        yield Score(name=name, value=told, label=label, explanation=explanation, source=source, at_us=at_us, number=number)
 
 
 def tool_call_of(facts: Facts) -> ToolCall:

@@ -85,7 +85,9 @@ def _talk_of_object(value: Mapping[str, Any], role: str) -> Any:
 
 
 def _is_message(item: Mapping[str, Any]) -> bool:
-    return "message" in item or ("role" in item and not item.keys().isdisjoint(("content", "parts", "contents", "tool_calls")))
+    return "message" in item or (
+        "role" in item and not item.keys().isdisjoint(("content", "parts", "contents", "tool_calls", "function_call_name"))
+    )
 
 
 def _messages(item: Mapping[str, Any], default: str) -> Iterator[Message]:
@@ -96,6 +98,8 @@ def _messages(item: Mapping[str, Any], default: str) -> Iterator[Message]:
     parts = item.get("parts", item.get("contents", item.get("content")))
     contents, calls, answers = _sorted_parts(structured(parts) if isinstance(parts, str) and _is_parts(parts) else parts)
     calls += [call for each in _list(item.get("tool_calls")) if (call := _call(each))]
+    if isinstance(item.get("function_call_name"), str):  # OpenInference's older form of the only call
+        calls += [_function({"name": item["function_call_name"], "arguments": item.get("function_call_arguments_json")})]
     yield from answers
     if calls or contents or not answers:
         call_id = item.get("tool_call_id", item.get("id") if role == "tool" else None)
@@ -147,14 +151,14 @@ def _call(each: Any) -> Message | None:
     each = inner if isinstance(inner, dict) else each
     function = each.get("function")
     function = function if isinstance(function, dict) else each
+    made = _function(function)
+    return made if each.get("id") is None else {"id": each["id"], **made}
+
+
+def _function(function: Mapping[str, Any]) -> Message:
     name = function.get("name")
     arguments = next((function[key] for key in ("arguments", "input") if function.get(key) is not None), None)
-    call = {
-        "id": each.get("id"),
-        "type": "function",
-        "function": {"name": name if isinstance(name, str) else "", "arguments": _canonical(arguments)},
-    }
-    return {key: value for key, value in call.items() if value is not None}
+    return {"type": "function", "function": {"name": name if isinstance(name, str) else "", "arguments": _canonical(arguments)}}
 
 
 def _canonical(arguments: Any) -> str:
