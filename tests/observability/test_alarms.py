@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
+from tests.benchmarks.alarms import RATE, Server
+from tests.observability.real_data import real
 from tests.stats.test_anomaly import WEEK, usual
 from workbench.observability.alarms import AlarmState, absent, unusual
 
@@ -86,3 +89,12 @@ def test_empty_hours_of_chance_are_not_missed_more_often_than_declared(mean):
     for place in range(4 * WEEK, 12 * WEEK, 7):
         raised += missed(series[:place]).state is AlarmState.RAISED
     assert raised <= 8
+
+
+def test_on_real_servers_the_data_do_not_contradict_the_declared_rate():
+    """Every third labelled series, with the one setting for all: Poisson's lower bound of the false alarms is at most the declared rate."""
+    folder = real("nab", "realAWSCloudwatch")
+    seen = [Server.read(path).judged() for path in sorted(folder.glob("*.csv"))[::3]]
+    false, weeks = sum(each.false for each in seen), sum(each.weeks for each in seen)
+    assert chi2.ppf(0.025, 2 * false) / 2 / weeks <= RATE if false else weeks > 5
+    assert sum(each.found for each in seen) >= 3

@@ -11,6 +11,7 @@ import yaml
 from workbench.spec.app import HandoffRule
 from workbench.spec.controls import Controls
 from workbench.spec.guards import GuardsSpec
+from workbench.spec.slo import SloSpec
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)]
@@ -27,6 +28,7 @@ def shown(key: str) -> dict:
     [
         (Controls, shown("controls")["controls"]),
         (GuardsSpec, shown("streaming")),
+        (SloSpec, shown("objectives")),
         (HandoffRule, next(block["handoff"] for block in BLOCKS if "callbacks" in block.get("handoff", {}))),
     ],
 )
