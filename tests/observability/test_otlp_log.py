@@ -406,14 +406,32 @@ def test_what_is_no_message_is_refused_and_a_full_log_keeps_nothing_in_mind(site
     assert len(site.spans(trace)) == 1
 
 
+def test_a_very_long_trace_is_put_together_when_it_is_quiet_only(site: Site, trace: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("workbench.observability.otlp.receiving._MOST_SPANS_LOOKED_AT", 3)
+    receiver = site.another()
+    site.send(
+        agent(1, trace=trace, ms=900), *(chat(number, 1, trace=trace, at=number) for number in (2, 3, 4)), receiver=receiver, flush=False
+    )
+    site.send(chat(5, 1, trace=trace, at=5), receiver=receiver)
+    assert (site.request(trace)["input_tokens"], site.request(trace)["is_final"]) == (30, False)
+    site.settle()
+    assert (site.request(trace)["input_tokens"], site.request(trace)["is_final"]) == (40, True)
+
+
+def test_what_is_refused_and_large_is_not_kept_in_mind(site: Site, trace: str):
+    receiver = site.another()
+    site.send(span(1, trace=trace, attributes={"large": ["x" * 20_000]}), span(2, trace=trace), receiver=receiver)
+    assert [key[2] for key in receiver._waiting] == [f"{2:016x}"]
+
+
 def test_memory_is_bounded_and_what_is_forgotten_is_still_right_in_the_end(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workbench.observability.otlp.receiving._MOST_KEPT_BYTES", 5_000)
+    monkeypatch.setattr("workbench.observability.otlp.receiving._MOST_KEPT_BYTES", 10_000)
     receiver = site.another()
     names = [secrets.token_hex(16) for _ in range(5)]
     for name, number in itertools.product(names, (1, 2)):
         site.send(chat(number, None if number == 1 else 1, trace=name, at=number), receiver=receiver, flush=False)
     for name in names:
         site.send(tool(3, 1, trace=name, at=5, call_id="a"), receiver=receiver, flush=False)
-    assert receiver._size <= 5_000
+    assert 0 < receiver._size <= 10_000
     site.settle()
     assert {(row["input_tokens"], row["n_tool_calls"]) for name in names for row in site.requests(name)} == {(10, 1)}

@@ -29,6 +29,11 @@ AHEAD = timedelta(days=1)
 """How far a span may begin in the future: clocks differ, by less than this."""
 _MOST_KEPT_BYTES = 64 << 20
 _MOST_WAITING = 2000
+_KEPT_BYTES, _KEPT_TIMES = 2000, 4
+"""Roughly what a span takes in memory: so much, and so many times what its attributes take as text."""
+_LARGEST_WAITING_BYTES = 16 << 10
+_MOST_SPANS_LOOKED_AT = 500
+"""Of a trace that this process knows; a longer one is put together when it is quiet only, or each of its spans would cost more."""
 _NO_AI = (
     "its trace has, so far, no span of a model, a tool, a retrieval or an agent; "
     "needed: spans in the names of OpenTelemetry GenAI, OpenInference or OpenLLMetry"
@@ -158,7 +163,8 @@ class Receiver:
             return [*(self._waiting.pop(key) for key in before), *spans]
         for key, span in zip(keys, spans, strict=True):
             refused.add("no_ai", _NO_AI)
-            self._waiting[key] = span
+            if len(repr(span)) <= _LARGEST_WAITING_BYTES:
+                self._waiting[key] = span
         while len(self._waiting) > _MOST_WAITING:
             self._waiting.popitem(last=False)
         return []
@@ -167,34 +173,34 @@ class Receiver:
         """Commit what is new, with the requests as they are known now, and remember it; the number of spans, repeated ones too."""
         spans: list[Row] = []
         requests: list[Row] = []
-        after: dict[str, tuple[_Trace, list[Facts]]] = {}
+        after: dict[str, tuple[_Trace, list[tuple[Facts, int]]]] = {}
         n = 0
         for trace_id, found in fresh.items():
             trace = self._traces.get((app, trace_id)) or _Trace()
             known = trace.spans
             new = [facts for facts in found if not _is_repeated(known.get(facts.span_id), facts)]
-            assembled = assemble([*known.values(), *new], app=app)
+            assembled = assemble([*known.values(), *new], app=app) if len(known) <= _MOST_SPANS_LOOKED_AT else ()
             rows = [row_of(facts, app=app, request_id=_request_of(facts, assembled)) for facts in new]
             fit = [(facts, row) for facts, row in zip(new, rows, strict=True) if _fits("spans", row, refused)]
             n += len(found) - len(new) + len(fit)
             spans += [row for _, row in fit]
-            after[trace_id] = trace, [facts for facts, _ in fit]
+            after[trace_id] = trace, [(facts, _KEPT_BYTES + _KEPT_TIMES * len(row["attributes"])) for facts, row in fit]
             provisional = [request_row(one, revision=0, is_final=False) for one in assembled if fit and _is_shown(one, is_served_here)]
             for row in provisional:
                 row["ts_start"] = in_hour_of(trace.begun.setdefault(row["request_id"], row["ts_start"]), row["ts_start"])
             requests += [row for row in provisional if _fits("requests", row, None)]
         if spans:
             self._log.record({"spans": spans, "requests": requests})
-        for trace_id, (trace, found) in after.items():
-            self._remember((app, trace_id), trace, found)
+        for trace_id, (trace, kept) in after.items():
+            self._remember((app, trace_id), trace, kept)
         return n
 
-    def _remember(self, key: tuple[str, str], trace: _Trace, found: Iterable[Facts]) -> None:
+    def _remember(self, key: tuple[str, str], trace: _Trace, found: Iterable[tuple[Facts, int]]) -> None:
         self._traces.pop(key, None)
         self._size -= trace.size
-        for facts in found:
+        for facts, size in found:
             trace.spans[facts.span_id] = facts
-            trace.size += _size(facts)
+            trace.size += size
         self._traces[key] = trace
         self._size += trace.size
         while self._size > _MOST_KEPT_BYTES and self._traces:
@@ -260,9 +266,3 @@ def _fits(table: str, row: Row, refused: _Refusals | None) -> bool:
             refused.add("unfit", f"{fault.subject} needs {fault.needed or 'another value'}")
         return False
     return True
-
-
-def _size(facts: Facts) -> int:
-    """Roughly the bytes that it keeps."""
-    texts = (value for value in facts.span.attributes.values() if isinstance(value, str))
-    return 2000 + 2 * sum(map(len, texts))
