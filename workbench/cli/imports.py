@@ -21,7 +21,7 @@ def import_(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="openai-jsonl, otlp, inspect, promptfoo, tau2 or csv; or scores or outcomes, for what happened after answers.",
+            help="openai-jsonl, otlp, langfuse, inspect, promptfoo, tau2 or csv; or scores or outcomes, for what happened after answers.",
         ),
     ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
@@ -45,6 +45,8 @@ def import_(
     openai-jsonl: chat completions, one JSON object per line, or OpenAI Batch output. csv: any table, with --mapping.
 
     inspect: logs of Inspect, .eval or .json; one epoch of one sample is one request. tau2: run files of tau2-bench.
+
+    langfuse: exports of its UI, API or blob storage; one trace is one request. Name tables that belong together in one command.
 
     promptfoo: its results as JSON or JSONL; one answer to one test is one request, each provider and prompt a bundle.
 

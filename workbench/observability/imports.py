@@ -26,7 +26,7 @@ from workbench.observability.import_workers import workers_for
 from workbench.observability.importers import fields
 from workbench.observability.importers.formats import IMPORTERS
 from workbench.observability.importers.mapped_csv import zone_of
-from workbench.observability.importers.source import ImportOptions, Source
+from workbench.observability.importers.source import ImportOptions, Joining, Source
 from workbench.observability.redaction import Redactor
 from workbench.observability.sealing import Sealer
 
@@ -257,4 +257,5 @@ def _opened(format_: str, files: Sequence[Path], options: ImportOptions) -> list
         raise UsageError(f"import format {format_!r}", seen="not known", needed=f"one of {', '.join(sorted((*IMPORTERS, *KINDS)))}")
     if options.mapping is not None and format_ != "csv":
         raise UsageError("--mapping", seen=f"given for {format_}", needed="the format csv", next_step="leave it out")
-    return [importer.open(path, options) for path in dict.fromkeys(_given(format_, files))]
+    paths = list(dict.fromkeys(_given(format_, files)))
+    return [importer.open_together(paths, options)] if isinstance(importer, Joining) else [importer.open(path, options) for path in paths]

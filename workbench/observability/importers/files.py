@@ -24,6 +24,7 @@ _BLOCK_LINES = 4000
 _MARKS = {
     "tau2": (b'"simulations"', b'"agent_info"', b'"user_info"'),
     "inspect": (b'"run_id"', b'"task_id"'),
+    "langfuse": (b'"traceId"', b'"parentObservationId"', b'"usageDetails"'),
     "promptfoo": (b'"evalId"', b'"promptIdx"'),
 }
 """Keys of documents that are known by them, in a file of one JSON document."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from workbench.observability.importers.inspect_logs import Inspect
+from workbench.observability.importers.langfuse import Langfuse
 from workbench.observability.importers.mapped_csv import MappedCsv
 from workbench.observability.importers.openai_jsonl import OpenAiJsonl
 from workbench.observability.importers.otlp import Otlp
@@ -14,6 +15,6 @@ from workbench.observability.importers.source import Importer
 from workbench.observability.importers.tau2 import Tau2
 
 IMPORTERS: Mapping[str, Importer] = MappingProxyType(
-    {importer.name: importer for importer in (OpenAiJsonl(), Tau2(), MappedCsv(), Otlp(), Inspect(), Promptfoo())}
+    {importer.name: importer for importer in (OpenAiJsonl(), Tau2(), MappedCsv(), Otlp(), Inspect(), Promptfoo(), Langfuse())}
 )
 """Format name to importer."""

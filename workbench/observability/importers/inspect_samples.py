@@ -43,6 +43,7 @@ from zoneinfo import ZoneInfo
 from workbench.observability.importers import completions, fields
 from workbench.observability.importers.identity import hashed
 from workbench.observability.importers.source import Row, Rows
+from workbench.observability.importers.usage import whole
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
@@ -269,14 +270,10 @@ def _columns(usage: Mapping[str, Any]) -> Row:
     row["cache_read_tokens"] = fields.count(usage, "input_tokens_cache_read")
     row["cache_write_tokens"] = fields.count(usage, "input_tokens_cache_write")
     row["cost_usd"] = fields.cost(usage, "total_cost")
-    given, made, total = row["input_tokens"] or 0, row["output_tokens"] or 0, fields.count(usage, "total_tokens")
     cached, reasoned = (row["cache_read_tokens"] or 0) + (row["cache_write_tokens"] or 0), row["reasoning_tokens"] or 0
-    beside = total - given - made if total else cached
-    if cached and beside >= cached:
-        row["input_tokens"] = given + cached
-        beside -= cached
-    if reasoned and beside == reasoned:
-        row["output_tokens"] = made + reasoned
+    if cached or reasoned:
+        given, made, total = row["input_tokens"] or 0, row["output_tokens"] or 0, fields.count(usage, "total_tokens")
+        row["input_tokens"], row["output_tokens"] = whole(given, made, total, cached, reasoned if total else 0)
     return row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -108,4 +108,16 @@ class Importer(Protocol):
 
         Raises:
             UsageError: when the file as a whole cannot be used.
+        """
+
+
+@runtime_checkable
+class Joining(Importer, Protocol):
+    """A format whose files belong together: rows of one may be about rows of another."""
+
+    def open_together(self, paths: Sequence[Path], options: ImportOptions) -> Source:
+        """The files as one source.
+
+        Raises:
+            UsageError: when one of them cannot be used.
         """
