@@ -26,7 +26,7 @@ def starter(tmp_path: Path) -> Path:
 
 def test_the_starter_passes_its_own_checks(starter: Path) -> None:
     loaded = load_app_folder(starter)
-    assert None not in (loaded.people, loaded.gates, loaded.plan, loaded.rota, loaded.slo)
+    assert None not in (loaded.people, loaded.gates, loaded.plan, loaded.rota, loaded.slo, loaded.metrics)
     bundle = load_spec(BundleSpec, starter / "bundles/v1/bundle.yaml")
     assert (loaded.app.app, bundle.app) == ("shop", "shop")
     assert (starter / "bundles/v1" / bundle.prompts["system"]).is_file()

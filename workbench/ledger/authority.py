@@ -38,7 +38,7 @@ class Authority(Protocol):
         """Return when the author may change what the app declares from `old` to `new`; None where nothing is declared.
 
         Args:
-            kind: `app`, `people`, `gates`, `plan`, `rota` or `slo`.
+            kind: `app`, `people`, `gates`, `plan`, `rota`, `slo` or `metrics`.
 
         Raises:
             NotPermitted: with the reason, otherwise.

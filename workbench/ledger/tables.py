@@ -78,7 +78,7 @@ declarations = Table(
     metadata,
     Column("seq", Serial, primary_key=True, autoincrement=False, doc="audit entry of the declaration; the newest counts"),
     Column("app", Text, nullable=False),
-    Column("kind", Text, nullable=False, doc="app, people, gates, plan, rota or slo"),
+    Column("kind", Text, nullable=False, doc="app, people, gates, plan, rota, slo or metrics"),
     Column("digest", String(71), nullable=False),
     Column("content", Json, doc="null when the file was taken away"),
     Column("registered_at", UtcDateTime, nullable=False),

@@ -1,8 +1,9 @@
-"""What people write down: app, people, bundle, gates, plan, rota and objectives. See `loading` for reading them with exact errors."""
+"""What people write down: app, people, bundle, gates, plan, rota, objectives and metrics. `loading` reads them with exact errors."""
 
 from workbench.spec.app import AppSpec, Kpi, OutcomeRule, ScoreRule, StatusRule, SuccessRule, Workflow
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.gates import AgainstBaseline, Family, GateSpec, GatesSpec
+from workbench.spec.metrics import CustomMetric, MetricsSpec
 from workbench.spec.people import PeopleSpec, Person, Role
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -12,10 +13,12 @@ __all__ = [
     "AgainstBaseline",
     "AppSpec",
     "BundleSpec",
+    "CustomMetric",
     "Family",
     "GateSpec",
     "GatesSpec",
     "Kpi",
+    "MetricsSpec",
     "Objective",
     "OutcomeRule",
     "PeopleSpec",

@@ -9,6 +9,7 @@ from workbench.spec.app import AppSpec
 from workbench.spec.document import Path
 from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
+from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -35,6 +36,7 @@ def disagreements(
     plan: PlanSpec | None,
     rota: RotaSpec | None,
     slo: SloSpec | None = None,
+    metrics: MetricsSpec | None = None,
 ) -> Iterator[Disagreement]:
     """Every contradiction between the specs that are there; what is None is not checked against."""
     if people is not None:
@@ -46,6 +48,8 @@ def disagreements(
         yield from _unknown_workflows(app, _gate_workflows(gates))
     if app is not None and slo is not None:
         yield from _unknown_workflows(app, _slo_workflows(slo))
+    if app is not None and metrics is not None:
+        yield from _names_of_kpis(app, metrics)
     if app is not None and plan is not None and plan.rollback is not None and plan.rollback.target == "fallback" and app.fallback is None:
         yield Disagreement(file="plan.yaml", path=("rollback", "target"), text='got "fallback", but app.yaml declares no fallback')
 
@@ -103,6 +107,15 @@ def _locked_out(app: AppSpec, people: PeopleSpec) -> Iterator[Disagreement]:
     elif not any(person.os or person.slack for person in admins.values()):
         text = f"no admin ({', '.join(sorted(admins))}) has an `os` login or a `slack` id: nobody could change this file again"
         yield Disagreement(file="people.yaml", path=path, text=text)
+
+
+def _names_of_kpis(app: AppSpec, metrics: MetricsSpec) -> Iterator[Disagreement]:
+    kpis = {kpi.name for kpi in app.kpis}
+    for index, metric in enumerate(metrics.metrics):
+        if metric.name in kpis:
+            yield Disagreement(
+                file="metrics.yaml", path=("metrics", index, "name"), text=f'"{metric.name}" is a KPI of app.yaml; rename one'
+            )
 
 
 def _gate_workflows(gates: GatesSpec) -> Iterator[_Named]:

@@ -19,6 +19,7 @@ from workbench.spec.document import Document, Fault, read_document, shorten
 from workbench.spec.document import Path as FaultPath
 from workbench.spec.faults import faults_of, nearest, path_text
 from workbench.spec.gates import GatesSpec
+from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -30,7 +31,7 @@ MAX_BYTES = 1024 * 1024
 S = TypeVar("S", bound=Spec)
 
 _STARTER = "`workbench init DIR` writes a starter app that shows every key"
-_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml", "slo.yaml")
+_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml", "slo.yaml", "metrics.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class AppFolder:
     plan: PlanSpec | None = None
     rota: RotaSpec | None = None
     slo: SloSpec | None = None
+    metrics: MetricsSpec | None = None
 
 
 def load_spec(model: type[S], path: Path) -> S:
@@ -105,13 +107,14 @@ def load_app_folder(folder: Path) -> AppFolder:
     plan = reading.read_if_there(PlanSpec, "plan.yaml")
     rota = reading.read_if_there(RotaSpec, "rota.yaml")
     slo = reading.read_if_there(SloSpec, "slo.yaml")
+    metrics = reading.read_if_there(MetricsSpec, "metrics.yaml")
     reading.look_for_misnamed_files()
     if app is not None:
         reading.look_for_foreign_bundles(app.app)
-    reading.note(disagreements(app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo))
+    reading.note(disagreements(app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo, metrics=metrics))
     if app is None or reading.lines:
         raise _spec_error(folder, reading.lines)
-    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo)
+    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo, metrics=metrics)
 
 
 class _Reading:

@@ -14,6 +14,7 @@ from workbench.spec.bundle import BundleSpec
 from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.guards import GuardsSpec
+from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -27,6 +28,7 @@ SPECS: dict[str, type[Spec]] = {
     "plan": PlanSpec,
     "rota": RotaSpec,
     "slo": SloSpec,
+    "metrics": MetricsSpec,
     "bundle": BundleSpec,
     "guards": GuardsSpec,
 }

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from workbench.errors import StoreError, UnknownSubject
-from workbench.spec import AppSpec, GatesSpec, PeopleSpec, PlanSpec, RotaSpec
+from workbench.spec import AppSpec, GatesSpec, MetricsSpec, PeopleSpec, PlanSpec, RotaSpec
 from workbench.spec.base import Spec
 from workbench.spec.loading import AppFolder
 from workbench.spec.slo import SloSpec
@@ -23,9 +23,10 @@ KINDS: Mapping[str, type[Spec]] = {
     "plan": PlanSpec,
     "rota": RotaSpec,
     "slo": SloSpec,
+    "metrics": MetricsSpec,
 }
 """Kind, which is also the file's name, to the model that reads it."""
-REVIEWED = ("app", "people", "gates", "plan", "rota")
+REVIEWED = ("app", "people", "gates", "plan", "rota", "metrics")
 """The kinds that a review reads. Objectives call people and decide no release: to change them leaves reviews and approvals as they are."""
 NOTHING = digest(None)
 """The digest of a file that is not there."""
@@ -37,7 +38,7 @@ class Declaration:
 
     app: str
     kind: str
-    """`app`, `people`, `gates`, `plan`, `rota` or `slo`."""
+    """`app`, `people`, `gates`, `plan`, `rota`, `slo` or `metrics`."""
     digest: str
     """`sha256:` over the canonical JSON of the spec, defaults left out."""
     spec: Spec | None

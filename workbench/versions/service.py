@@ -91,7 +91,7 @@ class Versions:
         return tuple(_declaration(row, is_new=row.kind in changed) for row in known if row.content is not None or row.kind in changed)
 
     def declaration(self, app: str, kind: str) -> Spec | None:
-        """What the app declares now: AppSpec, PeopleSpec, GatesSpec, PlanSpec, RotaSpec or SloSpec by kind; None when nothing."""
+        """What the app declares: AppSpec, PeopleSpec, GatesSpec, PlanSpec, RotaSpec, SloSpec, MetricsSpec by kind; None when nothing."""
         row = self._newest(app, kind)
         return spec_of(app, kind, row.content if row else None)
 
