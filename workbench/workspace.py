@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from workbench.observability.feedback_log import Feedback
     from workbench.observability.impact import BusinessImpact
     from workbench.observability.imports import Imports
+    from workbench.observability.judgments import Judgments
     from workbench.observability.keeping import Keeper
     from workbench.observability.lake import Lake
     from workbench.observability.logs import Logs
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from workbench.release.service import Releases
     from workbench.spec.app import AppSpec
     from workbench.spec.base import Spec
+    from workbench.spec.metrics import MetricsSpec
     from workbench.spec.slo import SloSpec
     from workbench.versions.service import Versions
 
@@ -310,6 +312,21 @@ class Workspace:
         )
 
     @cached_property
+    def judgments(self) -> Judgments:
+        """What should a search find?"""
+        from workbench.observability.judgments import Judgments
+
+        return Judgments(
+            self.lake,
+            self.logs,
+            self.ledger,
+            redactor=lambda: self.redactor,
+            authority=self.ownership,
+            author=self.actor,
+            clock=self.clock,
+        )
+
+    @cached_property
     def upkeep(self) -> Upkeep:
         """The log, kept small."""
         from workbench.observability.upkeep import Upkeep
@@ -358,7 +375,7 @@ class Workspace:
         """What happened, in numbers."""
         from workbench.observability.metrics import Metrics
 
-        return Metrics(self.lake, app_spec=self.app_spec, clock=self.clock)
+        return Metrics(self.lake, app_spec=self.app_spec, app_metrics=self.app_metrics, clock=self.clock)
 
     @cached_property
     def objectives(self) -> Objectives:
@@ -487,6 +504,13 @@ class Workspace:
 
         spec = self.versions.declaration(app, "slo")
         return spec if isinstance(spec, SloSpec) else None
+
+    def app_metrics(self, app: str) -> MetricsSpec | None:
+        """The metrics that the app declares for itself, or None."""
+        from workbench.spec.metrics import MetricsSpec
+
+        spec = self.versions.declaration(app, "metrics")
+        return spec if isinstance(spec, MetricsSpec) else None
 
     def close(self) -> None:
         """Release every store that was opened; what was recorded is flushed first."""

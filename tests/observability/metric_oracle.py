@@ -12,7 +12,12 @@ import numpy as np
 from workbench.spec.app import AppSpec
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)  # a Monday
-QUANTILES = {"latency_p50": 50, "latency_p90": 90, "latency_p95": 95, "latency_p99": 99}
+QUANTILES = {
+    **{f"latency_p{q}": ("latency_ms", q) for q in (50, 90, 95, 99)},
+    **{f"ttft_p{q}": ("ttft_ms", q) for q in (50, 90, 95, 99)},
+    **{f"{name}_p{q}": (name, q) for name in ("input_tokens", "output_tokens") for q in (50, 95, 99)},
+}
+SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cost_usd")
 
 
 def spec_of(app: str) -> AppSpec:
@@ -80,6 +85,10 @@ def _revisions(rng: random.Random, app: str, i: int) -> list[dict]:
             "n_retrievals": rng.choice((None, 0, 2)),
             "input_tokens": rng.choice((None, 0, rng.randrange(3000))),
             "output_tokens": rng.choice((None, rng.randrange(500))),
+            "cache_read_tokens": rng.choice((None, 0, rng.randrange(100))),
+            "cache_write_tokens": rng.choice((None, rng.randrange(100))),
+            "reasoning_tokens": rng.choice((None, rng.randrange(100))),
+            "attempts": rng.choice((None, 0, 1, 1, 3)),
             "cost_usd": rng.choice((None, round(rng.random(), 6))),
             "violation_rules": rng.choice((None, [], [], ["pii"])),
             "blocked_rules": rng.choice((None, [], ["policy"])),
@@ -125,6 +134,7 @@ class Oracle:
             if row["request_id"] not in latest or row["revision"] >= latest[row["request_id"]]["revision"]:
                 latest[row["request_id"]] = row
         self.requests = list(latest.values())
+        self.choose(self.requests)
         self.scores = log["scores"]
         self.outcomes = list({o["outcome_id"]: o for o in log["outcomes"]}.values())
         self.event = f"order-{app}"
@@ -177,31 +187,56 @@ class Oracle:
         found["success_rate"] = _weighted(decided)
         found["failure_rate"] = _weighted([(not s, w) for s, w in decided])
         found["undecided_rate"] = _share(success.count(None), len(rows))
-        for name, q in QUANTILES.items():
-            found[name] = _percentile([r["latency_ms"] for r in rows], q)
-        found["ttft_p95"] = _percentile([r["ttft_ms"] for r in rows], 95)
+        for name, (column, q) in QUANTILES.items():
+            found[name] = _percentile([r[column] for r in rows], q)
+        with_status = [r["status"] for r in rows if r["status"] not in (None, "unknown")]
+        found["error_rate"] = _share(sum(status in ("error", "timeout", "truncated") for status in with_status), len(with_status))
         tools = [r for r in rows if r["n_tool_calls"] is not None]
         found["tool_error_rate"] = _share(sum(r["n_tool_errors"] for r in tools), sum(r["n_tool_calls"] for r in tools))
         known = [r["is_fallback"] for r in rows if r["is_fallback"] is not None]
         found["fallback_rate"] = _share(sum(known), len(known))
         found["handoff_rate"] = _share(sum(r["handoff_id"] is not None or r["status"] == "handed_off" for r in rows), len(rows))
+        attempts = [r["attempts"] for r in rows if r["attempts"] is not None]
+        found["retry_rate"] = _share(sum(n > 1 for n in attempts), len(attempts))
+        found["attempts_mean"] = _share(sum(attempts), len(attempts))
         blocked = {r["request_id"]: r["status"] == "blocked" or bool(r["blocked_rules"]) for r in rows}
-        open_to_user = [r for r in rows if r["violation_rules"] is not None and (r["violation_rules"] or not blocked[r["request_id"]])]
+        held = {r["request_id"]: r["status"] == "blocked" or (r["status"] == "handed_off" and bool(r["blocked_rules"])) for r in rows}
+        open_to_user = [r for r in rows if r["violation_rules"] is not None and (r["violation_rules"] or not held[r["request_id"]])]
         found["violation_rate"] = _share(sum(bool(r["violation_rules"]) for r in open_to_user), len(open_to_user))
         guarded = [r for r in rows if r["blocked_rules"] is not None or blocked[r["request_id"]]]
         found["block_rate"] = _share(sum(blocked[r["request_id"]] for r in guarded), len(guarded))
         found["quality_mean"] = self._quality(rows)
         hits = [self.newest(r["request_id"], "retrieval_hit") for r in rows if r["n_retrievals"]]
         found["retrieval_hit_rate"] = _weighted([(h["value"] >= 0.5, _weight(h)) for h in hits if h is not None and h["value"] is not None])
-        for name in ("input_tokens", "output_tokens", "cost_usd"):
+        for name in SUMS:
             values = [r[name] for r in rows if r[name] is not None]
             found[name] = (math.fsum(values) if values else None, len(values))
+        costs = [r["cost_usd"] for r in rows if r["cost_usd"] is not None]
+        found["cost_per_request"] = _share(math.fsum(costs), len(costs))
+        units = [r["unit_hash"] for r in rows if r["unit_hash"] is not None]
+        sessions = [r["session_id"] for r in rows if r["session_id"] is not None]
+        found["users"] = (len(set(units)) if units else None, len(units))
+        found["sessions"] = (len(set(sessions)) if sessions else None, len(sessions))
+        found["requests_per_session"] = (self._per_session(rows), len(sessions))
         priced = [
             (r["cost_usd"], (s is True) * self.success_weight(r)) for r, s in zip(rows, success, strict=True) if r["cost_usd"] is not None
         ]
         wins = math.fsum(w for _, w in priced)
         found["cost_per_success"] = (math.fsum(c for c, _ in priced) / wins if wins else None, len(priced))
         return found
+
+    def _per_session(self, rows: list[dict]) -> float | None:
+        """Requests by sessions; in each bundle a session begins at its first request there among those that were asked for."""
+        within = [r for r in rows if r["session_id"] is not None]
+        begun = sum(self.first[r["session_id"], r["bundle"]] == r["request_id"] for r in within)
+        return len(within) / begun if begun else None
+
+    def choose(self, rows: list[dict]) -> list[dict]:
+        """The rows, as those that were asked for: a session begins with the first of them."""
+        self.first = {}
+        for r in sorted(rows, key=lambda r: (r["ts_start"], r["request_id"])):
+            self.first.setdefault((r["session_id"], r["bundle"]), r["request_id"])
+        return rows
 
     def _quality(self, rows: list[dict]) -> tuple[float | None, int]:
         weighted = []

@@ -6,14 +6,20 @@ import pytest
 
 from workbench.errors import SpecError, UnknownSubject, UsageError
 from workbench.observability.asking import Definitions
-from workbench.observability.catalogue import CATALOGUE, Kind, kpi_metric
+from workbench.observability.catalogue import CATALOGUE, FAMILIES, find, kpi_metric
+from workbench.observability.metric import Kind
 from workbench.observability.model import Direction
 from workbench.spec.app import AppSpec, Kpi
 
 NAMES = (
-    "volume success_rate failure_rate undecided_rate latency_p50 latency_p90 latency_p95 latency_p99 ttft_p95 tool_error_rate "
-    "fallback_rate handoff_rate violation_rate block_rate quality_mean retrieval_hit_rate input_tokens output_tokens "
-    "cost_usd cost_per_success"
+    "volume success_rate failure_rate undecided_rate error_rate latency_p50 latency_p90 latency_p95 latency_p99 "
+    "ttft_p50 ttft_p90 ttft_p95 ttft_p99 tool_error_rate fallback_rate retry_rate attempts_mean handoff_rate violation_rate block_rate "
+    "quality_mean retrieval_hit_rate input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens "
+    "input_tokens_p50 input_tokens_p95 input_tokens_p99 output_tokens_p50 output_tokens_p95 output_tokens_p99 "
+    "cost_usd cost_per_request cost_per_success users sessions requests_per_session "
+    "retrieval_hit@1 retrieval_hit@5 retrieval_hit@10 retrieval_recall@5 retrieval_recall@10 retrieval_precision@5 retrieval_ndcg@10 "
+    "retrieval_recall retrieval_mrr retrieval_map retrieval_ndcg retrieval_judged@10 retrieval_judged_rate retrieval_empty_rate "
+    "retrieval_repeat_rate retrieval_top_score retrieval_score_gap"
 )
 
 
@@ -30,14 +36,66 @@ def test_the_catalogue_holds_the_agreed_metrics_in_the_agreed_order():
 def test_each_metric_tells_an_analyst_what_it_is(metric):
     assert metric.description.endswith(".")
     assert metric.formula
-    assert metric.unit in {"ms", "share", "USD", "tokens", "requests", "score"}
+    assert metric.unit in {"ms", "share", "USD", "tokens", "requests", "score", "attempts", "users", "sessions"}
     assert (metric.q is not None) == (metric.kind is Kind.QUANTILE)
 
 
 def test_directions_say_which_way_is_better():
-    higher = {name for name, metric in CATALOGUE.items() if metric.direction is Direction.HIGHER}
-    assert higher == {"success_rate", "quality_mean", "retrieval_hit_rate"}
+    higher = {name for name, metric in CATALOGUE.items() if metric.direction is Direction.HIGHER and "@" not in name}
+    assert higher == {"success_rate", "quality_mean", "retrieval_hit_rate", "retrieval_judged_rate"} | {
+        f"retrieval_{name}" for name in ("recall", "mrr", "map", "ndcg")
+    }
+    assert CATALOGUE["retrieval_hit@5"].direction is Direction.HIGHER
     assert CATALOGUE["volume"].direction is Direction.NEITHER
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_each_family_shows_an_example_of_itself(family):
+    assert family.shown.name == family.name
+    assert find(family.example).name == family.example
+    assert family.example not in CATALOGUE
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit"),
+    [
+        ("latency_p99.9", Kind.QUANTILE, "ms"),
+        ("ttft_p25", Kind.QUANTILE, "ms"),
+        ("output_tokens_p75", Kind.QUANTILE, "tokens"),
+        ("score:helpfulness", Kind.MEAN, "score"),
+        ("score:tone of voice", Kind.MEAN, "score"),
+        ("violation_rate:no_refunds", Kind.RATE, "share"),
+        ("block_rate:pii", Kind.RATE, "share"),
+        ("retrieval_hit@3", Kind.RATE, "share"),
+        ("retrieval_ndcg@100", Kind.MEAN, "score"),
+    ],
+)
+def test_a_name_of_a_family_is_a_metric(name, kind, unit):
+    metric = find(name)
+    assert (metric.name, metric.kind, metric.unit) == (name, kind, unit)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "latency_p0",
+            "latency_p100",
+            "latency_p",
+            "latency_p5",
+            "latency_p05",
+            "latency_p50x",
+            "cost_usd_p50",
+            "score:",
+            "score: x",
+            "score",
+            "violation_rate:",
+        ),
+        *("retrieval_hit@0", "retrieval_hit@1000", "retrieval_mrr@5", "retrieval_hit", "volume ", ""),
+    ],
+)
+def test_other_names_are_none(name):
+    assert find(name) is None
 
 
 def test_a_kpi_is_a_metric_with_its_own_unit_and_direction():
@@ -58,10 +116,10 @@ def test_an_unknown_metric_names_the_nearest_and_the_list():
     [
         ("sucess_rate", "did you mean 'success_rate'?"),
         ("Latency_P95", "did you mean 'latency_p95'"),
-        ("p95", "did you mean 'latency_p95' or 'ttft_p95'?"),
-        ("cost", "did you mean 'cost_usd' or 'cost_per_success'?"),
+        ("p95", "did you mean 'latency_p95' or 'ttft_p95' or"),
+        ("cost", "did you mean 'cost_usd' or 'cost_per_request' or"),
         ("quality", "did you mean 'quality_mean'?"),
-        ("error_rate", "did you mean 'tool_error_rate'"),
+        ("eror_rate", "did you mean 'error_rate'"),
     ],
 )
 def test_an_unknown_metric_names_what_was_likely_meant(word, meant):

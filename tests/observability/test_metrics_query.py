@@ -55,7 +55,7 @@ def test_one_bare_request_has_a_volume_and_no_other_number(shop):
     shop.add([request()])
     row = shop.metrics.query(list(CATALOGUE)).row(0, named=True)
     known = {name for name in CATALOGUE if row[name] is not None}
-    assert known == {"volume", "undecided_rate", "handoff_rate"}
+    assert known == {"volume", "undecided_rate", "error_rate", "handoff_rate"}
     assert row["undecided_rate"] == 1.0
     assert all(row[f"{name}_n"] == 0 for name in CATALOGUE if name not in known)
 

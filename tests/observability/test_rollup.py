@@ -16,7 +16,8 @@ from tests.observability.erasing import Stores
 from tests.observability.metric_logs import spec
 from workbench.errors import UsageError
 from workbench.observability import schema
-from workbench.observability.catalogue import CATALOGUE, Kind
+from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.metric import Kind
 from workbench.observability.metrics import Metrics
 from workbench.observability.model import Window
 from workbench.observability.rollup import ERROR_BOUND, bucket_ms, bucket_sql

@@ -175,6 +175,7 @@ GOOD = {
     "spans": {"span_id": "s", "app": "shop", "ts_start": NOON},
     "scores": {"score_id": "s", "request_id": "r", "app": "shop", "name": "n", "ts": NOON},
     "outcomes": {"outcome_id": "o", "app": "shop", "kpi": "k", "ts": NOON},
+    "judgments": {"app": "shop", "topic": "t", "doc_id": "d", "grade": 1, "ts": NOON},
 }
 
 

@@ -18,6 +18,7 @@ _MEANING = {
     "plan": "no rollout plan",
     "rota": "nobody on call",
     "slo": "no objectives in service, so no alerts",
+    "metrics": "no metrics of its own",
 }
 
 
@@ -28,7 +29,7 @@ def check_folder(folder: Path) -> tuple[str, ...]:
         SpecError: with every fault of the folder's files, or else of the metrics they name and of the bundles.
     """
     loaded = load_app_folder(folder)
-    found = [*faults(loaded.app, loaded.gates, loaded.plan, loaded.slo)]
+    found = [*faults(loaded.app, loaded.gates, loaded.plan, loaded.slo, loaded.metrics)]
     bundles = sorted(path.parent for path in folder.glob("bundles/*/bundle.yaml"))
     for bundle in bundles:
         try:

@@ -29,6 +29,7 @@ from workbench.cli import (
     readiness,
     releases,
     reports,
+    retrieval,
     serve,
     slo,
 )
@@ -85,6 +86,7 @@ app.add_typer(releases.group, name="release")
 app.add_typer(metrics.group, name="metrics")
 app.add_typer(feedback.group, name="feedback")
 app.add_typer(slo.group, name="slo")
+app.add_typer(retrieval.group, name="retrieval")
 app.add_typer(owners.group, name="owner")
 app.add_typer(handoffs.group, name="handoff")
 app.add_typer(keys.group, name="key")

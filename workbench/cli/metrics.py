@@ -46,7 +46,7 @@ def show(
         exact = True if is_exact else None
         frame = ws.metrics.query(metrics, by=dims, window=window, grain=grain, where=filters, app=app, detail=None, exact=exact)
         names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
-        known = {metric.name: metric for each in (*apps, None) for metric in ws.metrics.known(each)}
+        known = {name: ws.metrics.named(name, apps) for name in metrics}
     found = frame.answered
     if as_json:
         how = {} if found is None else {"path": found.path, "error_bound": found.error_bound}
@@ -59,17 +59,17 @@ def show(
 def list_(app: Annotated[str | None, typer.Option(help="Also the KPIs of this app.")] = None, as_json: Json = False) -> None:
     """Every metric with unit, direction, meaning and formula."""
     from workbench import Workspace
+    from workbench.observability.catalogue import CATALOGUE, FAMILIES
     from workbench.views.metrics import catalogue_rows
     from workbench.views.tables import rows_text
 
     if app is None:
-        from workbench.observability.catalogue import CATALOGUE
-
-        rows = catalogue_rows(CATALOGUE.values())
+        known = tuple(CATALOGUE.values())
     else:
         with Workspace.open(create=False) as ws:
             ws.require_view(app)
-            rows = catalogue_rows(ws.metrics.known(app))
+            known = ws.metrics.known(app)
+    rows = catalogue_rows([*known, *(family.shown for family in FAMILIES)])
     if as_json:
         print_json(rows)
     else:

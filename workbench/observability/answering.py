@@ -9,9 +9,9 @@ import polars as pl
 
 from workbench.errors import UsageError
 from workbench.observability.asking import Question, needs_of
-from workbench.observability.catalogue import Kind
 from workbench.observability.dimensions import GRAINS
 from workbench.observability.measuring import apps_of
+from workbench.observability.metric import Kind
 from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.rollup import ERROR_BOUND
 from workbench.observability.tables import ROLLUP_KEY

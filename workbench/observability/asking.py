@@ -11,72 +11,105 @@ import ibis
 import ibis.expr.types as ir
 
 from workbench.errors import SpecError, UsageError
-from workbench.observability.catalogue import CATALOGUE, Metric, kpi_metric
-from workbench.observability.dimensions import TIME, Filters, condition, unknown
+from workbench.observability.catalogue import CATALOGUE, FAMILIES, find, kpi_metric
+from workbench.observability.custom_metrics import custom_metric
+from workbench.observability.dimensions import FAILURE_REASON, TIME, Filters, condition, unknown
 from workbench.observability.facts import REQUESTS, Selection, kpi_facts, request_facts
+from workbench.observability.metric import Metric
 from workbench.observability.model import Window
 from workbench.observability.query import contributions
 from workbench.observability.success import SuccessRules
 from workbench.spec.app import AppSpec, Kpi
+from workbench.spec.metrics import CustomMetric, MetricsSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definitions:
-    """The declarations under a query: success rules, and the KPIs by name and app."""
+    """The declarations under a query: success rules, and the KPIs and the apps' own metrics by name and app."""
 
     rules: SuccessRules = field(default_factory=SuccessRules)
     kpis: Mapping[str, Mapping[str, Kpi]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, CustomMetric]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, specs: Sequence[AppSpec]) -> Definitions:
-        """The declarations of these apps."""
+    def of(cls, specs: Sequence[AppSpec], metrics: Mapping[str, MetricsSpec] | None = None) -> Definitions:
+        """The declarations of these apps, with their metrics by app."""
+        own: dict[str, dict[str, CustomMetric]] = {}
+        for app, declared in (metrics or {}).items():
+            for metric in declared.metrics:
+                own.setdefault(metric.name, {})[app] = metric
         kpis: dict[str, dict[str, Kpi]] = {}
         for spec in specs:
             for kpi in spec.kpis:
                 kpis.setdefault(kpi.name, {})[spec.app] = kpi
-        return cls(rules=SuccessRules.of(specs), kpis=kpis)
+        return cls(rules=SuccessRules.of(specs), kpis=kpis, own=own)
 
     def metric(self, name: str) -> Metric:
-        """The metric of that name, from the catalogue or from a KPI.
+        """The metric of that name, from the catalogue, from a KPI or from an app's own metrics.
 
         Raises:
             UnknownSubject: when there is none.
-            SpecError: when a KPI has the name of a catalogue metric.
-            UsageError: when apps declare the KPI differently.
+            SpecError: when a KPI or an app's own metric has the name of another.
+            UsageError: when apps declare it differently.
         """
-        declared = self.kpis.get(name, {})
-        if name in CATALOGUE and declared:
+        declared, own = self.kpis.get(name, {}), self.own.get(name, {})
+        known = find(name)
+        if own:
+            return self._own_metric(name, own)
+        if known is not None and declared:
             raise SpecError(
                 f"KPI {name} of {', '.join(declared)}",
                 seen="the metric catalogue has a metric of this name",
                 needed="a name of its own",
                 next_step="rename the KPI in app.yaml",
             )
-        if name in CATALOGUE:
-            return CATALOGUE[name]
+        if known is not None:
+            return known
         if not declared:
-            raise unknown("metric", name, (*CATALOGUE, *self.kpis))
+            raise unknown("metric", name, (*CATALOGUE, *self.kpis, *self.own, *(family.name for family in FAMILIES)))
         if len({(kpi.aggregate, kpi.unit, kpi.direction) for kpi in declared.values()}) > 1:
             apps = ", ".join(declared)
             raise UsageError(f"KPI {name}", seen=f"{apps} declare it with different units or aggregates", next_step="ask for one app")
         return kpi_metric(next(iter(declared.values())))
 
+    def _own_metric(self, name: str, own: Mapping[str, CustomMetric]) -> Metric:
+        if find(name) is not None or name in self.kpis:
+            raise SpecError(
+                f"metric {name} of {', '.join(own)}",
+                seen=f"{'the metric catalogue' if find(name) is not None else 'app.yaml'} has a metric of this name",
+                needed="a name of its own",
+                next_step="rename the metric in metrics.yaml",
+            )
+        first = next(iter(own.values()))
+        if any(each != first for each in own.values()):
+            raise UsageError(f"metric {name}", seen=f"{', '.join(own)} declare it differently", next_step="ask for one app")
+        return custom_metric(first, sorted(own))
+
     def narrowed(self, metric: Metric) -> Definitions:
         """Only what the metric depends on."""
         rules = self.rules if "success" in metric.needs else SuccessRules()
         kpis = {metric.name: self.kpis[metric.name]} if metric.kpi else {}
-        return Definitions(rules=rules, kpis=kpis)
+        own = {metric.name: self.own[metric.name]} if metric.name in self.own else {}
+        return Definitions(rules=rules, kpis=kpis, own=own)
 
     def as_json(self) -> dict[str, Any]:
         """The declarations, for a query that is stored."""
         kpis = {name: {app: _kpi_json(kpi) for app, kpi in by_app.items()} for name, by_app in self.kpis.items()}
-        return {"success": self.rules.as_json(), "kpis": kpis}
+        own = {
+            name: {app: metric.model_dump(mode="json", exclude_defaults=True) for app, metric in by_app.items()}
+            for name, by_app in self.own.items()
+        }
+        return {"success": self.rules.as_json(), "kpis": kpis, **({"metrics": own} if own else {})}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Definitions:
         """The declarations that `as_json` wrote."""
         kpis = {name: {app: Kpi.model_validate(kpi) for app, kpi in by_app.items()} for name, by_app in content["kpis"].items()}
-        return cls(rules=SuccessRules.from_json(content["success"]), kpis=kpis)
+        own = {
+            name: {app: CustomMetric.model_validate(metric) for app, metric in by_app.items()}
+            for name, by_app in content.get("metrics", {}).items()
+        }
+        return cls(rules=SuccessRules.from_json(content["success"]), kpis=kpis, own=own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +140,15 @@ class Question:
     @property
     def waits_for_outcomes(self) -> bool:
         """Whether success depends on how far the log reaches."""
-        return "success" in needs_of(self.metrics) and bool(self.definitions.rules.awaited)
+        return bool(self.needs(self.metrics) & {"success", FAILURE_REASON}) and bool(self.definitions.rules.awaited)
+
+    def needs(self, metrics: Sequence[Metric]) -> frozenset[str]:
+        """The derived columns that the metrics read, or that the question groups by."""
+        return needs_of(metrics) | {FAILURE_REASON} if FAILURE_REASON in self.dims else needs_of(metrics)
 
     def rows(self, metrics: Sequence[Metric]) -> ir.Table:
         """The contributions to metrics that all count the same rows: requests, or the sessions or events of one KPI."""
-        return contributions(self.facts(kpi_of(metrics), needs_of(metrics)), metrics, self.dims, self.grain)
+        return contributions(self.facts(kpi_of(metrics), self.needs(metrics)), metrics, self.dims, self.grain)
 
     def rows_among(self, facts: ir.Table, metrics: Sequence[Metric]) -> ir.Table:
         """As `rows`, from facts that hold more than these."""
@@ -123,6 +160,8 @@ class Question:
         selection = self.selection
         if kpi is None:
             return request_facts(selection, condition(REQUESTS, self.filters, self.window.start, self.window.until), needs)
+        if FAILURE_REASON in self.dims:
+            raise UsageError(f"KPI {kpi.name}", seen=f"asked by {FAILURE_REASON}", needed="a dimension that sessions and events have too")
         parts = [kpi_facts(own, app, selection) for app, own in sorted(self.definitions.kpis[kpi.name].items())]
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
 

@@ -1,170 +1,28 @@
 """The metric catalogue: what can be asked of the log, in which unit, and which way is better.
 
-A metric says what one request contributes to it, as Ibis expressions over the request facts (`facts.py`); how
-contributions become a number follows from its kind. `formula` says the same in the words of an analyst.
+`CATALOGUE` has the metrics by name; `FAMILIES` those whose name says a part of the question (`latency_p75`, `score:helpfulness`); `find`
+knows both. Retrieval has a file of its own, `retrieval_metrics.py`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import ibis
 import ibis.expr.types as ir
 
+from workbench.observability.facts import FIRST_OF_SESSION, MEAN, NEWEST
+from workbench.observability.metric import WEIGHED, Column, Kind, Metric, Rolled, of_column, one, quantile, rate, total, whole
 from workbench.observability.model import Direction
+from workbench.observability.retrieval_metrics import RETRIEVAL
+from workbench.observability.retrieval_metrics import family as retrieval_family
+from workbench.observability.success import FAILED
 from workbench.spec.app import Kpi
 from workbench.spec.base import format_duration
-
-Column = Callable[[ir.Table], ir.Value]
-
-
-class Kind(StrEnum):
-    """How contributions become a number: y is the numerator or the value, x the denominator."""
-
-    COUNT = "count"
-    """Σy, whole."""
-    RATE = "rate"
-    """Σy / Σx, both counts."""
-    QUANTILE = "quantile"
-    """The q-quantile of y, linear between neighbours."""
-    SUM = "sum"
-    """Σy."""
-    MEAN = "mean"
-    """Σy / Σx, where x is the weight of an observation and y its weighted value."""
-    RATIO = "ratio"
-    """Σy / Σx."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rolled:
-    """What a row of the roll-up (`rolled.py`) adds to a metric: as of its requests one by one, summed."""
-
-    y: Column
-    x: Column
-    k: Column
-    bad: Column | None = None
-    """How many of its requests say what cannot be."""
-    histogram: str | None = None
-    """The column of requests whose histogram holds the values of a quantile; then y, x and k come from it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One thing that can be asked of the log."""
-
-    name: str
-    unit: str
-    """ms, share, USD, tokens, requests, score, or a KPI's own."""
-    direction: Direction
-    description: str
-    formula: str
-    kind: Kind
-    y: Column
-    """What one row adds to the numerator, or its value; null where it says nothing."""
-    x: Column
-    """What one row adds to the denominator."""
-    k: Column
-    """How many observations the row holds: they sum to `n`, and rows without any are not part of the number."""
-    q: float | None = None
-    needs: frozenset[str] = frozenset()
-    """Columns that the facts derive only on demand: `success`, `quality`, `retrieval_hit`."""
-    eligible: Column | None = None
-    """1 for a row that should hold an observation, else 0; None when every row does, or when nobody can say."""
-    measured: Column | None = None
-    """For how many eligible rows the row stands: 1 where it holds an observation. A sampled score stands for more than its own."""
-    weight: Column | None = None
-    """How many requests the row's observation stands for, where it comes from a score that may be sampled."""
-    is_weighted: bool = False
-    """Whether the weights are in the contributions."""
-    within: tuple[float, float] | None = None
-    """The range of a single observation, where it is known."""
-    kpi: Kpi | None = None
-    """Set for a KPI, which is counted in sessions or outcomes instead of requests."""
-    rolled: Rolled | None = None
-    """How hourly and daily sums answer the metric; None where only the requests themselves can."""
-
-
-def _one(_: ir.Table) -> ir.Value:
-    return ibis.literal(1, type="int64")
-
-
-def _int(condition: ir.Value) -> ir.Value:
-    """1 where the condition holds, else 0; unknown is 0."""
-    return condition.fill_null(False).cast("int64")  # noqa: FBT003 - the value, not a flag
-
-
-def _rate(
-    name: str,
-    direction: Direction,
-    description: str,
-    formula: str,
-    *,
-    share: Callable[[ir.Table], ir.Value],
-    of: Callable[[ir.Table], ir.Value],
-    eligible: Column | None = None,
-    needs: frozenset[str] = frozenset(),
-    weight: Column | None = None,
-    rolled: tuple[Column, Column] | None = None,
-) -> Metric:
-    """The share of requests with `share` among those with `of`; `eligible` (default all) are those that should be among them.
-
-    `rolled` is the number of both in a row of the roll-up.
-    """
-    return Metric(
-        name=name,
-        unit="share",
-        direction=direction,
-        description=description,
-        formula=formula,
-        kind=Kind.RATE,
-        y=lambda t: _int(share(t) & of(t)),
-        x=lambda t: _int(of(t)),
-        k=lambda t: _int(of(t)),
-        eligible=eligible or _one,
-        measured=lambda t: _int(of(t)),
-        needs=needs,
-        weight=weight,
-        rolled=None if rolled is None else Rolled(y=rolled[0], x=rolled[1], k=rolled[1]),
-    )
-
-
-def _quantile(name: str, column: str, q: float, what: str) -> Metric:
-    return Metric(
-        name=name,
-        unit="ms",
-        direction=Direction.LOWER,
-        description=f"{what} that {q:.0%} of requests do not exceed.",
-        formula=f"{q:g}-quantile of {column}, linear between neighbours, over requests that report it",
-        kind=Kind.QUANTILE,
-        y=lambda t: t[column].cast("float64"),
-        x=lambda t: _int(t[column].notnull()),
-        k=lambda t: _int(t[column].notnull()),
-        eligible=_one,
-        measured=lambda t: _int(t[column].notnull()),
-        q=q,
-        rolled=Rolled(y=_n, x=_n, k=_n, bad=lambda t: t[f"n_bad_{column.removesuffix('_ms')}"], histogram=column),
-    )
-
-
-def _sum(name: str, unit: str, description: str, *, n: str | None = None) -> Metric:
-    """The sum of a column; `n` names the roll-up's count of the requests that report it."""
-    return Metric(
-        name=name,
-        unit=unit,
-        direction=Direction.LOWER,
-        description=description,
-        formula=f"sum of {name} over requests that report it; n says how many do, none at all is no data",
-        kind=Kind.SUM,
-        y=lambda t: t[name],
-        x=lambda t: _int(t[name].notnull()),
-        k=lambda t: _int(t[name].notnull()),
-        eligible=_one,
-        measured=lambda t: _int(t[name].notnull()),
-        rolled=Rolled(y=lambda t: t[f"{name}_sum"], x=lambda t: t[n or f"{name}_n"], k=lambda t: t[n or f"{name}_n"]),
-    )
 
 
 def _violated(t: ir.Table) -> ir.Value:
@@ -173,6 +31,12 @@ def _violated(t: ir.Table) -> ir.Value:
 
 def _blocked(t: ir.Table) -> ir.Value:
     return ((t.status == "blocked") | (t.blocked_rules.length() > 0)).fill_null(False)  # noqa: FBT003
+
+
+def _withheld(t: ir.Table) -> ir.Value:
+    """Whether nothing of the answer reached anybody. A redacted answer did, and so did one of which only a tool call was stopped."""
+    held = (t.status == "handed_off") & (t.blocked_rules.length() > 0)
+    return ((t.status == "blocked") | held).fill_null(False) & ~_violated(t)  # noqa: FBT003
 
 
 def _success_weight(t: ir.Table) -> ir.Value:
@@ -189,8 +53,56 @@ def _n_where(condition: Column, of: str = "n") -> Column:
     return lambda t: ibis.ifelse(condition(t).fill_null(False), t[of], 0)  # noqa: FBT003
 
 
+def _known(column: str) -> Callable[[ir.Table], ir.Value]:
+    return lambda t: t[column].notnull()
+
+
+def score_mean(name: str, score: str, *, within: tuple[float, float] | None = None) -> Metric:
+    """The mean of the scores of one name."""
+    y, x, k = (f"{MEAN.removesuffix(':')}_{letter}:{score}" for letter in "yxk")
+    return Metric(
+        name=name,
+        unit="score",
+        direction=Direction.HIGHER,
+        description=f"Mean {score} score, each weighted by how many requests it stands for; higher is taken for better.",
+        formula=f"newest score `{score}` of each request and scorer, weighted by 1 / sample_probability (1 where absent); n counts scores",
+        kind=Kind.MEAN,
+        y=lambda t: t[y],
+        x=lambda t: t[x].fill_null(0.0),
+        k=lambda t: t[k].fill_null(0),
+        eligible=one,
+        measured=lambda t: (t[x] / t[k]).fill_null(0.0),
+        within=within,
+        needs=frozenset({MEAN + score}),
+    )
+
+
+def violations(name: str, rule: str) -> Metric:
+    """The share of answers that reached somebody and broke this rule."""
+    return rate(
+        name,
+        Direction.LOWER,
+        f"Share of checked answers that reached a user or a tool and broke the rule {rule}.",
+        f"requests with {rule} among violation_rules / requests that were checked and not withheld",
+        share=lambda t: t.violation_rules.contains(rule),
+        of=lambda t: t.violation_rules.notnull() & ~_withheld(t),
+        eligible=lambda t: whole(~_withheld(t)),
+    )
+
+
+def blocks(name: str, rule: str) -> Metric:
+    """The share of guarded requests of which this rule stopped something."""
+    return rate(
+        name,
+        Direction.NEITHER,
+        f"Share of requests of which the rule {rule} stopped or redacted something.",
+        f"requests with {rule} among blocked_rules / requests that were guarded (blocked_rules is not null)",
+        share=lambda t: t.blocked_rules.contains(rule),
+        of=lambda t: t.blocked_rules.notnull(),
+    )
+
+
 _SUCCESS = frozenset({"success"})
-_WEIGHED = "; what a sampled score says counts 1 / sample_probability times"
 _METRICS = (
     Metric(
         name="volume",
@@ -199,36 +111,36 @@ _METRICS = (
         description="How many requests there were.",
         formula="count of requests",
         kind=Kind.COUNT,
-        y=_one,
-        x=_one,
-        k=_one,
-        eligible=_one,
-        measured=_one,
+        y=one,
+        x=one,
+        k=one,
+        eligible=one,
+        measured=one,
         rolled=Rolled(y=_n, x=_n, k=_n),
     ),
-    _rate(
+    rate(
         "success_rate",
         Direction.HIGHER,
         "Share of decided requests that did what the person came for.",
-        f"requests with success / requests with success or failure; undecided ones are left out{_WEIGHED}",
+        f"requests with success / requests with success or failure; undecided ones are left out{WEIGHED}",
         share=lambda t: t.success,
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
         weight=_success_weight,
         rolled=(_n_where(lambda t: t.success), _n_where(lambda t: t.success.notnull())),
     ),
-    _rate(
+    rate(
         "failure_rate",
         Direction.LOWER,
         "Share of decided requests that did not do what the person came for.",
-        f"requests with failure / requests with success or failure; undecided ones are left out{_WEIGHED}",
+        f"requests with failure / requests with success or failure; undecided ones are left out{WEIGHED}",
         share=lambda t: ~t.success,
         of=lambda t: t.success.notnull(),
         needs=_SUCCESS,
         weight=_success_weight,
         rolled=(_n_where(lambda t: ~t.success), _n_where(lambda t: t.success.notnull())),
     ),
-    _rate(
+    rate(
         "undecided_rate",
         Direction.LOWER,
         "Share of requests of which nobody knows yet whether they succeeded.",
@@ -238,8 +150,17 @@ _METRICS = (
         needs=_SUCCESS,
         rolled=(_n_where(lambda t: t.success.isnull()), _n),
     ),
-    *(_quantile(f"latency_p{q}", "latency_ms", q / 100, "Time from request to complete answer") for q in (50, 90, 95, 99)),
-    _quantile("ttft_p95", "ttft_ms", 0.95, "Time from request to first token"),
+    rate(
+        "error_rate",
+        Direction.LOWER,
+        "Share of requests that failed technically, whatever the success rule says.",
+        f"requests with the status {', '.join(FAILED)} / requests whose status is known",
+        share=lambda t: t.status.isin(FAILED),
+        of=lambda t: t.status.notnull() & (t.status != "unknown"),
+        rolled=(_n_where(lambda t: t.status.isin(FAILED)), _n_where(lambda t: t.status.notnull() & (t.status != "unknown"))),
+    ),
+    *(quantile(f"latency_p{q}", "latency_ms", q / 100, "Time from request to complete answer") for q in (50, 90, 95, 99)),
+    *(quantile(f"ttft_p{q}", "ttft_ms", q / 100, "Time from request to first token") for q in (50, 90, 95, 99)),
     Metric(
         name="tool_error_rate",
         unit="share",
@@ -250,13 +171,13 @@ _METRICS = (
         y=lambda t: ibis.ifelse(t.n_tool_calls.notnull(), t.n_tool_errors, 0).fill_null(0),
         x=lambda t: ibis.ifelse(t.n_tool_errors.notnull(), t.n_tool_calls, 0).fill_null(0),
         k=lambda t: ibis.ifelse(t.n_tool_errors.notnull(), t.n_tool_calls, 0).fill_null(0),
-        eligible=lambda t: _int((t.n_tool_calls != 0).fill_null(True)),  # noqa: FBT003
-        measured=lambda t: _int(t.n_tool_errors.notnull() & (t.n_tool_calls > 0)),
+        eligible=lambda t: whole((t.n_tool_calls != 0).fill_null(True)),  # noqa: FBT003
+        measured=lambda t: whole(t.n_tool_errors.notnull() & (t.n_tool_calls > 0)),
         rolled=Rolled(
             y=lambda t: t.tool_errors_known, x=lambda t: t.tool_calls_known, k=lambda t: t.tool_calls_known, bad=lambda t: t.n_bad_tools
         ),
     ),
-    _rate(
+    rate(
         "fallback_rate",
         Direction.LOWER,
         "Share of requests answered by the fallback.",
@@ -265,7 +186,24 @@ _METRICS = (
         of=lambda t: t.is_fallback.notnull(),
         rolled=(_n_where(lambda t: t.is_fallback), _n_where(lambda t: t.is_fallback.notnull())),
     ),
-    _rate(
+    rate(
+        "retry_rate",
+        Direction.LOWER,
+        "Share of requests that took the model more than one attempt.",
+        "requests with attempts above 1 / requests that report attempts",
+        share=lambda t: t.attempts > 1,
+        of=_known("attempts"),
+    ),
+    of_column(
+        "attempts_mean",
+        Kind.MEAN,
+        "attempts",
+        unit="attempts",
+        direction=Direction.LOWER,
+        description="How many attempts at the model a request takes.",
+        formula="sum of attempts / requests that report attempts",
+    ),
+    rate(
         "handoff_rate",
         Direction.LOWER,
         "Share of requests handed to a person.",
@@ -274,17 +212,18 @@ _METRICS = (
         of=lambda t: t.request_id.notnull(),
         rolled=(lambda t: t.n_handoff, _n),
     ),
-    _rate(
+    rate(
         "violation_rate",
         Direction.LOWER,
         "Share of checked answers that broke a rule and reached a user or a tool.",
-        "requests with a violated rule / requests that were checked (violation_rules is not null) and not blocked, or violated one",
+        "requests with a violated rule / requests that were checked (violation_rules is not null) and not withheld; withheld is what was "
+        "blocked, or held by a guard for a person. A redacted answer was checked and reached its user without what broke the rule",
         share=_violated,
-        of=lambda t: t.violation_rules.notnull() & (~_blocked(t) | _violated(t)),
-        eligible=lambda t: _int(~_blocked(t) | _violated(t)),
+        of=lambda t: t.violation_rules.notnull() & ~_withheld(t),
+        eligible=lambda t: whole(~_withheld(t)),
         rolled=(lambda t: t.n_violation, lambda t: t.n_violation_known),
     ),
-    _rate(
+    rate(
         "block_rate",
         Direction.NEITHER,
         "Share of requests that a guard stopped.",
@@ -293,74 +232,151 @@ _METRICS = (
         of=lambda t: t.blocked_rules.notnull() | _blocked(t),
         rolled=(lambda t: t.n_blocked, lambda t: t.n_blocked_known),
     ),
-    Metric(
-        name="quality_mean",
-        unit="score",
-        direction=Direction.HIGHER,
-        description="Mean quality score, each weighted by how many requests it stands for.",
-        formula="newest score `quality` of each request and scorer, weighted by 1 / sample_probability (1 where absent); n counts scores",
-        kind=Kind.MEAN,
-        y=lambda t: t.quality_y,
-        x=lambda t: t.quality_x.fill_null(0.0),
-        k=lambda t: t.quality_k.fill_null(0),
-        eligible=_one,
-        measured=lambda t: (t.quality_x / t.quality_k).fill_null(0.0),
-        within=(0.0, 1.0),
-        needs=frozenset({"quality"}),
-    ),
-    _rate(
+    score_mean("quality_mean", "quality", within=(0.0, 1.0)),
+    rate(
         "retrieval_hit_rate",
         Direction.HIGHER,
-        "Share of judged lookups that found what the answer needed.",
-        f"requests whose newest score `retrieval_hit` is at least 0.5 / requests with retrievals and such a score{_WEIGHED}",
+        "Share of requests whose lookup found what the answer needed, as a scorer saw it.",
+        f"requests whose newest score `retrieval_hit` is at least 0.5 / requests with retrievals and such a score{WEIGHED}",
         share=lambda t: t.score_retrieval_hit >= 0.5,  # noqa: PLR2004 - a score of 0 or 1
         of=lambda t: t.score_retrieval_hit.notnull() & (t.n_retrievals > 0).fill_null(False),  # noqa: FBT003
-        eligible=lambda t: _int(t.n_retrievals > 0),
-        needs=frozenset({"retrieval_hit"}),
+        eligible=lambda t: whole(t.n_retrievals > 0),
+        needs=frozenset({f"{NEWEST}retrieval_hit"}),
         weight=lambda t: t.weight_retrieval_hit,
     ),
-    _sum("input_tokens", "tokens", "Tokens sent to models, cached ones included."),
-    _sum("output_tokens", "tokens", "Tokens written by models, reasoning included."),
-    _sum("cost_usd", "USD", "What the priced requests cost.", n="n_priced"),
+    total("input_tokens", "tokens", "Tokens sent to models, cached ones included."),
+    total("output_tokens", "tokens", "Tokens written by models, reasoning included."),
+    total("cache_read_tokens", "tokens", "Tokens that the provider read from its cache; part of input_tokens."),
+    total("cache_write_tokens", "tokens", "Tokens that the provider wrote to its cache; part of input_tokens."),
+    total("reasoning_tokens", "tokens", "Tokens that the model wrote for itself; part of output_tokens."),
+    *(quantile(f"input_tokens_p{q}", "input_tokens", q / 100, "Tokens sent to models", unit="tokens") for q in (50, 95, 99)),
+    *(quantile(f"output_tokens_p{q}", "output_tokens", q / 100, "Tokens written by models", unit="tokens") for q in (50, 95, 99)),
+    total("cost_usd", "USD", "What the priced requests cost.", n="n_priced"),
+    of_column(
+        "cost_per_request",
+        Kind.MEAN,
+        "cost_usd",
+        unit="USD",
+        direction=Direction.LOWER,
+        description="What one request costs.",
+        formula="sum of cost_usd / requests that are priced",
+    ),
     Metric(
         name="cost_per_success",
         unit="USD",
         direction=Direction.LOWER,
         description="What one success costs, failures paid for.",
-        formula=f"sum of cost_usd / successes, both over priced requests; n counts priced requests{_WEIGHED}",
+        formula=f"sum of cost_usd / successes, both over priced requests; n counts priced requests{WEIGHED}",
         kind=Kind.RATIO,
         y=lambda t: t.cost_usd,
-        x=lambda t: _int(t.success & t.cost_usd.notnull()),
-        k=lambda t: _int(t.cost_usd.notnull()),
-        eligible=_one,
-        measured=lambda t: _int(t.cost_usd.notnull()),
+        x=lambda t: whole(t.success & t.cost_usd.notnull()),
+        k=lambda t: whole(t.cost_usd.notnull()),
+        eligible=one,
+        measured=lambda t: whole(t.cost_usd.notnull()),
         needs=_SUCCESS,
         weight=_success_weight,
         rolled=Rolled(y=lambda t: t.cost_usd_sum, x=_n_where(lambda t: t.success, of="n_priced"), k=lambda t: t.n_priced),
     ),
+    of_column(
+        "users",
+        Kind.DISTINCT,
+        "unit_hash",
+        unit="users",
+        direction=Direction.NEITHER,
+        description="How many different units asked.",
+        formula="number of different unit_hash; n counts the requests that name their unit",
+    ),
+    Metric(
+        name="sessions",
+        unit="sessions",
+        direction=Direction.NEITHER,
+        description="How many different sessions there were.",
+        formula="number of different (app, session_id); n counts the requests that name their session",
+        kind=Kind.DISTINCT,
+        y=lambda t: ibis.ifelse(t.session_id.notnull(), t.app + "/" + t.session_id, ibis.null("string")),
+        x=lambda t: whole(t.session_id.notnull()),
+        k=lambda t: whole(t.session_id.notnull()),
+        eligible=one,
+        measured=lambda t: whole(t.session_id.notnull()),
+    ),
+    Metric(
+        name="requests_per_session",
+        unit="requests",
+        direction=Direction.NEITHER,
+        description="How many requests a session takes; it counts where its first request stands, and under each bundle for itself.",
+        formula="requests that name their session / sessions; n counts requests",
+        kind=Kind.RATIO,
+        y=lambda t: whole(t.session_id.notnull()),
+        x=lambda t: t[FIRST_OF_SESSION].fill_null(0),
+        k=lambda t: whole(t.session_id.notnull()),
+        eligible=one,
+        measured=lambda t: whole(t.session_id.notnull()),
+        needs=frozenset({FIRST_OF_SESSION}),
+    ),
+    *RETRIEVAL,
 )
 
 CATALOGUE: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
 """Name to metric, in the order in which people read them."""
 
 
-def weighted(metric: Metric) -> Metric:
-    """The metric over a log whose scores are sampled: each observation counts as often as the requests that it stands for.
+class Family(NamedTuple):
+    """Metrics whose name says a part of the question."""
 
-    Requests whose success is certain, such as technical failures, would else outweigh those of which only some were judged. A rate
-    becomes the mean that it is, so its interval allows for unequal weights. What a request costs is known without a score.
-    """
-    weight = metric.weight
-    if weight is None or metric.is_weighted:
-        return metric
+    name: str
+    """With the part in angle brackets."""
+    example: str
+    made: Callable[[str], Metric | None]
+    """The metric of a name; None for a name that is not of this family."""
 
-    def times(column: Column) -> Column:
-        return lambda t: column(t) * weight(t)
+    @property
+    def shown(self) -> Metric:
+        """One of them, under the name of the family."""
+        metric = self.made(self.example)
+        assert metric is not None  # noqa: S101 - a test asks every family for its example
+        return replace(metric, name=self.name)
 
-    changed = replace(metric, x=times(metric.x), is_weighted=True)
-    if metric.kind is not Kind.RATE or metric.measured is None:
-        return changed
-    return replace(changed, kind=Kind.MEAN, y=times(metric.y), measured=times(metric.measured), within=(0.0, 1.0))
+
+_PERCENTILE = re.compile(r"(latency|ttft|input_tokens|output_tokens)_p([1-9][0-9](?:\.[0-9]{1,3})?)")
+_WORD = re.compile(r"\S(?:.{0,98}\S)?")
+
+
+def _percentile(name: str) -> Metric | None:
+    match = _PERCENTILE.fullmatch(name)
+    if match is None:
+        return None
+    known = CATALOGUE[f"{match[1]}_p50"]
+    column, unit = (match[1], "tokens") if known.unit == "tokens" else (f"{match[1]}_ms", "ms")
+    what = known.description.partition(" that ")[0]
+    return quantile(name, column, float(match[2]) / 100, what, unit=unit)
+
+
+def _named(prefix: str, made: Callable[[str, str], Metric]) -> Callable[[str], Metric | None]:
+    def of(name: str) -> Metric | None:
+        word = name.removeprefix(prefix)
+        return made(name, word) if name.startswith(prefix) and _WORD.fullmatch(word) else None
+
+    return of
+
+
+FAMILIES = (
+    Family("latency_p<N>, ttft_p<N>, input_tokens_p<N>, output_tokens_p<N>", "latency_p75", _percentile),
+    Family("score:<NAME>", "score:helpfulness", _named("score:", score_mean)),
+    Family("violation_rate:<RULE>", "violation_rate:no_refunds", _named("violation_rate:", violations)),
+    Family("block_rate:<RULE>", "block_rate:no_refunds", _named("block_rate:", blocks)),
+    Family("retrieval_hit@<K>", "retrieval_hit@3", retrieval_family),
+    Family("retrieval_recall@<K>", "retrieval_recall@3", retrieval_family),
+    Family("retrieval_precision@<K>", "retrieval_precision@3", retrieval_family),
+    Family("retrieval_ndcg@<K>", "retrieval_ndcg@3", retrieval_family),
+    Family("retrieval_judged@<K>", "retrieval_judged@3", retrieval_family),
+)
+
+
+def find(name: str) -> Metric | None:
+    """The metric of this name, from the catalogue or a family; None where there is none."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    return next((metric for family in FAMILIES if (metric := family.made(name)) is not None), None)
 
 
 def kpi_metric(kpi: Kpi) -> Metric:
@@ -382,7 +398,7 @@ def kpi_metric(kpi: Kpi) -> Metric:
         y=lambda t: t.kpi_y,
         x=lambda t: t.kpi_x,
         k=lambda t: t.kpi_x,
-        eligible=_one if kpi.aggregate == "rate" else None,
-        measured=_one if kpi.aggregate == "rate" else None,
+        eligible=one if kpi.aggregate == "rate" else None,
+        measured=one if kpi.aggregate == "rate" else None,
         kpi=kpi,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.errors import InsufficientData
-from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Direction
 from workbench.observability.readings import Reading
 from workbench.stats.cluster import ClusteredDifference, difference_of_ratios, p_of_t
@@ -131,7 +131,7 @@ class _Compared:
             case Kind.QUANTILE:
                 each = self.sides(level_of_each(LEVEL))
                 return conservative_difference(*each) if each else None
-            case Kind.COUNT | Kind.SUM:
+            case Kind.COUNT | Kind.SUM | Kind.DISTINCT:
                 return _unbounded(*sides)
 
     def _rate_difference(self, level: float) -> Estimate | None:
@@ -187,7 +187,7 @@ class _Compared:
 
     def ratio(self) -> Estimate | None:
         """Candidate by baseline; None without a positive baseline."""
-        if self.metric.kind in {Kind.COUNT, Kind.SUM}:
+        if self.metric.kind in {Kind.COUNT, Kind.SUM, Kind.DISTINCT}:
             sides = self.sides(LEVEL)
             return None if sides is None or sides[1].value <= 0 else replace(_unbounded(*sides), value=sides[0].value / sides[1].value)
         each = self.sides(level_of_each(LEVEL))

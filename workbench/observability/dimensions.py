@@ -18,6 +18,11 @@ from workbench.spec.base import parse_duration
 DIMENSIONS = ("app", "workflow", "bundle", "arm", "release_id", "model_served", "provider", "status", "error_type")
 """Columns of a request that a metric can be grouped or filtered by; a missing value stays null."""
 
+FAILURE_REASON = "failure_reason"
+"""Why a request failed, by the success rule of its workflow; null for one that did not. To group by, not to filter by."""
+GROUPINGS = (*DIMENSIONS, FAILURE_REASON)
+"""What a metric can be grouped by."""
+
 GRAINS: Mapping[str, timedelta] = MappingProxyType(
     {
         "1m": timedelta(minutes=1),
@@ -60,8 +65,8 @@ def parse_dimensions(by: Sequence[str]) -> tuple[str, ...]:
         UnknownSubject: for a name that is none.
     """
     for name in by:
-        if name not in DIMENSIONS:
-            raise unknown("dimension", name, DIMENSIONS)
+        if name not in GROUPINGS:
+            raise unknown("dimension", name, GROUPINGS)
     return tuple(dict.fromkeys(by))
 
 
@@ -108,6 +113,9 @@ def parse_where(where: Mapping[str, str | Sequence[str]] | None) -> Filters:
     """
     filters: dict[str, tuple[str, ...]] = {}
     for name, given in (where or {}).items():
+        if name == FAILURE_REASON:
+            seen = "it follows from the rules of success, so no request carries it"
+            raise UsageError(f"filter {name}", seen=seen, next_step=f"group by it: --by {name}")
         if name not in DIMENSIONS:
             raise unknown("dimension", name, DIMENSIONS)
         values = given.split(",") if isinstance(given, str) else given

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from workbench.observability.catalogue import Metric
+from workbench.observability.metric import Metric
 from workbench.observability.model import Evidence, RowSet, Window
 from workbench.observability.readings import Reading
 from workbench.observability.recency import Seen

@@ -1,6 +1,6 @@
 """The facts under every metric: requests in their latest revision, with success and scores, and the events of a KPI.
 
-Everything here is an Ibis expression over three unbound tables, so that the same catalogue compiles for any engine.
+Everything here is an Ibis expression over unbound tables, so that the same catalogue compiles for any engine.
 `Source.sql` says what the names stand for at one snapshot of the lake.
 """
 
@@ -13,49 +13,37 @@ from datetime import datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.dimensions import DIMENSIONS, Filters, condition
-from workbench.observability.success import SuccessRules, success, success_weight
-from workbench.observability.tables import TABLES, at_snapshot, latest_requests_sql
+from workbench.observability.dimensions import DIMENSIONS, FAILURE_REASON, Filters, condition
+from workbench.observability.lookups import JUDGMENTS, lookup_facts
+from workbench.observability.steps import SPANS, steps
+from workbench.observability.success import SuccessRules, failure_reason, success, success_weight
+from workbench.observability.tables import at_snapshot, latest_requests_sql
+from workbench.observability.unbound import sorted_sum, unbound
 from workbench.spec.app import Kpi
+from workbench.spec.metrics import Quantity
 
-IBIS_TYPES = {
-    "VARCHAR": "string",
-    "BIGINT": "int64",
-    "INTEGER": "int32",
-    "DOUBLE": "float64",
-    "DECIMAL(18,9)": "decimal(18, 9)",
-    "BOOLEAN": "boolean",
-    "TIMESTAMP WITH TIME ZONE": "timestamp('UTC')",
-    "VARCHAR[]": "array<string>",
-    "DECIMAL(38,9)": "decimal(38, 9)",
-    "MAP(INTEGER, BIGINT)": "map<int32, int64>",
-}
 _REQUEST_COLUMNS = (
     *("request_id", "revision", "ts_start", "session_id", "unit_hash", "latency_ms", "ttft_ms", "is_fallback"),
-    *("n_tool_calls", "n_tool_errors", "n_retrievals", "input_tokens", "output_tokens", "cost_usd"),
-    *("violation_rules", "blocked_rules", "handoff_id"),
+    *("attempts", "n_tool_calls", "n_tool_errors", "n_retrievals", "input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_write_tokens", "reasoning_tokens", "cost_usd", "violation_rules", "blocked_rules", "handoff_id"),
+    *("operation", "model_requested", "finish_reason", "source", "traffic_share"),
 )
 _SCORE_COLUMNS = ("score_id", "app", "request_id", "name", "value", "scorer_id", "source", "sample_probability", "ts", "batch_id", "seq")
 _OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id", "session_id", "unit_hash", "ts", "batch_id", "seq")
 
 
-def _unbound(table: str, columns: Sequence[str]) -> ir.Table:
-    known = TABLES[table].by_name
-    return ibis.table({name: IBIS_TYPES[known[name].duckdb_type] for name in columns}, name=table)
-
-
-_READ = {"requests": [*DIMENSIONS, *_REQUEST_COLUMNS], "scores": _SCORE_COLUMNS, "outcomes": _OUTCOME_COLUMNS}
-REQUESTS, SCORES, OUTCOMES = (_unbound(table, columns) for table, columns in _READ.items())
+REQUESTS = unbound("requests", [*DIMENSIONS, *_REQUEST_COLUMNS])
+SCORES = unbound("scores", _SCORE_COLUMNS)
+OUTCOMES = unbound("outcomes", _OUTCOME_COLUMNS)
+LOG = (REQUESTS, SCORES, OUTCOMES, SPANS, JUDGMENTS)
+"""Every table that a metric can read, with the columns that some metric reads."""
 
 
 def source_sql(snapshot: int | None) -> dict[str, str]:
     """Name of each unbound table to the query that it stands for, at a snapshot of the lake."""
-    origins = {
-        "requests": f"({latest_requests_sql(snapshot)}) AS latest",
-        "scores": at_snapshot("scores", snapshot),
-        "outcomes": at_snapshot("outcomes", snapshot),
-    }
-    return {table: f"SELECT {', '.join(_READ[table])} FROM {origin}" for table, origin in origins.items()}
+    names = {table.get_name(): table.columns for table in LOG}
+    origins = {name: at_snapshot(name, snapshot) for name in names} | {"requests": f"({latest_requests_sql(snapshot)}) AS latest"}
+    return {name: f"SELECT {', '.join(columns)} FROM {origins[name]}" for name, columns in names.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,30 +58,64 @@ class Selection:
     """Until when the log is known; None when no rule waits for an outcome."""
 
     def covers(self, other: Selection, needs: frozenset[str]) -> bool:
-        """Whether the rows of `other` are among these, and `needs` are derived alike."""
+        """Whether the rows of `other` are among these, and `needs` are derived alike, for all of them."""
         theirs = dict(other.filters)
         is_within = all(name in theirs and set(theirs[name]) <= set(values) for name, values in self.filters)
         is_alike = "success" not in needs or (self.rules, self.as_of) == (other.rules, other.as_of)
-        return is_within and is_alike and self.start in (None, other.start) and self.until in (None, other.until)
+        return needs <= DERIVED and is_within and is_alike and self.start in (None, other.start) and self.until in (None, other.until)
 
 
-DERIVED = frozenset({"success", "quality", "retrieval_hit"})
-"""The columns that are derived only where a metric needs them."""
+NEWEST, MEAN, LOOKUP, QUANTITY, FIRST_OF_SESSION = "score:", "mean:", "lookup:", "quantity:", "first_of_session"
+"""What a metric can need beside `success` and `failure_reason`: the newest score of a name (`score_…`, `weight_…`), all its scorers' newest
+scores (`mean_y:…`, `mean_x:…`, `mean_k:…`), a measure of lookups (`lookups.py`),
+a number of steps or events (a `spec.metrics.Quantity` as JSON), and whether a request begins its session."""
+DERIVED = frozenset({"success", f"{MEAN}quality", f"{NEWEST}retrieval_hit"})
+"""The columns that are derived for all who ask the same rows several things; the others only where a metric needs them."""
 
 
 def request_facts(selection: Selection, predicates: Sequence[ir.Value], needs: frozenset[str]) -> ir.Table:
     """One row per request that satisfies the predicates (on `REQUESTS`), with `row_id`, `cluster` and the columns in `needs`."""
     facts = REQUESTS.filter(*predicates) if predicates else REQUESTS
     facts = facts.mutate(row_id=facts.request_id, cluster=facts.unit_hash.fill_null(facts.request_id))
-    names = set(selection.rules.score_names if "success" in needs else ()) | ({"retrieval_hit"} & needs)
+    if FIRST_OF_SESSION in needs:
+        facts = _with_first_of_session(facts)
+    names = _after(NEWEST, needs) | set(selection.rules.score_names if needs & {"success", FAILURE_REASON} else ())
     if names:
         facts = _beside(facts, _newest_scores(sorted(names)), ["app", "request_id"])
         facts = facts.mutate(**{f"weight_{name}": facts[f"weight_{name}"].fill_null(1.0) for name in sorted(names)})
-    if "quality" in needs:
-        facts = _beside(facts, _quality(), ["app", "request_id"])
-    if "success" in needs:
+    for name in sorted(_after(MEAN, needs)):
+        facts = _beside(facts, _mean_scores(name), ["app", "request_id"])
+    if measures := _after(LOOKUP, needs):
+        facts = _beside(facts, lookup_facts(sorted(measures)), ["app", "request_id"])
+    for stored in sorted(_after(QUANTITY, needs)):
+        facts = _with_quantity(facts, Quantity.model_validate_json(stored), QUANTITY + stored)
+    if needs & {"success", FAILURE_REASON}:
         facts = _with_success(facts, selection)
+    if FAILURE_REASON in needs:
+        facts = facts.mutate(**{FAILURE_REASON: failure_reason(facts, selection.rules)})
     return facts
+
+
+def _after(prefix: str, needs: frozenset[str]) -> set[str]:
+    """What stands behind the prefix in those of the needs that begin with it."""
+    return {need.removeprefix(prefix) for need in needs if need.startswith(prefix)}
+
+
+def _with_first_of_session(facts: ir.Table) -> ir.Table:
+    """The facts with `first_of_session`: 1 for a session's first request under a bundle among them, else 0; null without one."""
+    window = ibis.window(group_by=["app", "session_id", "bundle"], order_by=["ts_start", "request_id"])
+    first = (ibis.row_number().over(window) == 0).cast("int64")
+    return facts.mutate(**{FIRST_OF_SESSION: ibis.ifelse(facts.session_id.notnull(), first, ibis.null("int64"))})
+
+
+def _with_quantity(facts: ir.Table, quantity: Quantity, name: str) -> ir.Table:
+    """The facts with a number of steps, which is unknown where none of a request's was logged, or of events, which is 0 without any."""
+    if quantity.spans is not None:
+        return _beside(facts, steps(quantity.spans.wanted(), name), ["app", "request_id"])
+    found = _events_of_requests(quantity.outcome or "")
+    found = found.select("app", "request_id", **{name: found.total if quantity.total else found.n})
+    facts = _beside(facts, found, ["app", "request_id"])
+    return facts.mutate(**{name: facts[name].fill_null(0)})
 
 
 def _beside(facts: ir.Table, found: ir.Table, keys: list[str]) -> ir.Table:
@@ -140,21 +162,18 @@ def _newest_scores(names: Sequence[str]) -> ir.Table:
     return newest.group_by("app", "request_id").aggregate(**scores, **weights)
 
 
-def _quality() -> ir.Table:
-    """One row per request with a quality score: weighted sum, weight and number of its scorers' newest scores.
+def _mean_scores(name: str) -> ir.Table:
+    """One row per request with such a score: weighted sum, weight and number of its scorers' newest scores, `mean_y:…` and so on.
 
     A score whose sampling probability is not above 0 and at most 1 cannot be weighted and does not count.
     """
-    newest = _newest(SCORES.filter(SCORES.name == "quality"), ["app", "request_id", "scorer_id"], ["ts", "batch_id", "seq", "score_id"])
+    newest = _newest(SCORES.filter(SCORES.name == name), ["app", "request_id", "scorer_id"], ["ts", "batch_id", "seq", "score_id"])
     probability = newest.sample_probability.fill_null(1.0)
     usable = newest.filter(newest.value.notnull(), probability > 0, probability <= 1)
     weighed = usable.mutate(weight=1.0 / usable.sample_probability.fill_null(1.0))
     weighed = weighed.mutate(part=weighed.value * weighed.weight)
-    return weighed.group_by("app", "request_id").aggregate(
-        quality_y=weighed.part.collect(order_by=weighed.part).sums(),
-        quality_x=weighed.weight.collect(order_by=weighed.weight).sums(),
-        quality_k=weighed.count(),
-    )
+    parts = {"y": sorted_sum(weighed.part), "x": sorted_sum(weighed.weight), "k": weighed.count()}
+    return weighed.group_by("app", "request_id").aggregate(**{f"mean_{letter}:{name}": part for letter, part in parts.items()})
 
 
 def _events(event: str, unit: str | None = None) -> ir.Table:
@@ -187,6 +206,21 @@ def _followed(event: str, span: timedelta) -> ir.Table:
     both = ibis.union(*(pairs.select("app", "request_id", "ts_start", "event_ts") for pairs in found))
     latest = both.ts_start + ibis.interval(microseconds=span // timedelta(microseconds=1))
     return both.filter(both.event_ts >= both.ts_start, both.event_ts <= latest).select("app", "request_id").distinct()
+
+
+def _events_of_requests(event: str) -> ir.Table:
+    """One row per request with such events: how many are its own, and their total value; where an event belongs says `_attributed`."""
+    events = _events(event)
+    requests = REQUESTS.select(at_app="app", at_request="request_id", at_session="session_id", at_ts="ts_start")
+    by_app = events.event_app == requests.at_app
+    named = events.inner_join(requests, [by_app, events.request_id == requests.at_request])
+    loose = events.filter(events.request_id.isnull())
+    before = loose.inner_join(
+        requests, [loose.event_app == requests.at_app, loose.session_id == requests.at_session, requests.at_ts <= loose.event_ts]
+    )
+    nearest = _newest(before, ["event_app", "outcome_id"], ["at_ts", "at_request"])
+    both = ibis.union(*(part.select("value", app="at_app", request_id="at_request") for part in (named, nearest)))
+    return both.group_by("app", "request_id").aggregate(n=both.count(), total=sorted_sum(both.value))
 
 
 def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:

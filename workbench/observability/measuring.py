@@ -10,9 +10,9 @@ from typing import Any
 from workbench.errors import UsageError
 from workbench.observability import evidence as records
 from workbench.observability.asking import Definitions, Question
-from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.comparison import compare
 from workbench.observability.dimensions import Filters, parse_where
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Evidence, RowSet, Window
 from workbench.observability.reader import Reader, Rows
 from workbench.observability.readings import Reading, read

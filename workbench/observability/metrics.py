@@ -13,7 +13,8 @@ from workbench.errors import StoreError, UsageError
 from workbench.observability import evidence as records
 from workbench.observability.answering import MetricFrame, Path, choose
 from workbench.observability.asking import Definitions, Question
-from workbench.observability.catalogue import CATALOGUE, Kind, Metric, kpi_metric
+from workbench.observability.catalogue import CATALOGUE, kpi_metric
+from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
 from workbench.observability.lake import Lake
 from workbench.observability.lookup import find_request
@@ -33,10 +34,12 @@ from workbench.observability.measuring import (
     reading,
     sound,
 )
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Evidence, Interval, MetricValue, Window
 from workbench.observability.reader import EMPTY, Key, Reader
 from workbench.observability.readings import TOTAL, Reading, read
 from workbench.spec.app import AppSpec
+from workbench.spec.metrics import MetricsSpec
 
 SAME, DIFFERENT = "SAME", "DIFFERENT"
 ERASED, EXPIRED = "UNAVAILABLE(erasure)", "UNAVAILABLE(retention)"
@@ -49,12 +52,21 @@ class Metrics:
     Args:
         lake: where the log is.
         app_spec: the declaration of an app, or None for an app that nobody declared.
+        app_metrics: its own metrics, or None for an app without any.
         clock: the time that windows such as `7d` end at.
     """
 
-    def __init__(self, lake: Lake, *, app_spec: Callable[[str], AppSpec | None], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        app_spec: Callable[[str], AppSpec | None],
+        app_metrics: Callable[[str], MetricsSpec | None] = lambda _: None,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._lake = lake
         self._app_spec = app_spec
+        self._app_metrics = app_metrics
         self._clock = clock
 
     def snapshot(self) -> int | None:
@@ -62,9 +74,18 @@ class Metrics:
         return self._lake.snapshot()
 
     def known(self, app: str | None = None) -> tuple[Metric, ...]:
-        """The catalogue's metrics, then the app's KPIs."""
-        spec = self._app_spec(app) if app else None
-        return (*CATALOGUE.values(), *(kpi_metric(kpi) for kpi in (spec.kpis if spec else ())))
+        """The catalogue's metrics, then the app's KPIs, then its own metrics."""
+        spec, own = (self._app_spec(app), self._app_metrics(app)) if app else (None, None)
+        kpis = (kpi_metric(kpi) for kpi in (spec.kpis if spec else ()))
+        return (*CATALOGUE.values(), *kpis, *(custom_metric(metric, (app or "",)) for metric in (own.metrics if own else ())))
+
+    def named(self, name: str, apps: Sequence[str] = ()) -> Metric:
+        """The metric of that name, from the catalogue, a family of it, or what these apps declare.
+
+        Raises:
+            UnknownSubject: there is none.
+        """
+        return self._definitions(apps).metric(name)
 
     def bundles_with_rows(self, app: str) -> tuple[str, ...]:
         """The bundles of which the log holds requests, oldest first."""
@@ -115,8 +136,9 @@ class Metrics:
             snapshot: the lake's snapshot to read, from its requests; None for the newest.
 
         Returns:
-            Columns: the dimensions str; `ts` datetime[us, UTC] with a grain; for each metric `<m>` f64 (`volume` i64), null where
-            there is no data, and `<m>_n` i64; with detail `<m>_count` i64, and `<m>_low` and `<m>_high` f64, null where sums answered.
+            Columns: the dimensions str; `ts` datetime[us, UTC] with a grain; for each metric `<m>` f64 (counts such as
+            `volume` and `users` i64), null where there is no data, and `<m>_n` i64; with detail `<m>_count` i64, and `<m>_low` and
+            `<m>_high` f64, null where sums answered.
 
         Raises:
             UnknownSubject: a metric, dimension or grain does not exist; names the nearest.
@@ -258,7 +280,8 @@ class Metrics:
 
     def _definitions(self, apps: Sequence[str]) -> Definitions:
         specs = [self._app_spec(app) for app in apps]
-        return Definitions.of([spec for spec in specs if spec is not None])
+        own = {app: declared for app in apps if (declared := self._app_metrics(app)) is not None}
+        return Definitions.of([spec for spec in specs if spec is not None], own)
 
     def _look(self, snapshot: int | None, work: Callable[[Reader], T]) -> T:
         """What `work` returns, from one read transaction at one snapshot.
@@ -326,8 +349,9 @@ def _frame(question: Question, groups: Mapping[Key, Mapping[str, Reading]], *, d
 
 
 def _metric_columns(metric: Metric, readings: Sequence[Reading], *, detail: bool) -> dict[str, pl.Series]:
-    name, number = metric.name, pl.Int64 if metric.kind is Kind.COUNT else pl.Float64
-    values = [None if r.value is None else (int(r.value) if metric.kind is Kind.COUNT else r.value) for r in readings]
+    is_counted = metric.kind in {Kind.COUNT, Kind.DISTINCT}
+    name, number = metric.name, pl.Int64 if is_counted else pl.Float64
+    values = [None if r.value is None else (int(r.value) if is_counted else r.value) for r in readings]
     columns = {name: pl.Series(name, values, dtype=number), f"{name}_n": pl.Series([r.n for r in readings], dtype=pl.Int64)}
     if detail:
         columns[f"{name}_count"] = pl.Series([r.count for r in readings], dtype=pl.Int64)

@@ -14,8 +14,8 @@ import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
-from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.dimensions import TIME, bucket
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.tables import IMPLAUSIBLE
 
 DIALECT = "duckdb"
@@ -47,7 +47,12 @@ def sampled(rows: ir.Table, metrics: Sequence[Metric]) -> ir.Table | None:
 
 
 def exact_sum(column: ir.Value, *, where: ir.Value | None = None) -> ir.Value:
-    """The sum of the known values; whole numbers and decimals exactly, floats in sorted order. Null when none is known."""
+    """The sum of the known values; whole numbers and decimals exactly, floats in sorted order. Null when none is known.
+
+    Of texts how many different ones there are.
+    """
+    if column.type().is_string():
+        return column.nunique(where=where)
     if column.type().is_floating():
         return column.collect(where=where, order_by=column).sums()
     if column.type().is_integer():
@@ -93,10 +98,12 @@ def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str])
     per = rows.aggregate(by=[*keys, "cluster"], named=rows.unit.notnull().any(), **sums)
     group = ibis.window(group_by=list(keys)) if keys else ibis.window()
     divided = [number for number in numbers if metrics[number].kind in DIVIDED]
+    squares = {}  # in one step: a select within a select for each metric is more than an engine plans in a minute
     for number in divided:
         y, x = per[f"y{number}"].cast("float64"), per[f"x{number}"].cast("float64")
         ratio = per[f"y{number}"].sum().over(group).cast("float64") / per[f"x{number}"].sum().over(group).cast("float64").nullif(0)
-        per = per.mutate(**{f"square{number}": (y - ratio * x) * (y - ratio * x)})
+        squares[f"square{number}"] = (y - ratio * x) * (y - ratio * x)
+    per = per.mutate(**squares) if squares else per
     aggregates: dict[str, ir.Value] = {}
     for number in numbers:
         counted, weight = per[f"k{number}"] > 0, per[f"{'x' if number in divided else 'k'}{number}"].cast("float64")

@@ -11,11 +11,11 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.asking import Question, kpi_of, needs_of
-from workbench.observability.catalogue import Kind, Metric, weighted
+from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import DERIVED, source_sql
+from workbench.observability.metric import Kind, Metric, weighted
 from workbench.observability.model import RowSet, Window
 from workbench.observability.query import (
     cluster_sums,
@@ -103,7 +103,7 @@ class Reader:
     def _facts_under(self, question: Question, metrics: Sequence[Metric]) -> ir.Table | None:
         """The facts under the metrics, where they are among those that are held."""
         held, kpi = self._held, kpi_of(metrics)
-        if held is None or not held.selection.covers(question.selection, needs_of(metrics)):
+        if held is None or not held.selection.covers(question.selection, question.needs(metrics)):
             return None
         name = kpi.name if kpi else ""
         if name not in self._facts:

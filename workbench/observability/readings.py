@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.observability.catalogue import Kind, Metric
+from workbench.observability.metric import Kind, Metric
 from workbench.stats.cluster import ClusterSums, clustered_ratio, effective_size
 from workbench.stats.estimate import Estimate
 from workbench.stats.proportion import clustered_rate, wilson
@@ -115,6 +115,7 @@ def _within(estimate: Estimate, least: float, most: float) -> Estimate:
 _METHODS = {
     Kind.COUNT: TOTAL,
     Kind.SUM: TOTAL,
+    Kind.DISTINCT: TOTAL,
     Kind.QUANTILE: ORDER_STATISTICS,
     Kind.RATE: "wilson",
     Kind.MEAN: "t",

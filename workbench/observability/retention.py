@@ -24,8 +24,8 @@ from workbench.observability.flusher import literal
 from workbench.observability.lake import Lake
 from workbench.observability.retention_policy import RetentionPolicy, Term, parse_app, parse_term
 from workbench.observability.summing import retain
+from workbench.observability.tables import JUDGMENTS, WRITABLE
 from workbench.observability.tables import SUMS as SUM_TABLES
-from workbench.observability.tables import WRITABLE
 from workbench.observability.upkeep import flush_inlined
 
 DECLARE, APPLY = "retention.declare", "retention.apply"
@@ -162,11 +162,11 @@ Days = Mapping[tuple[str, date], int]
 
 
 def _days(connection: duckdb.DuckDBPyConnection, before: date) -> dict[str, dict[tuple[str, date], int]]:
-    """The rows of days before that one, by app, table and day."""
+    """The rows of days before that one, by app, table and day; judgments are no traffic and do not grow old."""
     parts = " UNION ALL ".join(
         f"SELECT app, {literal(name)} AS log_table, day, count(*) AS n FROM lake.{name} "
         f"WHERE day < DATE '{before}' AND app IS NOT NULL GROUP BY app, day"
-        for name in (*WRITABLE, *SUMS)
+        for name in (*(name for name in WRITABLE if name != JUDGMENTS.name), *SUMS)
     )
     found: dict[str, dict[tuple[str, date], int]] = {}
     for app, table, day, n in connection.execute(f"{parts} ORDER BY 1, 2, 3").fetchall():

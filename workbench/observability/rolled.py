@@ -12,14 +12,14 @@ from fractions import Fraction
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.dimensions import TIME, Filters, bucket_number
-from workbench.observability.facts import IBIS_TYPES
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.query import exact_sum, to_sql
 from workbench.observability.rollup import HISTOGRAMS, TOTALS, entries_sql
 from workbench.observability.rollup_plan import ROLLED_COLUMNS
 from workbench.observability.success import SuccessRules, success
 from workbench.observability.tables import HOW_IT_ENDED, REQUESTS_DAILY
+from workbench.observability.unbound import IBIS_TYPES
 
 NAME = "rolled"
 _TYPES = {name: IBIS_TYPES[REQUESTS_DAILY.by_name[name].duckdb_type] for name in ROLLED_COLUMNS}

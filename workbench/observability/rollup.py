@@ -37,6 +37,8 @@ TOTALS: Mapping[str, str] = {"latency_histogram": "latency_all", "ttft_histogram
 """Column of a histogram to the one that holds it for all requests of a day, however they ended."""
 
 _VIOLATED = "coalesce(len(violation_rules) > 0, false)"
+_REACHED = "NOT (coalesce(status = 'blocked', false) OR coalesce(status = 'handed_off' AND len(blocked_rules) > 0, false))"
+"""That something of the answer reached somebody; a redacted answer did."""
 _BLOCKED = "(coalesce(status = 'blocked', false) OR coalesce(len(blocked_rules) > 0, false))"
 _BOTH_KNOWN = "n_tool_calls IS NOT NULL AND n_tool_errors IS NOT NULL"
 
@@ -97,7 +99,7 @@ def hourly_sql(source: str) -> str:
         "day": f"CAST({utc_sql('ts_start')} AS DATE)",
         "n": "count(*)",
         "n_violation": f"count_if({_VIOLATED})",
-        "n_violation_known": f"count_if(violation_rules IS NOT NULL AND ({_VIOLATED} OR NOT {_BLOCKED}))",
+        "n_violation_known": f"count_if(violation_rules IS NOT NULL AND ({_VIOLATED} OR {_REACHED}))",
         "n_blocked": f"count_if({_BLOCKED})",
         "n_blocked_known": f"count_if(blocked_rules IS NOT NULL OR {_BLOCKED})",
         "n_handoff": "count_if(handoff_id IS NOT NULL OR coalesce(status = 'handed_off', false))",

@@ -17,7 +17,8 @@ import ibis
 import ibis.expr.types as ir
 
 from workbench.errors import SpecError
-from workbench.observability.catalogue import CATALOGUE, Column, Kind, Metric
+from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.metric import Column, Kind, Metric
 from workbench.observability.model import Direction
 from workbench.spec.faults import suggestion
 from workbench.spec.slo import AVAILABILITY, INDICATORS, LATENCY, SUCCESS, TTFT, VIOLATIONS, Objective

@@ -12,10 +12,10 @@ from typing import TypeVar
 from workbench.errors import UnknownSubject
 from workbench.observability.alarms import HISTORY, HOUR, Alarm, absent, unusual
 from workbench.observability.asking import Definitions, Question
-from workbench.observability.catalogue import Kind, Metric
 from workbench.observability.dimensions import GRAINS, parse_where
 from workbench.observability.lake import Lake
 from workbench.observability.measuring import dated
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.metrics import Metrics
 from workbench.observability.model import Window
 from workbench.observability.reader import EMPTY, Reader, Sums

@@ -130,6 +130,28 @@ def success_weight(t: ir.Table, rules: SuccessRules, *, score: Callable[[str], i
     return _by_rule(t, rules, decided, ibis.ifelse(score(DEFAULT_SCORE).notnull(), weight(DEFAULT_SCORE), one))
 
 
+def failure_reason(t: ir.Table, rules: SuccessRules) -> ir.Value:
+    """Why each row of `t`, which has `success`, failed; null for one that did not.
+
+    Its error type or status where it failed technically or by its status, `fallback` where the fallback answered, `score:NAME` where that
+    score is below its bar, `outcome:NAME` where that event did not come in time.
+    """
+    technical = t.error_type.fill_null(t.status)
+
+    def decided(declared: DeclaredRule) -> ir.Value:
+        match declared.rule:
+            case StatusRule():
+                return technical
+            case ScoreRule(score=name):
+                return ibis.literal(f"score:{name}")
+            case OutcomeRule(outcome=event):
+                return ibis.literal(f"outcome:{event}")
+
+    ruled = _by_rule(t, rules, decided, ibis.literal(f"score:{DEFAULT_SCORE}"))
+    reason = ibis.cases((t.status.isin(FAILED), technical), (t.is_fallback.fill_null(False), ibis.literal("fallback")), else_=ruled)  # noqa: FBT003
+    return ibis.ifelse((~t.success).fill_null(False), reason, ibis.null("string"))  # noqa: FBT003
+
+
 def _failed(t: ir.Table) -> ir.Value:
     """Whether a row is a technical failure."""
     return (t.status.isin(FAILED) | t.is_fallback.fill_null(False)).fill_null(False)  # noqa: FBT003

@@ -227,6 +227,28 @@ OUTCOMES = LogTable(
 )
 """One row per business event: an order, a refund, a call that was not needed."""
 
+JUDGMENTS = LogTable(
+    name="judgments",
+    columns=(
+        *_APP,
+        *_text("topic doc_id", required=True),
+        *_text("query"),
+        *_columns("INTEGER", "grade", required=True, minimum=-1000, maximum=1000),
+        *_text("source", allowed=SCORE_SOURCES),
+        *_text("judge_id"),
+        *_time("ts", required=True),
+        *_PLACE,
+        *_DAY,
+    ),
+    partition_by=("app", "day"),
+    sort_by=("topic", "doc_id"),
+    time="ts",
+)
+"""One row per judgement of a document for a question: which documents a search should find. The newest of (app, topic, doc_id) counts.
+
+`query` is the question in words; a topic without it is its own question. A grade of 1 or more says that the document is relevant.
+"""
+
 SUMMED = tuple(
     column.name
     for column in REQUESTS.columns
@@ -310,7 +332,7 @@ EXPIRIES = LogTable(
 LAKE_META = LogTable(name="lake_meta", columns=(*_columns("INTEGER", "schema_version"), *_time("changed_at")))
 """The schema versions this lake has had; the greatest holds."""
 
-_LOGS = (REQUESTS, SPANS, SCORES, OUTCOMES)
+_LOGS = (REQUESTS, SPANS, SCORES, OUTCOMES, JUDGMENTS)
 SUMS = (REQUESTS_HOURLY, REQUESTS_DAILY)
 _NOTES = (UNSUMMED_HOURS, RETAINED, FLUSHED, ERASURES, EXPIRIES, LAKE_META)
 TABLES: Mapping[str, LogTable] = MappingProxyType({table.name: table for table in (*_LOGS, *SUMS, *_NOTES)})

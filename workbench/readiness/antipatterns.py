@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from workbench.readiness.declared import ACTIVITY_METRICS, Declarations, is_usage, outcome_kpis
+from workbench.readiness.declared import Declarations, is_activity, is_usage, outcome_kpis
 from workbench.readiness.model import Finding, GateResult, Verdict
 from workbench.readiness.wording import counted
 from workbench.spec.gates import Family
@@ -78,7 +78,7 @@ def _usage_for_success(declared: Declarations) -> Iterator[Finding]:
         reasons.append(f"{', '.join(mislabelled)} counts activity under the name of an outcome.")
     elif kpis and not outcome_kpis(declared.spec):
         reasons.append(f"The only KPIs count activity: {', '.join(kpi.name for kpi in kpis)}.")
-    if bars and set(bars) <= ACTIVITY_METRICS:
+    if bars and all(map(is_activity, bars)):
         reasons.append(f"The only bars in gates.yaml are on {', '.join(sorted(set(bars)))}, which say nothing about results.")
     if reasons:
         yield Finding(

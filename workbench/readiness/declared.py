@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.catalogue import find
 from workbench.observability.model import Direction
 from workbench.ownership.model import Gap
 from workbench.readiness.model import GateResult, Verdict
 from workbench.readiness.wording import counted, number
 from workbench.spec.app import AppSpec, Kpi
 from workbench.spec.gates import Family, GateSpec, GatesSpec
+from workbench.spec.metrics import CustomMetric, MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.plan import PlanSpec, Rollback
 from workbench.spec.rota import RotaSpec
@@ -30,8 +31,9 @@ USAGE_WORDS = frozenset(
 NEUTRAL_WORDS = frozenset({"active", "count", "daily", "day", "monthly", "new", "number", "of", "per", "total", "unique", "weekly"})
 """Words that leave an activity an activity: `daily_active_users`. `calls_avoided` has another word and is an outcome."""
 
-ACTIVITY_METRICS = frozenset({"volume", "input_tokens", "output_tokens", "cost_usd", "cost_per_success", "undecided_rate"})
-"""Metrics that say how much was done, for how much, or how much is unknown: a bar on one says nothing about quality."""
+ACTIVITY_METRICS = frozenset({"undecided_rate", "retrieval_judged_rate"})
+ACTIVITY_UNITS = frozenset({"requests", "tokens", "USD", "users", "sessions", "attempts"})
+"""Metrics, and units of metrics, that say how much was done, for how much, or how much is unknown: a bar on one proves no quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Declarations:
     gates: GatesSpec | None = None
     plan: PlanSpec | None = None
     rota: RotaSpec | None = None
+    metrics: MetricsSpec | None = None
     gaps: tuple[Gap, ...] = ()
     """Hours without anybody on call in the next `COVER_DAYS`; only meaningful with a rota."""
     earlier: tuple[str, ...] = ()
@@ -87,21 +90,31 @@ def outcome_kpis(spec: AppSpec | None) -> tuple[Kpi, ...]:
     return tuple(kpi for kpi in spec.kpis if not is_usage(kpi)) if spec else ()
 
 
-def quality_gates(gates: Iterable[GateSpec], spec: AppSpec | None) -> tuple[GateSpec, ...]:
+def quality_gates(gates: Iterable[GateSpec], spec: AppSpec | None, metrics: MetricsSpec | None = None) -> tuple[GateSpec, ...]:
     """The gates that can prove quality: blocking, of that family, on more than activity, with the bar on the side that is worse."""
     kpis = {kpi.name: kpi for kpi in spec.kpis} if spec else {}
-    usage = {name for name, kpi in kpis.items() if is_usage(kpi)}
+    own = {metric.name: metric for metric in metrics.metrics} if metrics else {}
+    usage = {name for name, kpi in kpis.items() if is_usage(kpi)} | {name for name, metric in own.items() if metric.unit in ACTIVITY_UNITS}
     candidates = [gate for gate in gates if gate.family is Family.QUALITY and gate.is_blocking]
     return tuple(
-        gate for gate in candidates if gate.metric not in ACTIVITY_METRICS | usage and _stops_the_worse(gate, _direction(gate.metric, kpis))
+        gate
+        for gate in candidates
+        if gate.metric not in usage and not is_activity(gate.metric) and _stops_the_worse(gate, _direction(gate.metric, {**kpis, **own}))
     )
 
 
-def _direction(metric: str, kpis: Mapping[str, Kpi]) -> Direction | None:
+def is_activity(metric: str) -> bool:
+    """Whether a metric says how much was done, for how much, or how much is unknown."""
+    known = find(metric)
+    return known is not None and (known.unit in ACTIVITY_UNITS or metric in ACTIVITY_METRICS)
+
+
+def _direction(metric: str, declared: Mapping[str, Kpi | CustomMetric]) -> Direction | None:
     """Which way is better; None for a metric that nobody knows."""
-    if metric in CATALOGUE:
-        return CATALOGUE[metric].direction
-    return Direction(kpis[metric].direction) if metric in kpis else None
+    known = find(metric)
+    if known is not None:
+        return known.direction
+    return Direction(declared[metric].direction) if metric in declared else None
 
 
 def _stops_the_worse(gate: GateSpec, direction: Direction | None) -> bool:
@@ -190,7 +203,7 @@ def _target_words(kpi: Kpi) -> str:
 
 
 def _quality(declared: Declarations) -> GateResult:
-    gates = quality_gates(declared.gates.gates, declared.spec) if declared.gates else ()
+    gates = quality_gates(declared.gates.gates, declared.spec, declared.metrics) if declared.gates else ()
     fault = None
     if not gates:
         seen = "gates.yaml is not declared" if declared.gates is None else "gates.yaml has no blocking gate that bounds quality from below"

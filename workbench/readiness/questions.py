@@ -118,7 +118,7 @@ def _results(declared: Declarations, asked: Questions, *, now: datetime, is_firs
         return judge(gate, evidence, now=now, has_baseline=asked.has_baseline, is_first=is_first, owner=owner)
 
     measured = [result(gate) for gate in gates]
-    quality = {gate.id for gate in quality_gates(gates, declared.spec)}
+    quality = {gate.id for gate in quality_gates(gates, declared.spec, declared.metrics)}
     shown = [
         replace(result(_kpi_gate(kpi)), gate_id=f"kpi.{kpi.name}", owner=kpi.owner)
         for kpi in outcome_kpis(declared.spec)

@@ -32,6 +32,7 @@ from workbench.readiness.summary import comparison_sentence, review_sentence
 from workbench.readiness.verdicts import decide
 from workbench.spec.app import AppSpec
 from workbench.spec.gates import GatesSpec
+from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -249,6 +250,7 @@ class Readiness:
             gates=_as(GatesSpec, specs["gates"]),
             plan=_as(PlanSpec, specs["plan"]),
             rota=rota,
+            metrics=_as(MetricsSpec, specs["metrics"]),
             gaps=tuple(gaps),
             earlier=tuple(earlier),
         ), before
