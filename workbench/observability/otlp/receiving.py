@@ -175,12 +175,13 @@ class Receiver:
         requests: list[Row] = []
         after: dict[str, tuple[_Trace, list[tuple[Facts, int]]]] = {}
         n = 0
-        for trace_id, found in fresh.items():
+        for trace_id, found in fresh.items():  # whose request a span is a part of is known as far as it is now; `settling` puts it right
             trace = self._traces.get((app, trace_id)) or _Trace()
             known = trace.spans
             new = [facts for facts in found if not _is_repeated(known.get(facts.span_id), facts)]
             assembled = assemble([*known.values(), *new], app=app) if len(known) <= _MOST_SPANS_LOOKED_AT else ()
-            rows = [row_of(facts, app=app, request_id=_request_of(facts, assembled)) for facts in new]
+            named = {facts.span_id: one.audited or one.request_id for one in assembled for facts in one.spans}
+            rows = [row_of(facts, app=app, request_id=named.get(facts.span_id, trace_id)) for facts in new]
             fit = [(facts, row) for facts, row in zip(new, rows, strict=True) if _fits("spans", row, refused)]
             n += len(found) - len(new) + len(fit)
             spans += [row for _, row in fit]
@@ -242,14 +243,6 @@ def _by_trace(spans: Iterable[TraceSpan]) -> dict[str, list[TraceSpan]]:
 
 def _is_repeated(known: Facts | None, facts: Facts) -> bool:
     return known is not None and known.span == facts.span
-
-
-def _request_of(facts: Facts, assembled: Sequence[Assembled]) -> str:
-    """What the span's row names, as far as that is known now; `settling` puts it right."""
-    for one in assembled:
-        if any(facts is other for other in one.spans):
-            return one.audited or one.request_id
-    return facts.span.trace_id
 
 
 def _is_shown(request: Assembled, is_served_here: bool) -> bool:
