@@ -25,6 +25,7 @@ Rows = list[dict[str, Any]]
 Column = NDArray[Any]
 SESSIONS = "impact_sessions"
 REQUESTS = "impact_requests"
+TALKS = "impact_talks"
 EVENTS = "impact_events"
 _DIMENSIONS = ("workflow", "bundle", "arm", "release_id", "model_served", "provider", "status", "error_type")
 _MICROSECOND = timedelta(microseconds=1)
@@ -33,9 +34,22 @@ _CURRENCY_LETTERS = 3
 
 _REQUESTS_SQL = """
 CREATE OR REPLACE TEMP TABLE {requests} AS
-SELECT request_id, ts_start, session_id, unit_hash, traffic_share, route_version, cost_usd, {dimensions},
+SELECT request_id, ts_start, session_id, unit_hash, traffic_share, cost_usd, {dimensions},
        coalesce('s:' || session_id, 'r:' || request_id) AS session, coalesce(unit_hash, session_id, request_id) AS unit
 FROM ({latest}) AS latest WHERE app = $app AND arm IS DISTINCT FROM 'shadow' AND ts_start <= $now
+"""
+
+_TALKS_SQL = """
+CREATE OR REPLACE TEMP TABLE {talks} AS
+WITH first AS (
+  SELECT * FROM {requests} QUALIFY row_number() OVER (PARTITION BY session ORDER BY ts_start, request_id) = 1
+), talked AS (
+  SELECT session, count(*) AS requests, max(ts_start) AS last_ts, fsum(cost_usd::DOUBLE) AS cost_usd,
+         bool_and(cost_usd IS NOT NULL) AS is_priced
+  FROM {requests} GROUP BY session
+)
+SELECT f.session, f.unit, f.unit_hash, f.ts_start AS ts, t.last_ts, f.traffic_share, {dimensions}, t.requests, t.cost_usd, t.is_priced
+FROM first AS f JOIN talked AS t USING (session)
 """
 
 _EVENTS_SQL = """
@@ -67,22 +81,14 @@ FROM known AS e LEFT JOIN chosen AS c USING (outcome_id) LEFT JOIN {requests} AS
 
 _SESSIONS_SQL = """
 CREATE OR REPLACE TEMP TABLE {sessions} AS
-WITH first AS (
-  SELECT * FROM {requests} QUALIFY row_number() OVER (PARTITION BY session ORDER BY ts_start, request_id) = 1
-), talked AS (
-  SELECT session, count(*) AS requests, max(ts_start) AS last_ts, fsum(cost_usd::DOUBLE) AS cost_usd,
-         bool_and(cost_usd IS NOT NULL) AS is_priced
-  FROM {requests} GROUP BY session
-), reached AS (
+WITH reached AS (
   SELECT session, count(*) AS events, count(value) AS valued, fsum(value) AS total FROM {events}
   WHERE rule IN ('by_request', 'by_session', 'by_unit') GROUP BY session
 )
-SELECT f.session, f.unit, f.unit_hash, f.ts_start AS ts, t.last_ts, f.traffic_share, f.route_version, {dimensions},
-       t.requests, t.cost_usd, t.is_priced,
-       {outcomes} AS outcomes, {total} AS total,
-       $within_us IS NULL OR epoch_us(t.last_ts) + $within_us <= epoch_us($as_of) AS is_over
-FROM first AS f JOIN talked AS t USING (session) LEFT JOIN reached AS e USING (session)
-WHERE ($start IS NULL OR f.ts_start >= $start) AND ($until IS NULL OR f.ts_start < $until) {where}
+SELECT f.*, {outcomes} AS outcomes, {total} AS total,
+       $within_us IS NULL OR epoch_us(f.last_ts) + $within_us <= epoch_us($as_of) AS is_over
+FROM {talks} AS f LEFT JOIN reached AS e USING (session)
+WHERE ($start IS NULL OR f.ts >= $start) AND ($until IS NULL OR f.ts < $until) {where}
 """
 
 _NEWEST_SQL = """
@@ -166,9 +172,10 @@ class Sessions:
         self._latest = latest_requests_sql(snapshot)
 
     def read_requests(self, app: str, now: datetime) -> None:
-        """Read the app's requests once, for all of its KPIs."""
+        """Read the app's requests and their sessions once, for all of its KPIs."""
         sql = _REQUESTS_SQL.format(requests=REQUESTS, latest=self._latest, dimensions=", ".join(_DIMENSIONS))
         self._run(sql, {"app": app, "now": now})
+        self._run(_TALKS_SQL.format(requests=REQUESTS, talks=TALKS, dimensions=", ".join(f"f.{name}" for name in _DIMENSIONS)))
 
     def as_of(self, app: str, now: datetime) -> datetime | None:
         """The newest moment that the log shows of the app; None where it shows nothing."""
@@ -177,23 +184,23 @@ class Sessions:
 
     def read_sessions(self, scope: Scope, as_of: datetime) -> None:
         """Make the table of sessions of this scope."""
-        kpi, common = scope.kpi, {"requests": REQUESTS, "events": EVENTS}
+        kpi = scope.kpi
         within_us = None if kpi.within is None else kpi.within // _MICROSECOND
         is_money = kpi.aggregate != "rate" and len(kpi.unit) == _CURRENCY_LETTERS and kpi.unit.isupper()
         self._run(
-            _EVENTS_SQL.format(**common, outcomes=self._outcomes),
+            _EVENTS_SQL.format(requests=REQUESTS, events=EVENTS, outcomes=self._outcomes),
             {"app": scope.app, "event": kpi.outcome, "now": scope.now, "within_us": within_us, "currency": kpi.unit if is_money else None},
         )
         where, values = _where(scope.filters)
         is_rate = kpi.aggregate == "rate"
         sql = _SESSIONS_SQL.format(
-            **common,
+            events=EVENTS,
+            talks=TALKS,
             sessions=SESSIONS,
-            dimensions=", ".join(f"f.{name}" for name in _DIMENSIONS),
-            outcomes="(e.events > 0)::BIGINT" if is_rate else "coalesce(e.valued, 0)",
-            total="(e.events > 0)::DOUBLE" if is_rate else "coalesce(e.total, 0.0)",
+            outcomes="coalesce(e.events > 0, false)::BIGINT" if is_rate else "coalesce(e.valued, 0)",
+            total="coalesce(e.events > 0, false)::DOUBLE" if is_rate else "coalesce(e.total, 0.0)",
             where=where,
-        ).replace("(e.events > 0)", "coalesce(e.events > 0, false)")
+        )
         self._run(sql, {"within_us": within_us, "as_of": as_of, "start": scope.start, "until": scope.until, **values})
 
     def attributed(self) -> Attributed:

@@ -165,6 +165,14 @@ def unit_of(kpi: Kpi) -> str:
     return "share" if kpi.aggregate == "rate" else kpi.unit
 
 
+def span(low: float | None, high: float | None, unit: str) -> str:
+    """Both ends of an interval with the unit once: `49.3 to 65.7 EUR`."""
+    if low is None or high is None or unit.removeprefix(CHANGE_OF) in {"share", "USD", "usd"}:
+        return interval(low, high, unit)
+    bare = unit[: len(unit) - len(unit.removeprefix(CHANGE_OF))]
+    return f"{number(low, bare)} to {number(high, unit)}"
+
+
 def percent(value: float | None) -> str:
     """`+3.2 %`, of a relative effect; a dash when there is none."""
     return DASH if value is None else f"{100 * value:+.1f} %"
@@ -202,11 +210,12 @@ def _kpi_lines(found: KpiImpact) -> Iterable[str]:
     if found.overall is not None:
         e = found.overall
         per = f"Mean of the complete {found.by}s" if kpi.aggregate == "sum" else f"Over all complete {found.by}s"
-        yield f"{per}: {number(e.value, unit)} (95 % interval {interval(e.low, e.high, unit)}, n {e.n:,.0f})."
+        yield f"{per}: {number(e.value, unit)} (95 % interval {span(e.low, e.high, unit)}, n {e.n:,.0f})."
     yield f"{found.usage.reason}: {found.usage.sentence}"
     cost = found.cost_per_outcome
     if cost is not None:
-        share = f", of the {100 * (found.priced_share or 0):.0f} % of sessions that are priced" if (found.priced_share or 0) < 1 else ""
+        priced = found.priced_share or 0.0
+        share = f", of the {number(priced, 'share')} of sessions that are priced" if priced < 1 else ""
         yield f"Cost per successful outcome: {number(cost.value, 'USD')} ({interval(cost.low, cost.high, 'USD')}{share})."
     else:
         yield "Cost per successful outcome: not known; no complete period has a priced session and an outcome."
@@ -235,7 +244,7 @@ def _period_row(kpi: Kpi, period: Period) -> tuple[Cell, ...]:
     return (
         f"{period.start:%Y-%m-%d}",
         number(period.value, unit),
-        interval(period.low, period.high, unit) if period.value is not None else DASH,
+        span(period.low, period.high, unit) if period.value is not None else DASH,
         f"{period.n:,}",
         f"{period.requests:,}",
         f"{period.outcomes:,}",
@@ -307,7 +316,7 @@ def _measured_row(effect: Effect, measured: Measured) -> tuple[Cell, ...]:
     return (
         measured.way,
         number(a.value, unit),
-        interval(a.low, a.high, unit),
+        span(a.low, a.high, unit),
         p_words(measured.absolute_p).removeprefix("p "),
         percent(r.value if r else None),
         percent_interval(r),

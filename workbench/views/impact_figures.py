@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,7 +17,7 @@ from workbench.stats.trend import FEWEST
 from workbench.views import theme
 from workbench.views.impact import effects_page, impact_page, unit_of
 from workbench.views.numbers import counted, number
-from workbench.views.page import document, page_html
+from workbench.views.page import Page, document, page_html
 from workbench.views.theme import BAD, BASELINE, CANDIDATE, OPEN, Drawing
 
 
@@ -132,11 +134,15 @@ def impact_document(impact: Impact, effects: Sequence[Effect], *, names: dict[st
         effects: what the newest release, or two named bundles, changed; may be empty.
         names: bundle id to name.
     """
-    drawings = [draw(found) for found in impact.kpis for draw in (kpi_drawing, usage_drawing, waterfall_drawing)]
-    shown = [effect_drawing(effect) for effect in effects]
-    figures = [theme.fragment(drawing, number=number) for number, drawing in enumerate([*drawings, *shown], 1)]
-    pages = [page_html(effects_page(effects, names=names))] if effects else []
-    return document(impact_page(impact), head=theme.script(), after=(*figures[: len(drawings)], *pages, *figures[len(drawings) :]))
+    page, parts, place = impact_page(impact), [], itertools.count(1)
+    for found, section in zip(impact.kpis, page.sections, strict=True):
+        parts.append(page_html(Page(sections=(section,))))
+        parts += [theme.fragment(draw(found), number=next(place)) for draw in (kpi_drawing, usage_drawing, waterfall_drawing)]
+    if effects:
+        parts.append(page_html(effects_page(effects, names=names)))
+        parts += [theme.fragment(effect_drawing(effect), number=next(place)) for effect in effects]
+    parts.append(page_html(Page(footer=page.footer)))
+    return document(replace(page, sections=(), footer=()), head=theme.script(), after=parts)
 
 
 def _draw_complete(figure: go.Figure, found: KpiImpact) -> None:
