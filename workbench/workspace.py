@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.ledger.messages import Messages
     from workbench.ledger.store import Ledger
     from workbench.observability.erasure import Erasure
+    from workbench.observability.export import Exports
     from workbench.observability.feedback_log import Feedback
     from workbench.observability.impact import BusinessImpact
     from workbench.observability.imports import Imports
@@ -325,6 +326,13 @@ class Workspace:
             author=self.actor,
             clock=self.clock,
         )
+
+    @cached_property
+    def exports(self) -> Exports:
+        """The log, for other engines."""
+        from workbench.observability.export import Exports
+
+        return Exports(self.lake, self.ledger, authority=self.ownership, author=self.actor, clock=self.clock)
 
     @cached_property
     def upkeep(self) -> Upkeep:

@@ -17,6 +17,7 @@ from workbench.cli import (
     demo,
     doctor,
     erasing,
+    export,
     feedback,
     handoffs,
     impact,
@@ -75,6 +76,7 @@ app.command("init")(apps.init)
 app.command("doctor")(doctor.doctor)
 app.command("lab")(lab.lab)
 app.command("import")(imports.import_)
+app.command("export")(export.export)
 app.command("erase")(erasing.erase)
 app.command("serve")(serve.serve)
 app.command("readiness")(readiness.readiness)

@@ -18,6 +18,7 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "log.import": _OPERATING,
     "log.record": _OPERATING,
     "log.maintain": _OPERATING,
+    "log.export": _OPERATING,
     "retention.declare": frozenset({Role.ADMIN}),
     "bundle.register": _OPERATING,
     "declare": _OPERATING,
@@ -51,7 +52,9 @@ ACTS: Mapping[str, frozenset[Role]] = {
 An administrator hands out roles, and by that neither approves releases nor reads what customers wrote.
 """
 
-BOOTSTRAP_ACTS = frozenset({"view", "audit.verify", "log.import", "log.record", "bundle.register", "declare", "declare.people", "review"})
+BOOTSTRAP_ACTS = frozenset(
+    {"view", "audit.verify", "log.import", "log.record", "log.export", "bundle.register", "declare", "declare.people", "review"}
+)
 """What a login of this machine may do while the workspace declares nobody: look, measure and declare, but decide nothing."""
 
 ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
