@@ -295,6 +295,6 @@ def test_the_impact_notebook_shows_every_figure_and_no_way_to_send_one(business)
 def test_the_impact_notebook_refuses_what_a_broken_split_cannot_say(business):
     by_cell = {cell.id: [output.data["text/plain"] for output in cell.get("outputs", [])] for cell in business.cells}
     assert "SPLIT_MISMATCH" in by_cell["drill"][0]
-    assert "A drill, as if 20 % of the candidate's units had been lost." in " ".join(by_cell["drill"][0].split())
+    assert "A drill, as if 30 % of the candidate's units had been lost." in " ".join(by_cell["drill"][0].split())
     assert "absolute effect" not in by_cell["drill"][0]
     assert "absolute effect" in by_cell["effect"][0]

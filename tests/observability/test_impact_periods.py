@@ -114,6 +114,17 @@ def test_rising_usage_that_brings_outcomes_is_not():
     assert judged(kpi(), rows).usage.reason is Reason.USAGE_WITH_OUTCOME
 
 
+def test_an_outcome_that_only_varies_too_much_is_unclear_and_no_anti_pattern():
+    """It grows as usage does, but so unevenly that its interval holds 0: nothing proves that it is flat."""
+    noise = (0.2, 1.9, 0.4, 1.6, 0.3, 2.1, 0.5, 1.2)
+    rows = [week(n, sessions=1000 + 60 * n, outcomes=int((300 + 18 * n) * noise[n])) for n in range(8)]
+    found = judged(kpi(), rows)
+    assert found.usage_trend.low > 0
+    assert found.outcome_trend.low <= 0
+    assert found.usage.reason is Reason.OUTCOME_UNCLEAR
+    assert found.usage.reason not in NEGATIVE
+
+
 def test_flat_usage_is_not_either():
     rows = [week(n, sessions=1000 + (-1) ** n * 3, outcomes=500 - 20 * n) for n in range(12)]
     assert judged(kpi(), rows).usage.reason is Reason.USAGE_NOT_RISING

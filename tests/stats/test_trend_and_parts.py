@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from workbench.errors import InsufficientData
 from workbench.stats.decomposition import shapley_parts
 from workbench.stats.outliers import tail, winsorised
-from workbench.stats.trend import FEWEST, relative_trend, trend
+from workbench.stats.trend import FEWEST, relative_to_usual, trend
 
 factors = st.lists(st.floats(0, 100), min_size=3, max_size=3)
 
@@ -48,9 +48,9 @@ def test_few_periods_have_no_trend(values):
 
 
 @pytest.mark.parametrize("values", [[], [0.0] * 10, [-1.0] * 10])
-def test_nothing_to_grow_from_has_no_relative_trend(values):
+def test_nothing_to_grow_from_has_no_usual_size(values):
     with pytest.raises(InsufficientData):
-        relative_trend(values)
+        relative_to_usual(values)
 
 
 @given(factors, factors)

@@ -17,7 +17,7 @@ from workbench.stats.decomposition import shapley_parts
 from workbench.stats.effect import Mean
 from workbench.stats.estimate import Estimate
 from workbench.stats.proportion import clustered_rate, wilson
-from workbench.stats.trend import FEWEST, relative_trend
+from workbench.stats.trend import FEWEST, relative_to_usual, trend
 
 LEVEL = 0.95
 Sums = Mapping[str, Any]
@@ -255,40 +255,48 @@ def _usage(kpi: Kpi, by: str, periods: Sequence[Period]) -> tuple[Finding, Estim
     if kpi.kind == "usage":
         sentence = f"{kpi.name} counts activity: it can stand beside a business outcome, and never for one."
         return Finding(reason=Reason.USAGE_KPI, sentence=sentence), None, None
-    usage, outcome = _trends(kpi, periods)
-    if usage is None or outcome is None or usage.low is None or outcome.low is None:
+    trends = _trends(kpi, periods)
+    if trends is None:
         sentence = f"{len(periods)} whole {by}s with data are too few to tell usage from outcome; it takes {FEWEST}."
-        return Finding(reason=Reason.FEW_PERIODS, sentence=sentence), usage, outcome
-    usage_words, outcome_words = (_percent(each, by) for each in (usage, outcome))
-    if usage.low <= 0:
-        sentence = f"Usage does not clearly rise: {usage_words}. The outcome: {outcome_words}."
-        return Finding(reason=Reason.USAGE_NOT_RISING, sentence=sentence), usage, outcome
-    if outcome.low <= 0:
-        sentence = (
-            f"Usage rises and {kpi.name} does not clearly improve. Usage: {usage_words}. The outcome: {outcome_words}. "
-            "Whoever measures success by usage instead of business outcomes sees growth here that is none."
-        )
-        return Finding(reason=Reason.USAGE_WITHOUT_OUTCOME, sentence=sentence), usage, outcome
-    sentence = f"Usage rises, and the outcome with it. Usage: {usage_words}. The outcome: {outcome_words}."
-    return Finding(reason=Reason.USAGE_WITH_OUTCOME, sentence=sentence), usage, outcome
+        return Finding(reason=Reason.FEW_PERIODS, sentence=sentence), None, None
+    usage, outcome, gap = trends
+    words = f"Usage: {_percent(usage, by)}. The outcome: {_percent(outcome, by)}."
+    reason, says = _judged_together(kpi, usage, outcome, gap)
+    return Finding(reason=reason, sentence=says.format(words)), usage, outcome
 
 
-def _trends(kpi: Kpi, periods: Sequence[Period]) -> tuple[Estimate | None, Estimate | None]:
-    """Both None where there are too few periods, or nothing to grow from."""
-    if not periods:
-        return None, None
-    length = periods[0].until - periods[0].start
+def _judged_together(kpi: Kpi, usage: Estimate, outcome: Estimate, gap: Estimate) -> tuple[Reason, str]:
+    """Reason, and its sentence around the numbers. An outcome of which nothing is sure is not flat: usage must outgrow it for sure, too."""
+    if not _rises(usage):
+        return Reason.USAGE_NOT_RISING, "Usage does not clearly rise. {}"
+    if _rises(outcome):
+        return Reason.USAGE_WITH_OUTCOME, "Usage rises, and the outcome with it. {}"
+    if not _rises(gap):
+        return Reason.OUTCOME_UNCLEAR, "Usage rises; whether the outcome does is not clear yet. {}"
+    return Reason.USAGE_WITHOUT_OUTCOME, (
+        f"Usage rises and {kpi.name} does not. {{}} "
+        "Whoever measures success by usage instead of business outcomes sees growth here that is none."
+    )
+
+
+def _rises(found: Estimate) -> bool:
+    return found.low is not None and found.low > 0
+
+
+def _trends(kpi: Kpi, periods: Sequence[Period]) -> tuple[Estimate, Estimate, Estimate] | None:
+    """The slopes of usage, of the outcome and of usage beyond the outcome; None where there is too little to grow from."""
+    length = periods[0].until - periods[0].start if periods else timedelta(0)
     at = [round((period.start - periods[0].start) / length) for period in periods]
     try:
-        usage = relative_trend([float(period.requests) for period in periods], at=at, level=LEVEL)
+        usage = relative_to_usual([float(period.requests) for period in periods])
         if kpi.direction == "higher_is_better":
-            return usage, relative_trend([period.total for period in periods], at=at, level=LEVEL)
-        values = [period.value or 0.0 for period in periods]
-        usual = relative_trend(values, at=at, level=LEVEL)
-        low, high = (None if end is None else -end for end in (usual.high, usual.low))
-        return usage, Estimate(value=-usual.value, low=low, high=high, level=LEVEL, method=usual.method, n=usual.n)
+            outcome = relative_to_usual([period.total for period in periods])
+        else:
+            outcome = [-value for value in relative_to_usual([period.value or 0.0 for period in periods])]
+        beyond = [more - brought for more, brought in zip(usage, outcome, strict=True)]
+        return trend(usage, at=at, level=LEVEL), trend(outcome, at=at, level=LEVEL), trend(beyond, at=at, level=LEVEL)
     except InsufficientData:
-        return None, None
+        return None
 
 
 def _percent(found: Estimate, by: str) -> str:

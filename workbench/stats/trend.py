@@ -38,13 +38,15 @@ def trend(values: Sequence[float], *, at: Sequence[int] | None = None, level: fl
     return Estimate(value=float(slope), low=float(low), high=float(high), level=level, method="theil-sen", n=len(values))
 
 
-def relative_trend(values: Sequence[float], *, at: Sequence[int] | None = None, level: float = 0.95) -> Estimate:
-    """The median slope per period as a share of the series' median: 0.05 is 5 % of the usual size, each period. Arguments as in `trend`.
+def relative_to_usual(values: Sequence[float]) -> list[float]:
+    """The series as multiples of its median, so that a slope of 0.05 is 5 % of the usual size.
 
     Raises:
-        InsufficientData: below `FEWEST` periods, or a median that is not positive.
+        InsufficientData: a median that is not positive, or no values: there is nothing to grow from.
+
+    >>> relative_to_usual([2.0, 4.0, 8.0])
+    [0.5, 1.0, 2.0]
     """
-    found, usual = trend(values, at=at, level=level), float(np.median(np.asarray(values, dtype=float)))
-    at_least("periods with something to grow from", len(values) if usual > 0 else 0, FEWEST)
-    low, high = (None if end is None else end / usual for end in (found.low, found.high))
-    return Estimate(value=found.value / usual, low=low, high=high, level=level, method=found.method, n=found.n)
+    usual = float(np.median(np.asarray(values, dtype=float))) if len(values) else 0.0
+    at_least("periods with something to grow from", len(values) if usual > 0 else 0, 1)
+    return [value / usual for value in values]
