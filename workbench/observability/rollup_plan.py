@@ -92,7 +92,7 @@ def stored_sql(covered: Cover, snapshot: int) -> str:
     if hourly := _hours_beside_days(covered, snapshot):
         but = f" AND NOT {_is_noted(utc_sql('hour'), snapshot)}" if covered.unsummed else ""
         parts.append(_hours(f"{at_snapshot('requests_hourly', snapshot)} WHERE {hourly}{but}"))
-    return " UNION ALL ".join(parts) if parts else _days(f"{at_snapshot('requests_daily', snapshot)} LIMIT 0")
+    return " UNION ALL ".join(parts) if parts else _days(f"{at_snapshot('requests_daily', snapshot)} WHERE false")
 
 
 def fresh_sql(covered: Cover, of_apps: str, snapshot: int) -> str:
