@@ -291,15 +291,15 @@ class Metrics:
         """
         chosen = snapshot if snapshot is not None else self._lake.snapshot()
         try:
-            return self._read(EMPTY if chosen is None else chosen, work)
+            return self._read(EMPTY if chosen is None else chosen, work, is_newest=snapshot is None)
         except duckdb.Error as fault:
             if not _is_gone(fault):
                 raise
             step = "ask without a snapshot to read the newest"
             raise StoreError(f"snapshot {chosen}", seen="the lake no longer holds it", next_step=step) from fault
 
-    def _read(self, snapshot: int, work: Callable[[Reader], T]) -> T:
-        return self._lake.read(lambda connection: work(Reader(connection, snapshot)))
+    def _read(self, snapshot: int, work: Callable[[Reader], T], *, is_newest: bool = False) -> T:
+        return self._lake.read(lambda connection: work(Reader(connection, snapshot, is_newest=is_newest)))
 
 
 def _is_gone(fault: duckdb.Error) -> bool:

@@ -56,8 +56,10 @@ class Rows:
 class Reader:
     """A cursor in a read transaction, and the snapshot that it looks at."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: int) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: int, *, is_newest: bool = False) -> None:
         self.snapshot = snapshot
+        self.is_newest = is_newest
+        """So that the lake has every table; an older snapshot may be from before a table was made."""
         self._connection = connection
         self._held: Question | None = None
         self._facts: dict[str, ir.Table] = {}
@@ -123,7 +125,10 @@ class Reader:
         """The applications in the log, by name."""
         if self.snapshot == EMPTY:
             return ()
-        return tuple(row["app"] for row in self.rows(f"SELECT DISTINCT app FROM {at_snapshot('requests', self.snapshot)} ORDER BY app"))
+        if not self.is_newest:
+            return tuple(row["app"] for row in self.rows(f"SELECT DISTINCT app FROM {at_snapshot('requests', self.snapshot)} ORDER BY app"))
+        summed, noted = (at_snapshot(table, self.snapshot) for table in ("requests_daily", "unsummed_hours"))
+        return tuple(row["app"] for row in self.rows(f"SELECT app FROM {summed} UNION SELECT app FROM {noted} ORDER BY app"))
 
     def bundles(self, app: str) -> tuple[str, ...]:
         """The bundles that answered requests of the app, oldest first."""

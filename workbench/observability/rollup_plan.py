@@ -49,6 +49,11 @@ class _Stretch:
         ends = ((">=", self.start), ("<", self.until))
         return " AND ".join(f"{time} {sign} {naive_sql(at)}" for sign, at in ends if at is not None) or "true"
 
+    def sql_of_days(self, day: str) -> str:
+        """The condition that a day has a part in it."""
+        ends = ((">=", self.start), ("<=", self.until))
+        return " AND ".join(f"{day} {sign} {_date(at.astimezone(UTC).date())}" for sign, at in ends if at is not None) or "true"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
@@ -133,20 +138,26 @@ def _hours(source: str) -> str:
 
 
 def _hours_beside_days(covered: Cover, snapshot: int) -> str:
-    """The condition on an hourly row that no daily row speaks for it; empty where that is so for none."""
+    """The condition on an hourly row that no daily row speaks for it; empty where that is so for none.
+
+    It names days, by which files and parts of them are left alone.
+    """
+    hour = utc_sql("hour")
     if covered.hours.is_empty:
         return ""
     if covered.days.is_empty:
-        return covered.hours.sql(utc_sql("hour"))
+        return f"{covered.hours.sql_of_days('day')} AND {covered.hours.sql(hour)}"
     around = (
         _Stretch(start=covered.hours.start, until=covered.days.start),
         _Stretch(start=covered.days.until, until=covered.hours.until),
     )
-    beside = [stretch.sql(utc_sql("hour")) for stretch in around if stretch.start and stretch.until and not stretch.is_empty]
+    stretches = [stretch for stretch in around if stretch.start and stretch.until and not stretch.is_empty]
+    beside = [stretch.sql(hour) for stretch in stretches]
+    days = {stretch.start.astimezone(UTC).date() for stretch in stretches if stretch.start}
     if covered.unsummed:
-        named = _named(sorted({unsummed.day for unsummed in covered.unsummed}))
-        beside.append(f"{covered.hours.sql(utc_sql('hour'))} AND {named} AND {is_noted_day(snapshot)}")
-    return _any(beside) if beside else ""
+        beside.append(f"{covered.hours.sql(hour)} AND {is_noted_day(snapshot)}")
+        days |= {unsummed.day for unsummed in covered.unsummed}
+    return f"{_named(sorted(days))} AND {_any(beside)}" if beside else ""
 
 
 def _days_of(covered: Cover) -> list[date]:

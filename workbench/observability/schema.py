@@ -38,7 +38,6 @@ def prepare(connection: duckdb.DuckDBPyConnection, subject: str) -> None:
         for statement in _statements(table, existing.get(table.name)):
             connection.execute(statement)
     if version is not None and version < _ONE_ROW_PER_HOUR:
-        connection.execute(f"ALTER TABLE lake.{REQUESTS_HOURLY.name} SET PARTITIONED BY ({', '.join(REQUESTS_HOURLY.partition_by)})")
         connection.execute(f"DELETE FROM lake.{REQUESTS_HOURLY.name}")
         connection.execute(note_all_sql())
     if version is None:

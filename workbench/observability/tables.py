@@ -274,7 +274,7 @@ _ROLLED_UP = (
 REQUESTS_HOURLY = LogTable(
     name="requests_hourly",
     columns=(*_time("hour"), *_DAY, *_ROLLED_UP),
-    partition_by=("app",),
+    partition_by=("app", "day"),
     sort_by=("hour",),
 )
 """One row per hour and `ROLLUP_KEY`: the sums of its requests, each in its latest revision (see `rollup.py`).
