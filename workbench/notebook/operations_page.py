@@ -40,6 +40,8 @@ METRICS = (
 EVERYTHING = "all workflows"
 _LARGE = 100_000
 """Requests from which the live figure spares itself the units under an interval, so that nobody waits for it."""
+_SUMMED = timedelta(hours=1)
+"""Shortest step that is summed beforehand; a shorter one of very many requests keeps whoever asks waiting for seconds."""
 _HOURLY_UNTIL = timedelta(days=14)
 _MINUTE = timedelta(minutes=1)
 
@@ -165,7 +167,8 @@ class Explorer:
         self._seen = seen
         self.metric = widgets.Dropdown(description="Metric", options=METRICS, value=METRICS[0])
         self.workflow = widgets.Dropdown(description="Workflow", options=(EVERYTHING, *workflows), value=EVERYTHING)
-        self.grain = widgets.Dropdown(description="Step", options=tuple(GRAINS), value=seen.grain)
+        steps = tuple(grain for grain, width in GRAINS.items() if width >= _SUMMED or not seen.is_large)
+        self.grain = widgets.Dropdown(description="Step", options=steps, value=seen.grain if seen.grain in steps else steps[0])
         self.drawing = self._drawing()
         self.figure = live(self.drawing)
         for choice in (self.metric, self.workflow, self.grain):
