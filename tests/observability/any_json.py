@@ -23,7 +23,7 @@ from workbench.ownership.model import Actor, Assurance
 
 _SEALER = Sealer(Redactor(KEY), KEY)
 _ACTOR = Actor(person="primary", via="cli", assurance=Assurance.LOCAL)
-_NUMBERS = (0, -1, 1, 0.5, 2**53, 2**53 + 1, 2**63, -(2**70), 1e308, -1e308, 1e-320, 1769904000)
+_NUMBERS = (0, -1, 1, 0.5, 10**12, 10**12 + 1, 2**53, 2**63, -(2**70), 999_999_999.5, 1e308, -1e308, 1e-320, 1769904000)
 _TEXTS = ("", "x", "\0", "NaN", "é" * 600, "2026-02-01T00:00:00Z", "2026-02-01T00:00:00", "9999-12-31T23:59:59-23:59", "1e999")
 ODD = st.sampled_from([None, True, False, *_NUMBERS, *_TEXTS, [], {}, [[]], {"": {}}, [None], {"value": "C"}])
 VALUES = st.recursive(

@@ -197,6 +197,9 @@ def test_tokens_are_the_apps_own_and_cached_ones_are_within(tmp_path: Path) -> N
     assert [request[name] for name in tokens[:2]] == [100, 30], "a total that counts cached tokens once says that they are within"
     beside = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 22, "reasoning_tokens": 7}
     assert request_of(tmp_path, changed(model_usage={"m": beside}, events=[]))["output_tokens"] == 12
+    usage = {"m": {"input_tokens": 12, "output_tokens": 3}}
+    graded = changed(model_usage=usage, role_usage={"grader": {"input_tokens": 5, "output_tokens": 1}}, events=[])
+    assert request_of(tmp_path, graded)["input_tokens"] == 7, "without events the role tells"
     assert request_of(tmp_path, changed(model_usage={}, events=[]))["input_tokens"] is None, "no usage is missing, not 0"
     assert request_of(tmp_path, changed(model_usage={}))["input_tokens"] == 100, "the events tell where the sample does not"
     cached = [MODEL | {"cache": "read"}]
@@ -390,6 +393,8 @@ def test_a_member_that_unpacks_to_more_than_declared_is_refused(tmp_path: Path) 
         ({"started_at": "yesterday"}, "bad_time"),
         ({"started_at": "2026-01-05T10:00:00"}, "no_zone"),
         ({"total_time": 1e300, "completed_at": None}, "out_of_range"),
+        ({"events": [MODEL | {"completed": None, "working_time": 1e308}]}, "out_of_range"),
+        ({"model_usage": {"m": {"input_tokens": 10**12}, "n": {"input_tokens": 1}}}, "out_of_range"),
         ({"messages": "none"}, "wrong_type"),
         ({"scores": {"a": {"value": {"x": [1]}}}}, "wrong_type"),
         ({"model_usage": {"m": {"input_tokens": -1}}}, "negative_count"),

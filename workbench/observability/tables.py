@@ -41,9 +41,9 @@ ARROW_TYPES: Mapping[str, pa.DataType] = MappingProxyType(
 STORAGE_COLUMNS = frozenset({"spool_id", "seq", "batch_id", "ingested_at", "day"})
 """Filled by the storage: which spool or import brought the row, its place there, its flush, and the UTC day."""
 
-_MOST_COUNTED = 10**12
+MOST_COUNTED = 10**12
 """Of tokens or calls in one row; a sum over millions of rows still fits into 64 bits."""
-_MOST_USD = 999_999_999
+MOST_USD = 999_999_999
 IMPLAUSIBLE = 1e100
 """No value of a log is as large; squares of larger ones leave the range of floats."""
 
@@ -101,7 +101,7 @@ def _text(names: str, **rules: Any) -> tuple[Column, ...]:
 
 
 def _count(names: str) -> tuple[Column, ...]:
-    return _columns("BIGINT", names, minimum=0, maximum=_MOST_COUNTED)
+    return _columns("BIGINT", names, minimum=0, maximum=MOST_COUNTED)
 
 
 def _time(names: str, **rules: Any) -> tuple[Column, ...]:
@@ -113,7 +113,7 @@ def _milliseconds(names: str) -> tuple[Column, ...]:
 
 
 _TOKENS = _count("input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens")
-_COST = _columns("DECIMAL(18,9)", "cost_usd", minimum=0, maximum=_MOST_USD)
+_COST = _columns("DECIMAL(18,9)", "cost_usd", minimum=0, maximum=MOST_USD)
 _APP = _text("app", required=True, pattern="[a-z][a-z0-9_-]{0,62}")
 """As `spec.base.Name`: it becomes the name of a folder, and a row whose folder cannot be made would block its spool."""
 _PLACE = (*_text("spool_id"), *_columns("BIGINT", "seq batch_id"))

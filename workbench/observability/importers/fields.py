@@ -14,14 +14,13 @@ from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from workbench.errors import RecordRefused
-from workbench.observability.tables import REQUESTS
+from workbench.observability.tables import MOST_COUNTED, MOST_USD, REQUESTS
 
 MOST = 2**53
-"""The greatest count that every reader of JSON holds exactly."""
+"""Whole numbers up to here are held exactly by every reader of JSON."""
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _EARLIEST_S, _LATEST_S = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_FIRST_YEAR, _LAST_YEAR))
 _LONGEST_NAME = 512
-_COSTLIEST = 1e9
 _COUNT = "a whole number, at least 0"
 _APP_NAME = re.compile(REQUESTS.by_name["app"].pattern)
 
@@ -68,8 +67,8 @@ def count(record: Mapping[str, Any], key: str) -> int | None:
         refuse("wrong_type", key, "a fraction" if isinstance(value, float) else type_name(value), _COUNT)
     if value < 0:
         refuse("negative_count", key, str(value), _COUNT)
-    if value > MOST:
-        refuse("out_of_range", key, "a number above 2^53", "a count")
+    if value > MOST_COUNTED:
+        refuse("out_of_range", key, "a number above 10^12", "a count")
     return value
 
 
@@ -96,7 +95,7 @@ def milliseconds(record: Mapping[str, Any], key: str) -> float | None:
 def cost(record: Mapping[str, Any], key: str) -> float | None:
     """US dollars from 0 on."""
     value = number(record, key)
-    if value is not None and not 0 <= value < _COSTLIEST:
+    if value is not None and not 0 <= value <= MOST_USD:
         refuse("out_of_range", key, f"{value:g} USD", "between 0 and 1e9")
     return value
 

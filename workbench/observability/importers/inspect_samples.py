@@ -10,7 +10,7 @@
 | `status` | `error`, see below; else `limit`; else `output.error`, `output.choices[].stop_reason`; else `ok` |
 | `error_type` | name of the exception that `error.message` begins with, or `limit_…`; messages are left out, since they quote |
 | `attempts` | `error_retries`, and this one |
-| tokens, `cost_usd` | `model_usage`, all models, less what model calls of scorers used; else the model events before scoring |
+| tokens, `cost_usd` | `model_usage` of all models, less what scorers used (`role_usage.grader` without events); else the model events |
 | `n_tool_calls`, `n_tool_errors` | tool events before scoring; in a log without events, messages of tools |
 | `input`, `output` | `messages` before the last answer, or `input`; `output.choices` |
 
@@ -55,6 +55,7 @@ _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 _LONGEST_TEXT = 4000
 _LONGEST_LABEL = 200
 _DEEPEST = 240
+_LONGEST_S = 1e9
 _MOST_RESOLVED = 32 * 1024 * 1024
 """Characters of attachments that one sample's references are replaced by; the references beyond are kept."""
 
@@ -179,22 +180,19 @@ def _times(sample: Mapping[str, Any], run: Run, work: Sequence[Mapping[str, Any]
         latency_ms = _seconds(sample, "working_time") if last is None else (last - start).total_seconds() * 1000
     if (end is not None and end < start) or (latency_ms is not None and latency_ms < 0):
         fields.refuse("end_before_start", "completed_at", "an end before the start", "an end after the start")
-    return start, end or (None if latency_ms is None else _later(start, latency_ms)), latency_ms
+    return start, end or (None if latency_ms is None else start + timedelta(milliseconds=latency_ms)), latency_ms
 
 
 def _seconds(record: Mapping[str, Any], key: str) -> float | None:
     """A duration in ms of a field in seconds."""
     seconds = fields.number(record, key)
-    if seconds is not None and seconds < 0:
+    if seconds is None:
+        return None
+    if seconds < 0:
         fields.refuse("negative_latency", key, f"{seconds:g} s", "0 or more")
-    return None if seconds is None else seconds * 1000
-
-
-def _later(start: datetime, latency_ms: float) -> datetime:
-    try:
-        return start + timedelta(milliseconds=latency_ms)
-    except OverflowError:
-        fields.refuse("out_of_range", "total_time", f"{latency_ms / 1000:g} s", "a duration")
+    if seconds > _LONGEST_S:
+        fields.refuse("out_of_range", key, f"{seconds:g} s", "a duration")
+    return seconds * 1000
 
 
 def _end_of(event: Mapping[str, Any], run: Run) -> datetime | None:
@@ -253,6 +251,8 @@ def _tokens(sample: Mapping[str, Any], work: Sequence[Mapping[str, Any]], judgin
         return of_work
     whole = _sum(_columns(fields.mapping(usage, model)) for model in usage)
     of_judges = _sum(_usage(event) for event in judging)
+    if not work and not judging:
+        of_judges = _sum([_columns(fields.mapping(fields.mapping(sample, "role_usage"), "grader"))])
     less = {name: value if value is None else value - (of_judges[name] or 0) for name, value in whole.items()}
     return of_work if any(value is not None and value < 0 for value in less.values()) else less
 

@@ -63,7 +63,7 @@ def _tokens(values: Mapping[str, Any]) -> Row:
     whole_given, whole_made = usage.whole(given or 0, made or 0, total, *parts)
     row["input_tokens"] = None if given is None and not parts[0] else whole_given
     row["output_tokens"] = None if made is None and not parts[1] else whole_made
-    return {name: value for name, value in row.items() if value is not None}
+    return {name: fields.count(row, name) for name, value in row.items() if value is not None}
 
 
 def _first(record: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
@@ -77,4 +77,4 @@ def _cost(values: Mapping[str, Any]) -> float | None:
     if details.get("total") is not None:
         return fields.cost(details, "total")
     costs = [cost for name in details if (cost := fields.cost(details, name)) is not None]
-    return sum(costs) if costs else fields.cost(values, "calculated_total_cost")
+    return fields.cost({"cost_details": sum(costs)}, "cost_details") if costs else fields.cost(values, "calculated_total_cost")
