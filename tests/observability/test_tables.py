@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tests.observability.lakes import NOON, request
 from workbench.errors import StoreError, UsageError
 from workbench.observability.rows import arrow_of, conformed, decoded, encoded
-from workbench.observability.tables import REQUESTS, TABLES, TIMESTAMP, WRITABLE, arrow_table
+from workbench.observability.tables import REQUESTS, TIMESTAMP, WRITABLE, arrow_table
 from workbench.spec.base import Name
 
 
