@@ -176,8 +176,8 @@ def ask(home: Path, _: int, *, exact: bool) -> dict[str, Any]:
     for asked in QUESTIONS:
 
         def once(asked: Asked = asked) -> None:
-            frame = metrics.query(asked.metrics, **asked.how, exact=True if exact else None)
-            assert frame.answered is not None
+            frame = metrics.query(asked.metrics, **asked.how, exact=exact)
+            assert frame.answered is not None, "a query says how it was answered"
             assert (frame.answered.path == "requests") is exact, frame.answered
 
         found[asked.name] = warm_ms(once, 1 if exact else REPEATS)
@@ -190,7 +190,7 @@ def ask_plain(home: Path, _: int) -> dict[str, Any]:
     connection = duckdb.connect()
     connection.execute(f"SET TimeZone = 'UTC'; SET threads = {CORES}; SET preserve_insertion_order = false; SET memory_limit = '8GB'")
     connection.execute(f"CREATE VIEW requests AS SELECT * FROM read_parquet('{home}/data/main/requests/**/*.parquet')")
-    return {asked.name: warm_ms(lambda asked=asked: connection.execute(asked.plain).fetchall(), 3) for asked in QUESTIONS}
+    return {asked.name: warm_ms(lambda asked=asked: connection.execute(asked.plain).to_arrow_table(), 3) for asked in QUESTIONS}
 
 
 def warm_ms(act: Callable[[], object], repeats: int) -> float:
