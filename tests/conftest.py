@@ -19,6 +19,7 @@ def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         "WORKBENCH_DATA",
         "WORKBENCH_SPOOL",
         "WORKBENCH_SPOOL_QUOTA",
+        "WORKBENCH_UPKEEP",
         "WORKBENCH_VAULT_KEY",
         "WORKBENCH_VAULT_KEY_FILE",
     ):

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import ByteSize, Field, SecretStr
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workbench.errors import NotPermitted, UnknownSubject, UsageError
@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     person: str = ""
     """Who acts, by name; only in the demo's workspace, where there is nobody to be mistaken for."""
 
+    def stores(self) -> dict[str, str]:
+        """Where the stores are, as environment variables for another process."""
+        names = ("home", "ledger", "catalog", "data")
+        return {f"WORKBENCH_{name.upper()}": str(getattr(self, name)) for name in names} | {"WORKBENCH_HOME": str(self.home.absolute())}
+
     @property
     def upkeep_every(self) -> timedelta | None:
         """How often gateways keep the log; None for never."""
@@ -151,7 +156,7 @@ class Workspace:
             UnknownSubject: there is no workspace and `create` is false.
             UsageError: the place is taken by something that is not a folder, or cannot be written.
         """
-        settings = Settings() if home is None else Settings(home=Path(home))
+        settings = _settings() if home is None else _settings(home=Path(home))
         place = settings.home.absolute()
         if not place.exists() and not create:
             raise UnknownSubject(
@@ -565,4 +570,19 @@ class Workspace:
 
 def default_home() -> Path:
     """Where `Workspace.open()` would look, absolute."""
-    return Settings().home.absolute()
+    return _settings().home.absolute()
+
+
+def _settings(**given: Any) -> Settings:
+    """The settings, from what is given and the environment.
+
+    Raises:
+        UsageError: a variable has a value that makes no sense; the value is not repeated, as it may be a key.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        raise UsageError(
+            f"WORKBENCH_{str(fault['loc'][0]).upper()}", seen=fault["msg"].removeprefix("Value error, "), next_step="correct or unset it"
+        ) from None

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from workbench.cli.main import app, main
 from workbench.demo.place import fresh_workspace
+from workbench.errors import UsageError
 from workbench.observability.gaps import Gap
 from workbench.spec.base import is_steering
 from workbench.spec.login import login_of_process
@@ -377,3 +378,10 @@ def test_what_the_log_lacks_is_named_by_doctor_and_listed(starter: Path):
     assert "shop: 7 audit records" in rows["audit gaps"]["seen"]
     assert [row["request_id"] for row in json.loads(run("audit", "unfinished", "-n", "2", "--json"))] == ["req-3", "req-4"]
     assert "req-0" in run("audit", "unfinished")
+
+
+@pytest.mark.parametrize(("name", "value"), [("UPKEEP", "often"), ("UPKEEP", "0m"), ("SPOOL", "sometimes"), ("SPOOL_QUOTA", "1")])
+def test_a_setting_that_makes_no_sense_is_named(starter: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    monkeypatch.setenv(f"WORKBENCH_{name}", value)
+    with pytest.raises(UsageError, match=f"WORKBENCH_{name}"):
+        Workspace.open()

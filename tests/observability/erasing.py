@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 
-from tests.observability.lakes import ledger_of, open_lake
+from tests.observability.lakes import SHARED, ledger_of, open_lake, stored_files
 from workbench.ledger.store import Ledger
 from workbench.observability.erasure import Erasure, HeldInLedger
 from workbench.observability.lake import Lake
@@ -140,8 +142,21 @@ def decoded_lake(stores: Stores) -> Iterator[str]:
         return [text for place in places for (text,) in lake.execute(f"SELECT to_json(t)::VARCHAR FROM (FROM {place}) t").fetchall()]
 
     yield from stores.lake.read(read)
-    for path in (stores.home / "lake" / "data").rglob("*.parquet"):
-        yield from (text for (text,) in duckdb.execute(f"SELECT to_json(t)::VARCHAR FROM read_parquet('{path}') t").fetchall())
+    for content in stored_files(stores.home).values():
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+            file.write(content)
+            file.flush()
+            yield from (text for (text,) in duckdb.execute(f"SELECT to_json(t)::VARCHAR FROM read_parquet('{file.name}') t").fetchall())
+
+
+def decoded_ledger(stores: Stores) -> Iterator[str]:
+    """Every row of the ledger's tables, and where it shares a database with the catalogue, of that."""
+    if not SHARED:
+        yield from decoded_sqlite(stores.home / "ledger.sqlite")
+        return
+    with psycopg.connect(ledger_of(stores.home)) as connection:
+        for (table,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+            yield from (text for (text,) in connection.execute(f'SELECT t::text FROM "{table}" t').fetchall())
 
 
 def decoded_sqlite(path: Path) -> Iterator[str]:
@@ -167,13 +182,17 @@ def with_mark_in_bytes(folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+def _objects_with_mark(home: Path) -> list[str]:
+    return [name for name, content in stored_files(home).items() if MARK.encode() in content] if SHARED else []
+
+
 def places_of_mark(stores: Stores) -> dict[str, bool | list[str]]:
     """Store to whether the mark stands there, and the files with its bytes."""
     return {
         "lake": any(MARK in text for text in decoded_lake(stores)),
         "spools": any(MARK in text for path in (stores.home / "spool").glob("*.sqlite") for text in decoded_sqlite(path)),
-        "ledger": any(MARK in text for text in decoded_sqlite(stores.home / "ledger.sqlite")),
-        "bytes": with_mark_in_bytes(stores.home),
+        "ledger": any(MARK in text for text in decoded_ledger(stores)),
+        "bytes": [*with_mark_in_bytes(stores.home), *_objects_with_mark(stores.home)],
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.objects import BUCKET
+from tests.objects import BUCKET, objects
 from tests.postgres import named_database
 from workbench.observability.lake import Lake
 from workbench.observability.logs import Logs
@@ -55,6 +55,14 @@ def ledger_of(home: Path) -> str:
 
 def data_of(home: Path) -> str:
     return f"s3://{BUCKET}/{_name_of(home)}" if SHARED else str(home / "lake" / "data")
+
+
+def stored_files(home: Path) -> dict[str, bytes]:
+    """The data's files as they are stored, by their path below it."""
+    if SHARED:
+        return {key.removeprefix(_name_of(home)): content for key, content in objects(SHARED["objects"], f"{_name_of(home)}/").items()}
+    data = home / "lake" / "data"
+    return {f"/{path.relative_to(data)}": path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()}
 
 
 def _name_of(home: Path) -> str:

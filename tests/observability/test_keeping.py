@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.observability.erasing import ADMIN, Anybody, Stores, record_of
-from tests.observability.lakes import Clock, open_lake
+from tests.observability.lakes import Clock, about_files, open_lake, stored_files
 from tests.postgres import new_database, running_postgres
 from workbench.errors import StoreBusy, StoreError
 from workbench.observability.health import LakeHealth, Partition, State, findings, look, of_orphans, of_retention
@@ -85,6 +85,7 @@ def test_a_fault_is_raised_and_noted(stores, monkeypatch):
     assert (keeper.last().fault, keeper.last().failures_in_a_row) == (None, 0)
 
 
+@about_files
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_one_process_keeps_a_lake_on_whichever_host(kind, tmp_path):
     with running_postgres(tmp_path) if kind == "postgres" else contextlib.nullcontext() as url:
@@ -132,7 +133,7 @@ def test_a_run_that_was_killed_at_any_step_costs_nothing_and_the_next_goes_on(st
         keeper.run(BY_ITSELF)
     assert keeper.last().failures_in_a_row == 0
     assert stores.rows("SELECT request_id, output FROM lake.requests ORDER BY ALL") == rows
-    assert len(list((stores.home / "lake" / "data" / "main" / "requests").rglob("*.parquet"))) == 1
+    assert len([name for name in stored_files(stores.home) if "/requests/" in name]) == 1
 
 
 def test_a_lake_that_nobody_writes_comes_to_rest(stores):

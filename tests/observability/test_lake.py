@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.observability.lakes import count, open_lake, open_logs, request
+from tests.observability.lakes import SHARED, about_files, count, open_lake, open_logs, request
 from tests.postgres import new_database, running_postgres
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError, UsageError
 from workbench.observability import engine, schema
@@ -39,7 +39,7 @@ def postgres(tmp_path_factory):
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["shared"] if SHARED else ["sqlite", "postgres"])
 def lake(request, tmp_path):
     catalog = f"postgres:{new_database(request.getfixturevalue('postgres'))}" if request.param == "postgres" else None
     made = open_lake(tmp_path, catalog=catalog)
@@ -124,6 +124,7 @@ def test_threads_write_and_read_without_an_error(lake):
     assert count(lake) == 21
 
 
+@about_files
 def test_a_moved_workspace_still_reads(tmp_path):
     lake = open_lake(tmp_path / "here")
     lake.write(
@@ -135,6 +136,7 @@ def test_a_moved_workspace_still_reads(tmp_path):
     assert count(open_lake(tmp_path / "there")) == 100
 
 
+@about_files
 def test_tables_are_partitioned_sorted_and_compressed_as_declared(tmp_path):
     lake = open_lake(tmp_path)
     lake.write(
@@ -171,6 +173,7 @@ def test_an_older_lake_gains_the_columns_it_lacks(tmp_path, monkeypatch):
     assert reader.read(schema.version_of) == schema.SCHEMA_VERSION
 
 
+@about_files
 def test_a_lake_whose_maker_died_half_way_reads_empty_and_is_made_by_the_next_writer(tmp_path):
     lake = open_lake(tmp_path)
     (tmp_path / "lake").mkdir()
@@ -182,6 +185,7 @@ def test_a_lake_whose_maker_died_half_way_reads_empty_and_is_made_by_the_next_wr
     assert count(lake) == 1
 
 
+@about_files
 @pytest.mark.parametrize("limit", [1, 1024, 4096, 8192, 32_768, 65_536, 131_072])
 def test_a_lake_whose_maker_was_killed_while_it_wrote_reads_empty_and_is_made_by_the_next_writer(tmp_path, limit):
     program = """
@@ -201,6 +205,7 @@ open_lake(Path(sys.argv[1])).write(lambda _: None, what="make the lake")
     assert not [file.name for file in (tmp_path / "lake").glob("*.new*")]
 
 
+@about_files
 def test_a_catalogue_that_is_something_else_is_a_store_error(tmp_path):
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "catalog.sqlite").write_bytes(b"not a database" * 500)
@@ -209,6 +214,7 @@ def test_a_catalogue_that_is_something_else_is_a_store_error(tmp_path):
             act(open_lake(tmp_path))
 
 
+@about_files
 def test_a_damaged_file_of_rows_is_a_store_error(tmp_path):
     lake = open_lake(tmp_path)
     rows = arrow_table("requests", [request() for _ in range(20)])
@@ -356,6 +362,7 @@ def test_who_holds_the_lock_is_told_only_if_the_server_says_so(postgres):
     second.close()
 
 
+@about_files
 def test_every_file_that_a_commit_names_is_on_the_disk_before_it(tmp_path, monkeypatch):
     lake = open_lake(tmp_path)
     insert(lake)
@@ -375,6 +382,7 @@ def test_every_file_that_a_commit_names_is_on_the_disk_before_it(tmp_path, monke
     assert (named_then, lake.read(lambda c: c.execute(named).fetchone()[0])) == (0, 2)
 
 
+@about_files
 def test_a_disk_that_refuses_the_data_stores_nothing(tmp_path, monkeypatch):
     lake = open_lake(tmp_path)
     insert(lake)
@@ -505,6 +513,7 @@ def mounted(folder: Path, options: str):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@about_files
 def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path):
     with mounted(tmp_path / "small", "size=6m"):
         home = tmp_path / "small"
@@ -539,7 +548,7 @@ def test_a_limit_on_file_size_acts_like_a_full_disk(tmp_path):
     program = """
 import resource, signal, sys
 from pathlib import Path
-from tests.observability.lakes import count, open_lake, open_logs, request
+from tests.observability.lakes import SHARED, about_files, count, open_lake, open_logs, request
 from workbench.errors import StoreError
 home = Path(sys.argv[1])
 lake = open_lake(home); logs = open_logs(home, lake=lake)
@@ -564,6 +573,7 @@ logs.close()
     assert second == "2"
 
 
+@about_files
 def test_a_read_only_store_is_named_for_writing(tmp_path):
     with mounted(tmp_path / "store", "size=16m"):
         home = tmp_path / "store"

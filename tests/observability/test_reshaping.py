@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.observability.lakes import count, open_lake, open_logs, request
+from tests.observability.lakes import SHARED, catalog_of, count, open_lake, open_logs, request
 from tests.postgres import new_database, running_postgres
 from workbench.observability.reshaping import ADDING, CATALOGUE, leave_alone
 from workbench.observability.tables import arrow_table
@@ -56,11 +56,14 @@ class Keeper:
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["shared"] if SHARED else ["sqlite", "postgres"])
 def place(request, tmp_path_factory) -> Iterator[tuple]:
     home = tmp_path_factory.mktemp("lake")
     if request.param == "sqlite":
         yield home, f"sqlite:{home / 'lake' / 'catalog.sqlite'}"
+        return
+    if SHARED:
+        yield home, catalog_of(home)
         return
     with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
         yield home, f"postgres:{new_database(url)}"

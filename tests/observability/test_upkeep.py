@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.observability.erasing import Stores, record_of
+from tests.observability.lakes import SHARED, stored_files
 from workbench.observability.upkeep import Upkeep
 from workbench.observability.upkeep_plan import LakeState, Snapshot, Step, erasure_plan, given_up, upkeep_plan
 
@@ -74,11 +75,11 @@ def test_many_flushes_become_few_files_and_cited_snapshots_stay(tmp_path):
             evidence = stores.metrics.measure("latency_p95", app="shop", bundle="shop@1")
     upkeep = Upkeep(stores.lake, cited=lambda: {evidence.snapshot}, grace=timedelta(0), retention=timedelta(0), fewest=1)
     n_rows = stores.rows("SELECT count(*) FROM lake.requests")
-    n_files = len(list((tmp_path / "lake" / "data").rglob("*.parquet")))
+    n_files = len(stored_files(tmp_path))
     first = upkeep.run()
     assert first.done[Step.EXPIRE] > 10
     assert upkeep.run().done[Step.CLEANUP] > 40
-    assert len(list((tmp_path / "lake" / "data").rglob("*.parquet"))) < 20 < n_files
+    assert len(stored_files(tmp_path)) < 20 < n_files
     assert stores.rows("SELECT count(*) FROM lake.requests") == n_rows
     assert stores.metrics.verify(evidence) == "SAME"
     assert evidence.snapshot in {number for (number,) in stores.rows("SELECT snapshot_id FROM ducklake_snapshots('lake')")}
@@ -105,8 +106,9 @@ def test_a_transaction_on_an_old_snapshot_keeps_its_rows_however_old_it_is(tmp_p
         assert connection.execute(sql).fetchone() == seen
         return seen
 
-    assert stores.lake.read(read) == (0,), "what upkeep may have disturbed is asked again"
-    assert tries == [(12,), (0,)]
+    expected = [(12,)] if SHARED else [(12,), (0,)]  # where an open transaction sees what upkeep does, it is asked again
+    assert stores.lake.read(read) == expected[-1]
+    assert tries == expected
     assert stores.rows("SELECT count(*) FROM lake.requests") == [(0,)]
     other.close()
     stores.close()

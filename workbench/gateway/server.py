@@ -108,7 +108,7 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         receiver, is_served_here = ws.traces, partial(_is_served_here, ws)
         claim = partial(receiver.claim, is_served_here=is_served_here)
         settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock, on_waiting=claim))
-        upkeep = UpkeepLoop(ws.home, every=ws.settings.upkeep_every, last=partial(last_run, ws.ledger), clock=ws.clock)
+        upkeep = UpkeepLoop(ws.settings.stores(), every=ws.settings.upkeep_every, last=partial(last_run, ws.ledger), clock=ws.clock)
         parts.enter_context(upkeep)
         started_at: datetime = ws.clock()
         yield Backing(

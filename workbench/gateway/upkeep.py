@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Self
 
 from workbench.errors import StoreBusy, WorkbenchError
@@ -47,7 +46,7 @@ class UpkeepLoop:
     """Looks after the log of a workspace. Used as a context manager.
 
     Args:
-        home: the workspace.
+        stores: where they are, as environment variables.
         every: how often; None for never.
         last: reads the last run.
         clock: the present time.
@@ -57,7 +56,7 @@ class UpkeepLoop:
 
     def __init__(
         self,
-        home: Path,
+        stores: Mapping[str, str],
         *,
         every: timedelta | None,
         last: Callable[[], Kept | None],
@@ -65,7 +64,7 @@ class UpkeepLoop:
         look_s: float = _LOOK_S,
         command: Sequence[str] = (sys.executable, "-m", "workbench.gateway.upkeep"),
     ) -> None:
-        self._home = home
+        self._stores = stores
         self._every = every
         self._last = last
         self._clock = clock
@@ -108,7 +107,7 @@ class UpkeepLoop:
         """Have a run done; what went wrong with it, or None."""
         with subprocess.Popen(  # noqa: S603 - our own interpreter
             self._command,
-            env=_environment(self._home),
+            env={**os.environ, **self._stores},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -139,10 +138,6 @@ class UpkeepLoop:
                 return self._ended.is_set()
             waited_s += _POLL_S
         return True
-
-
-def _environment(home: Path) -> Mapping[str, str]:
-    return {**os.environ, "WORKBENCH_HOME": str(home)}
 
 
 def main() -> int:
