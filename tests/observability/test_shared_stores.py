@@ -35,7 +35,7 @@ def run(files: tuple[str, ...], tmp_path: Path, *more: str) -> str:
     """
     with running_postgres(tmp_path) as postgres, running_objects() as objects:
         servers = {"TEST_SHARED_STORES": json.dumps({"postgres": postgres, "objects": objects})}
-        options = "-q -n 0 -p no:cacheprovider -p no:unraisableexception --timeout 300".split()
+        options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "--timeout", "300"]
         command = [sys.executable, "-m", "pytest", *options, *more, *(str(HERE / name) for name in files)]
         given = {**os.environ, **environment(objects), **servers}
         done = subprocess.run(command, cwd=HERE.parents[1], env=given, capture_output=True, text=True, check=False)
@@ -44,6 +44,7 @@ def run(files: tuple[str, ...], tmp_path: Path, *more: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_tests_of_the_stores_pass_on_postgresql_and_an_object_store(tmp_path):
     assert " passed" in run(QUICK, tmp_path, "-m", "not slow and not soak")
 
