@@ -31,7 +31,7 @@ def running_objects() -> Iterator[str]:
     Skips the test when moto is not installed; fails instead where the variable CI is set.
     """
     if importlib.util.find_spec("moto") is None:
-        sentence = "moto is not installed; `pip install 'moto[server]'` provides it"
+        sentence = "moto is not installed; `pip install 'moto[s3]' flask flask-cors` provides it"
         if os.environ.get("CI"):
             pytest.fail(sentence)
         pytest.skip(sentence)
