@@ -33,6 +33,7 @@ _BEYOND = (
     "backups and copies of the workspace",
     "files that reports, exports or notebooks wrote elsewhere",
     "what model providers and other systems were sent",
+    "the sums of days whose rows retention has taken out: they count, and name nobody",
 )
 
 
