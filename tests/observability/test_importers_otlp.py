@@ -51,7 +51,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
     "list": lambda: json.dumps([message(one) for one in SPANS]).encode(),
     "protobuf": lambda: as_protobuf(*SPANS),
     "lengths": lambda: b"".join(len(one).to_bytes(4, "big") + one for one in (as_protobuf(each) for each in SPANS)),
-    "packed": lambda: gzip.compress(b"\n".join(as_json(one) for one in SPANS)),
+    "packed": lambda: gzip.compress(b"\n".join(as_json(one) for one in SPANS), mtime=0),
     "mark": lambda: b"\xef\xbb\xbf" + as_json(*SPANS),
 }
 
@@ -132,7 +132,17 @@ def test_the_example_without_ai_is_refused(place: tuple[Lake, Logs]):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b" \n", b"{}", b'{"resourceLogs": []}', b"[1]", b"\x00\x01 no protobuf", b"\x1f\x8b broken", gzip.compress(b"{}")[:-4], b"{\n"],
+    [
+        b"",
+        b" \n",
+        b"{}",
+        b'{"resourceLogs": []}',
+        b"[1]",
+        b"\x00\x01 no protobuf",
+        b"\x1f\x8b broken",
+        gzip.compress(b"{}", mtime=0)[:-4],
+        b"{\n",
+    ],
 )
 def test_a_file_that_holds_no_traces_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / "odd"
