@@ -165,7 +165,7 @@ def test_rows_stay_in_the_spool_while_the_lake_cannot_be_had(tmp_path):
     logs.record(rows(3))
     from workbench.observability.locks import FileLock
 
-    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake").mkdir(exist_ok=True)
     other = FileLock(tmp_path / "lake" / "write.lock")
     assert other.try_acquire("hold")
     with pytest.raises(StoreBusy):
@@ -374,7 +374,7 @@ with open(home / f"{name}.acknowledged", "a", buffering=1) as journal, FlushLoop
 @pytest.mark.slow
 def test_writers_killed_and_stopped_at_random_lose_and_double_nothing(tmp_path):
     rng = random.Random(7)
-    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake").mkdir(exist_ok=True)
     names = iter(range(1000))
     running = [_writer(tmp_path, next(names)) for _ in range(3)]
     ends = time.monotonic() + 8
