@@ -38,6 +38,12 @@ class Crowd:
         self._running[name] = subprocess.Popen(command)
         self.names.append(name)
 
+    def wait_until_at_work(self) -> None:
+        ends = time.monotonic() + 120
+        while not all(self.journal(name) for name in self._running):
+            assert time.monotonic() < ends, "the processes do not start"
+            time.sleep(0.05)
+
     def kill_one(self) -> bool:
         """Kill and replace one of those that have done a little; False when none has yet."""
         at_work = [name for name in sorted(self._running) if len(self.journal(name)) >= LEAST_DONE]
@@ -71,6 +77,7 @@ def soak(home: Path, catalog: str, *, seconds: float, pause: tuple[float, float]
     try:
         for _ in range(PROCESSES):
             crowd.start()
+        crowd.wait_until_at_work()
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             time.sleep(rng.uniform(*pause))
