@@ -188,7 +188,7 @@ def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next_call(stores
     assert others(stores) == rows
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_erasures_and_a_writer_and_readers_at_once_disturb_nobody(stores):
     fill(stores, unit="marked1")
     fill(stores, unit="marked2")
