@@ -479,7 +479,7 @@ class Workspace:
             UnknownSubject: otherwise, with the apps there are.
         """
         known = self.versions.apps()
-        if app in known or not self.metrics.query("volume", by="app", app=app).is_empty():
+        if app in known or self.metrics.has_rows(app):
             return
         near = nearest(app, known)
         raise UnknownSubject(

@@ -193,6 +193,7 @@ class FileRun:
                 ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") as storing,
                 stretches_of(self._source, how, n_workers=self._n_workers) as stretches,
             ):
+                storing.submit(int).result()  # a thread that Ctrl-C meets while it starts is one that nobody waits for
                 under_way: Future[None] | None = None
                 for chunk, last in self._chunks(stretches, mark):
                     if under_way is not None:

@@ -87,6 +87,10 @@ class Metrics:
         """
         return self._definitions(apps).metric(name)
 
+    def has_rows(self, app: str) -> bool:
+        """Whether the log holds requests of the app."""
+        return self._look(None, lambda reader: app in reader.apps())
+
     def bundles_with_rows(self, app: str) -> tuple[str, ...]:
         """The bundles of which the log holds requests, oldest first."""
         return self._look(None, lambda reader: reader.bundles(app))
