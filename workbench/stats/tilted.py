@@ -1,0 +1,265 @@
+"""The tilted-label e-process: is an event more frequent in one of two arms? Valid however often one looks, and while shares change.
+
+Only units with the event are looked at. By Bayes' rule, whatever the base rate is and however it drifts, such a unit is one of the
+candidate's with probability `q = share * ratio / (share * ratio + 1 - share)`, where `ratio` is the candidate's risk over stable's. So the
+likelihood of a ratio needs no base rate, and it depends on the events through their numbers by share and arm alone: those are the
+state. It is whole numbers, so its order of arrival and how it was cut into batches leave no trace.
+
+Source: Lindon & Malek (2022), NeurIPS, arXiv 2011.03567 (inhomogeneous Bernoulli and Poisson processes); Ville (1939) for the bound:
+P(E >= 1/alpha, ever) <= alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+HARM = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
+"""Alternatives to "not worse", as multiples of its ratio."""
+SAFE = (1 / 1.25, 1 / 1.5, 1 / 2.0, 1 / 3.0, 1 / 4.0)
+"""Alternatives to "worse than the margin", as multiples of it."""
+SPLIT = (0.5, 0.67, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0)
+"""Alternatives to "units come in the declared shares", as ratios of the odds."""
+_WIDEST = 1e6
+"""Ratios beyond it, either way, count as unbounded."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """Units with an event that were seen in one step of a release, at one share."""
+
+    step: int
+    share: float
+    """Of the candidate, strictly between 0 and 1."""
+    stable: int
+    candidate: int
+
+
+Counts = tuple[Cell, ...]
+"""The state: cells ascending by step and share, none twice."""
+NOTHING: Counts = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """Events in the order they are judged by, as columns of equal length n."""
+
+    step: npt.NDArray[np.int64]
+    share: Floats
+    """Strictly between 0 and 1."""
+    is_candidate: npt.NDArray[np.bool_]
+
+
+def tilted(share: float | Floats, ratio: float | Floats) -> Floats:
+    """The probability that a unit with the event is one of the candidate's.
+
+    >>> float(tilted(0.05, 1.0)), float(tilted(0.5, 3.0))
+    (0.05, 0.75)
+    """
+    odds = np.asarray(share) * ratio
+    return np.asarray(odds / (odds + 1 - np.asarray(share)))
+
+
+def update(state: Counts, events: Events) -> Counts:
+    """The state after these events."""
+    counted = {(cell.step, cell.share): (cell.stable, cell.candidate) for cell in state}
+    for key, rows in _cells(events).items():
+        stable, candidate = counted.get(key, (0, 0))
+        n = int(np.count_nonzero(events.is_candidate[rows]))
+        counted[key] = (stable + len(rows) - n, candidate + n)
+    return tuple(Cell(*key, *counted[key]) for key in sorted(counted))
+
+
+def _cells(events: Events) -> dict[tuple[int, float], npt.NDArray[np.int64]]:
+    """Step and share to the rows that have them."""
+    if not len(events.step):
+        return {}
+    edges = np.flatnonzero((np.diff(events.step) != 0) | (np.diff(events.share) != 0)) + 1
+    starts = [0, *edges.tolist()]
+    if len(starts) <= _FEW:
+        keys = {(int(events.step[at]), float(events.share[at])) for at in starts}
+    else:
+        pairs = np.unique(np.stack([events.step.astype(np.float64), events.share]), axis=1)
+        keys = {(int(step), float(share)) for step, share in pairs.T}
+    return {(step, share): np.flatnonzero((events.step == step) & (events.share == share)) for step, share in sorted(keys)}
+
+
+def log_likelihood_ratio(state: Counts, ratios: Sequence[float], null: float = 1.0, *, since: int = 0) -> list[float]:
+    """Log-likelihood of each `null * ratio` over that of `null`, from the events of step `since` on."""
+    logs = [0.0] * len(ratios)
+    for cell in state:
+        if cell.step >= since:
+            for k, ratio in enumerate(ratios):
+                up, down = _gains(cell.share, ratio, null)
+                logs[k] = logs[k] + (cell.candidate * up + cell.stable * down)
+    return logs
+
+
+def _gains(share: float, ratio: float, null: float) -> tuple[float, float]:
+    """What an event of the candidate, and one of stable, adds to the log-likelihood ratio."""
+    rest = 1 - share
+    whole = math.log(share * null + rest) - math.log(share * null * ratio + rest)
+    return math.log(ratio) + whole, whole
+
+
+def e_value(state: Counts, ratios: Sequence[float], null: float = 1.0, *, since: int = 0) -> float:
+    """The e-value against "the ratio is at most `null`" (ratios above 1) or "at least" (below 1): the mean likelihood ratio.
+
+    >>> round(e_value((Cell(0, 0.5, 2, 8),), HARM), 2)
+    3.88
+    """
+    logs = log_likelihood_ratio(state, ratios, null, since=since)
+    return float(_mean_exp([np.array([log]) for log in logs])[0])
+
+
+def e_path(
+    state: Counts, events: Events, ratios: Sequence[float], null: float = 1.0, *, stakes: Sequence[float] = (1.0,), every: int = 1
+) -> Path:
+    """The e-value after each of the events, which follow those of the state.
+
+    Args:
+        state: what came before.
+        events: n of them.
+        ratios: the alternatives.
+        null: the ratio that is tested.
+        stakes: on each step, from 0, as the one from which on the alternative holds; the e-value is the mean with these weights.
+        every: look at every such event only, counted from the first of all.
+    """
+    pieces, places, done = [], [], 0
+    for rows in _stretches(events):
+        piece = Events(step=events.step[rows], share=events.share[rows], is_candidate=events.is_candidate[rows])
+        n = len(piece.step)
+        looked = np.arange(n) if every == 1 else np.flatnonzero((number(state) + np.arange(1, n + 1)) % every == 0)
+        pieces.append(_path(state, piece, looked, ratios=ratios, null=null, stakes=stakes))
+        places.append(looked + done)
+        state, done = update(state, piece), done + n
+    if not pieces:
+        return Path(places=np.zeros(0, np.int64), e=np.zeros(0))
+    return Path(places=np.concatenate(places), e=np.concatenate(pieces))
+
+
+def staked(state: Counts, ratios: Sequence[float], null: float, stakes: Sequence[float]) -> float:
+    """The e-value at the end of such a path, bit by bit."""
+    nothing = Events(step=np.zeros(0, np.int64), share=np.zeros(0), is_candidate=np.zeros(0, np.bool_))
+    return float(_path(state, nothing, None, ratios=ratios, null=null, stakes=stakes)[0])
+
+
+def number(state: Counts) -> int:
+    """How many events there were."""
+    return sum(cell.stable + cell.candidate for cell in state)
+
+
+_FEW = 16
+
+
+def _stretches(events: Events) -> list[slice]:
+    """The events cut where step or share change, which makes their paths cheap; uncut where that is often."""
+    n = len(events.step)
+    if not n:
+        return []
+    edges = np.flatnonzero((np.diff(events.step) != 0) | (np.diff(events.share) != 0)) + 1
+    if len(edges) > _FEW:
+        return [slice(0, n)]
+    starts = [0, *edges.tolist()]
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
+
+
+def _path(state: Counts, events: Events, looked: Ints | None, *, ratios: Sequence[float], null: float, stakes: Sequence[float]) -> Floats:
+    """The weighted e-value at the places looked at; None: once, before the events.
+
+    Cells are added from the last step down, so that each step's sum is on the way to that of the step before it.
+    """
+    rows = _cells(events)
+    before = {(cell.step, cell.share): (cell.stable, cell.candidate) for cell in state}
+    cells = sorted(set(before) | set(rows), reverse=True)
+    n = 1 if looked is None else len(looked)
+    logs: list[Floats] = [np.zeros(1) for _ in ratios]
+    total = np.zeros(n)
+    for since in range(len(stakes) - 1, -1, -1):
+        while cells and (cells[0][0] >= since or since == 0):
+            key = cells.pop(0)
+            stable, candidate = (np.array([float(count)]) for count in before.get(key, (0, 0)))
+            if key in rows and looked is not None:
+                is_here = (events.step == key[0]) & (events.share == key[1])
+                candidate = candidate + np.cumsum(is_here & events.is_candidate)[looked]
+                stable = stable + np.cumsum(is_here & ~events.is_candidate)[looked]
+            for k, ratio in enumerate(ratios):
+                up, down = _gains(key[1], ratio, null)
+                logs[k] = logs[k] + (candidate * up + stable * down)
+        total = total + stakes[since] * _mean_exp(logs)
+    return total
+
+
+def _mean_exp(logs: Sequence[Floats]) -> Floats:
+    """The mean of the exponentials, added up in the order given; too much for a float is infinite."""
+    total = np.zeros_like(logs[0])
+    with np.errstate(over="ignore", under="ignore"):
+        for log in logs:
+            total = total + np.exp(log)
+    return total / len(logs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """E-values along events."""
+
+    places: Ints
+    """Which events they are after, ascending."""
+    e: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A confidence sequence's value at one moment."""
+
+    estimate: float | None
+    low: float | None
+    """None: unbounded."""
+    high: float | None
+
+
+def ratio_interval(state: Counts, *, alpha: float = 0.05) -> Interval:
+    """The ratio that fits best, and all ratios that neither one-sided e-value rejects at alpha/2, at every look at once."""
+    if not sum(cell.candidate + cell.stable for cell in state):
+        return Interval(estimate=None, low=None, high=None)
+    limit = math.log(2 / alpha)
+    low = _border(lambda ratio: _log_e(state, HARM, ratio) >= limit)
+    high = _border(lambda ratio: _log_e(state, SAFE, ratio) < limit)
+    return Interval(estimate=_most_likely(state), low=low, high=high)
+
+
+def _log_e(state: Counts, ratios: Sequence[float], null: float) -> float:
+    """The logarithm of the e-value, without overflow."""
+    logs = log_likelihood_ratio(state, ratios, null)
+    top = max(logs)
+    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))
+
+
+def _border(is_below: Callable[[float], bool]) -> float | None:
+    """Where the condition, true for small ratios, becomes false; None where it does not in the range."""
+    low, high = -math.log(_WIDEST), math.log(_WIDEST)
+    if is_below(math.exp(high)) or not is_below(math.exp(low)):
+        return None
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(math.exp(middle)) else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def _most_likely(state: Counts) -> float:
+    """The ratio at which as many events of the candidate are expected as were seen; 0 or infinite where only one arm has any."""
+    candidate, stable = sum(cell.candidate for cell in state), sum(cell.stable for cell in state)
+    if not candidate or not stable:
+        return math.inf if candidate else 0.0
+
+    def expects_fewer(ratio: float) -> bool:
+        return math.fsum((cell.candidate + cell.stable) * float(tilted(cell.share, ratio)) for cell in state) < candidate
+
+    return _border(expects_fewer) or math.inf
