@@ -143,11 +143,13 @@ def _served(state: JudgeState, rows: Rows) -> _Served:
 
 def _is_new_unit(keys: Units, served: Units) -> Bools:
     """Which of these new keys, in their rows' order, bring a unit that neither arm had before."""
-    is_new = ~among(keys ^ _ARM_BIT, served)
-    order = np.argsort(keys, kind="stable")
-    ascending = keys[order]
-    both = np.flatnonzero((ascending[1:] ^ _ARM_BIT) == ascending[:-1])  # a unit that came to both arms within these rows
-    is_new[np.maximum(order[both], order[both + 1])] = False
+    is_new = ~among(keys ^ _ARM_BIT, served) if len(served) else np.ones(len(keys), dtype=np.bool_)
+    units = np.sort(keys | _ARM_BIT)
+    if bool(np.any(units[1:] == units[:-1])):  # units that came to both arms within these rows
+        order = np.argsort(keys, kind="stable")
+        ascending = keys[order]
+        both = np.flatnonzero((ascending[1:] ^ _ARM_BIT) == ascending[:-1])
+        is_new[np.maximum(order[both], order[both + 1])] = False
     return is_new
 
 

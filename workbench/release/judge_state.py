@@ -196,7 +196,7 @@ def _merged(one: Units, other: Units) -> Units:
     """Both, ascending."""
     if not len(one) or not len(other):
         return one if len(one) else other
-    return np.sort(np.concatenate([one, other]))
+    return np.sort(np.concatenate([one, other]), kind="stable")  # of two ascending runs: one merge
 
 
 def among(keys: Units, ascending: Units) -> Bools:

@@ -45,7 +45,7 @@ def mean_interval(state: Moments, *, alpha: float = 0.05, fewest: int = 100, tun
 
     >>> interval = mean_interval(Moments(n=1000, total=500.0, squares=500.0))
     >>> round(interval.low, 4), round(interval.high, 4)
-    (0.4459, 0.5541)
+    (0.4468, 0.5532)
     """
     if state.n < max(fewest, 2):
         return Interval(estimate=state.mean, low=None, high=None)

@@ -113,7 +113,7 @@ def e_value(state: Counts, ratios: Sequence[float], null: float = 1.0, *, since:
     """The e-value against "the ratio is at most `null`" (ratios above 1) or "at least" (below 1): the mean likelihood ratio.
 
     >>> round(e_value((Cell(0, 0.5, 2, 8),), HARM), 2)
-    3.88
+    4.62
     """
     logs = log_likelihood_ratio(state, ratios, null, since=since)
     return float(_mean_exp([np.array([log]) for log in logs])[0])
