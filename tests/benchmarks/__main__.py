@@ -1,8 +1,12 @@
-"""`python -m tests.benchmarks` runs all benchmarks, `python -m tests.benchmarks ingest` one."""
+"""`python -m tests.benchmarks` runs all benchmarks, `python -m tests.benchmarks ingest` one.
+
+`--quick` has those that can take fewer runs; its figures are for development.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -10,7 +14,12 @@ from tests import benchmarks
 
 
 def main(wanted: list[str]) -> int:
-    known = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+    known = sorted(
+        module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.ispkg and not module.name.startswith("_")
+    )
+    if "--quick" in wanted:
+        os.environ["BENCH_QUICK"] = "1"
+        wanted = [what for what in wanted if what != "--quick"]
     unknown = [what for what in wanted if what not in known]
     if unknown:
         print(f"unknown benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)

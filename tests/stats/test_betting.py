@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_it_does_not_matter_how_rows_are_cut_into_batches(rows, cuts):
     whole_rest, whole = close_blocks(OpenBlock(), *columns(rows))
     opened, stable, candidate = OpenBlock(), [], []
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         opened, blocks = close_blocks(opened, *columns(rows[start:end]))
         stable += blocks.stable.tolist()
         candidate += blocks.candidate.tolist()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,7 @@ def log_likelihood_ratio(state: Counts, ratios: Sequence[float], null: float = 1
     return logs
 
 
+@lru_cache(maxsize=4096)
 def _gains(share: float, ratio: float, null: float) -> tuple[float, float]:
     """What an event of the candidate, and one of stable, adds to the log-likelihood ratio."""
     rest = 1 - share
@@ -230,26 +232,32 @@ def ratio_interval(state: Counts, *, alpha: float = 0.05) -> Interval:
     if not sum(cell.candidate + cell.stable for cell in state):
         return Interval(estimate=None, low=None, high=None)
     limit = math.log(2 / alpha)
-    low = _border(lambda ratio: _log_e(state, HARM, ratio) >= limit)
-    high = _border(lambda ratio: _log_e(state, SAFE, ratio) < limit)
+    low = _border(lambda ratios: _log_e(state, HARM, ratios) >= limit)
+    high = _border(lambda ratios: _log_e(state, SAFE, ratios) < limit)
     return Interval(estimate=_most_likely(state), low=low, high=high)
 
 
-def _log_e(state: Counts, ratios: Sequence[float], null: float) -> float:
-    """The logarithm of the e-value, without overflow."""
-    logs = log_likelihood_ratio(state, ratios, null)
-    top = max(logs)
-    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))
+def _log_e(state: Counts, ratios: Sequence[float], nulls: Floats) -> Floats:
+    """The logarithm of the e-value against each of these nulls, without overflow."""
+    multiples = np.array(ratios)[:, None]
+    logs = np.zeros((len(ratios), len(nulls)))
+    for cell in state:
+        rest = 1 - cell.share
+        n = cell.stable + cell.candidate
+        whole = np.log(cell.share * nulls + rest) - np.log(cell.share * nulls * multiples + rest)
+        logs += cell.candidate * np.log(multiples) + n * whole
+    return np.asarray(np.logaddexp.reduce(logs, axis=0) - math.log(len(ratios)))
 
 
-def _border(is_below: Callable[[float], bool]) -> float | None:
+def _border(is_below: Callable[[Floats], npt.NDArray[np.bool_]]) -> float | None:
     """Where the condition, true for small ratios, becomes false; None where it does not in the range."""
     low, high = -math.log(_WIDEST), math.log(_WIDEST)
-    if is_below(math.exp(high)) or not is_below(math.exp(low)):
-        return None
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_below(math.exp(middle)) else (low, middle)
+    for _ in range(4):
+        grid = np.linspace(low, high, 65)
+        below = int(np.count_nonzero(is_below(np.exp(grid))))
+        if below in (0, len(grid)):
+            return None
+        low, high = float(grid[below - 1]), float(grid[below])
     return math.exp((low + high) / 2)
 
 
@@ -259,7 +267,10 @@ def _most_likely(state: Counts) -> float:
     if not candidate or not stable:
         return math.inf if candidate else 0.0
 
-    def expects_fewer(ratio: float) -> bool:
-        return math.fsum((cell.candidate + cell.stable) * float(tilted(cell.share, ratio)) for cell in state) < candidate
+    def expects_fewer(ratios: Floats) -> npt.NDArray[np.bool_]:
+        expected = np.zeros(len(ratios))
+        for cell in state:
+            expected += (cell.candidate + cell.stable) * tilted(cell.share, ratios)
+        return np.asarray(expected < candidate)
 
     return _border(expects_fewer) or math.inf

@@ -1,0 +1,149 @@
+"""The judge of canaries beside the rules of others: false alarms, detection, and how many users a bad candidate meets.
+
+Three tables: every rule as shipped, every rule tuned to 5 % false alarms on the stream itself, and with the limits that were tuned on the
+stationary stream. The judge is never tuned. Nine streams, 24,000 requests each through 5, 25 and 50 %; the judge reads every row, the
+rules every 400.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from tests.benchmarks import RESULTS, Figure, Report
+from tests.benchmarks.rivals.replay import NEVER, Cell, replayed
+from tests.benchmarks.rivals.rules import LOOKS, RULES, Looks, Rule
+from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS
+from workbench.stats.proportion import wilson
+
+BROKEN = "i"
+"""The stream on which no verdict is to be trusted: there the judge has to say so, and no bar stands."""
+_BARRED = ("3", "5")
+
+
+def _is_quick() -> bool:
+    return bool(os.environ.get("BENCH_QUICK"))
+
+
+def run() -> Report:
+    begun = time.perf_counter()
+    null, effect = (200, 60) if _is_quick() else (2000, 500)
+    cells: dict[tuple[str, str], Cell] = {}
+    rows: list[dict[str, object]] = []
+    tuned_on_a: dict[str, np.ndarray] = {}
+    for place, stream in enumerate(STREAMS):
+        found = replayed(stream, place, [(NULL, null), *((one, effect) for one in EFFECTS)])
+        cells = {one.name: cell for one, cell in zip((NULL, *EFFECTS), found, strict=True)}
+        rows += _judge_rows(stream.name, cells)
+        for rule in RULES:
+            numbers = {name: rule.statistic(cell.looks) for name, cell in cells.items()}
+            limits = {"as shipped": np.array(rule.shipped) if rule.shipped else None, "tuned": rule.tuned(numbers["null"])}
+            tuned_on_a.setdefault(rule.name, limits["tuned"])
+            limits["transferred"] = tuned_on_a[rule.name]
+            for table, limit in limits.items():
+                rows += [] if limit is None else _rule_rows(table, rule, limit, stream=stream.name, numbers=numbers, cells=cells)
+        print(f"stream {stream.name} ({stream.says}) after {time.perf_counter() - begun:.0f} s", flush=True)
+    seconds = time.perf_counter() - begun
+    for table in ("as shipped", "tuned", "transferred"):
+        print(_table(table, rows))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "judge-cells.json").write_text(json.dumps(rows, indent=1) + "\n")
+    return Report(title=f"judge ({null} null and {effect} effect runs a cell)", figures=_figures(rows, seconds))
+
+
+def _judge_rows(stream: str, cells: Mapping[str, Cell]) -> list[dict[str, object]]:
+    rows = []
+    for effect, cell in cells.items():
+        judge, is_stopped = cell.judge, cell.judge.stopped < NEVER
+        row = _row("judge", stream, effect, is_stopped, judge.exposed)
+        row |= {
+            "promoted": float(judge.is_promoted.mean()),
+            "invalid": float(judge.is_invalid.mean()),
+            "requests": float(np.median(judge.stopped + 1)),
+            "blamed_right": float((judge.blame[is_stopped] == "failure_rate").mean()) if is_stopped.any() else None,
+        }
+        rows += [{**row, "table": table} for table in ("as shipped", "tuned", "transferred")]
+    return rows
+
+
+def _rule_rows(
+    table: str, rule: Rule, limits: np.ndarray, *, stream: str, numbers: Mapping[str, np.ndarray], cells: Mapping[str, Cell]
+) -> list[dict[str, object]]:
+    rows = []
+    for effect, cell in cells.items():
+        stops = rule.stops(numbers[effect], limits)
+        row = _row(rule.name, stream, effect, stops < LOOKS, _exposed(cell.looks, stops))
+        rows.append({**row, "table": table, "style": rule.style})
+    return rows
+
+
+def _exposed(looks: Looks, stops: np.ndarray) -> np.ndarray:
+    return looks.units[np.arange(len(stops)), np.minimum(stops, LOOKS - 1)]
+
+
+def _row(rule: str, stream: str, effect: str, is_stopped: np.ndarray, exposed: np.ndarray) -> dict[str, object]:
+    """One cell. A run that was never stopped exposed all that there were."""
+    n, stopped = len(is_stopped), int(is_stopped.sum())
+    interval = wilson(stopped, n)
+    return {
+        "rule": rule,
+        "stream": stream,
+        "effect": effect,
+        "n": n,
+        "stopped": stopped / n,
+        "low": interval.low,
+        "high": interval.high,
+        "exposed": float(np.median(exposed)),
+        "exposed_p95": float(np.quantile(exposed, 0.95)),
+    }
+
+
+def _table(table: str, rows: list[dict[str, object]]) -> str:
+    """One line per stream and rule: % stopped, and the median of units exposed where something is wrong."""
+    lines = [f"\n{table}: % stopped (95 % Wilson bounds of the null), median units exposed"]
+    lines.append(
+        f"{'stream rule':24}{'null':>20}" + "".join(f"{effect.name:>15}" for effect in EFFECTS) + f"{'promoted':>10}{'invalid':>9}"
+    )
+    for stream in STREAMS:
+        for rule in ("judge", *(rule.name for rule in RULES)):
+            mine = {str(row["effect"]): row for row in rows if (row["table"], row["stream"], row["rule"]) == (table, stream.name, rule)}
+            if not mine:
+                continue
+            null = mine["null"]
+            line = f"{stream.name} {rule:22}{100 * null['stopped']:6.1f} ({100 * null['low']:4.1f}-{100 * null['high']:5.1f})"
+            line += "".join(f"{100 * mine[one.name]['stopped']:7.1f} {mine[one.name]['exposed']:7.0f}" for one in EFFECTS)
+            if "promoted" in null:
+                line += f"{100 * null['promoted']:10.1f}{100 * null['invalid']:9.1f}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _figures(rows: list[dict[str, object]], seconds: float) -> list[Figure]:
+    def of(rule: str, stream: str, effect: str, table: str = "tuned") -> dict[str, object]:
+        return next(r for r in rows if (r["rule"], r["stream"], r["effect"], r["table"]) == (rule, stream, effect, table))
+
+    figures = []
+    nulls = [row for row in rows if (row["rule"], row["effect"], row["table"]) == ("judge", "null", "as shipped")]
+    for row in nulls:
+        note = f"measured {100 * row['stopped']:.1f} %; invalid {100 * row['invalid']:.1f} %, promoted {100 * row['promoted']:.1f} %"
+        figures.append(
+            Figure(what=f"{row['stream']}: false rollback, lower bound", value=100 * row["low"], unit="%", at_most=5.0, note=note)
+        )
+    for stream in (stream.name for stream in STREAMS if stream.name != BROKEN):
+        for effect in _BARRED:
+            best = min((of(r.name, stream, effect) for r in RULES if r.style == "threshold"), key=lambda row: (row["exposed"], row["rule"]))
+            mine = of("judge", stream, effect)
+            note = f"{mine['exposed']:.0f} units, {best['rule']} {best['exposed']:.0f}"
+            ratio = mine["exposed"] / best["exposed"]
+            figures.append(Figure(what=f"{stream}: exposure at ratio {effect}", value=ratio, unit="x best rule", at_most=0.75, note=note))
+        best = max((of(r.name, stream, "1.5") for r in RULES if r.style == "z"), key=lambda row: row["stopped"])
+        mine = of("judge", stream, "1.5")
+        note = f"{100 * mine['stopped']:.1f} %, {best['rule']} {100 * best['stopped']:.1f} %"
+        value = mine["stopped"] / best["stopped"] if best["stopped"] else None
+        figures.append(Figure(what=f"{stream}: detection at ratio 1.5", value=value, unit="x tuned z", at_least=0.95, note=note))
+    figures.append(Figure(what="duration", value=seconds, unit="s"))
+    return figures

@@ -1,0 +1,26 @@
+"""The metrics by which a canary is judged where its plan names no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.release.judge_model import Kind, MetricPlan, Role
+
+QUANTILES = (0.5, 0.9, 0.95)
+"""Of stable's latency before the release, whose values become thresholds."""
+
+
+def standard_metrics(thresholds_ms: Sequence[float] = ()) -> tuple[MetricPlan, ...]:
+    """Failures, violations, tool errors, latency and quality.
+
+    Args:
+        thresholds_ms: the quantiles `QUANTILES` of stable's latency before the release; none: latency is not judged.
+    """
+    latency = (MetricPlan(name="latency", kind=Kind.LATENCY, thresholds_ms=tuple(thresholds_ms)),) if thresholds_ms else ()
+    return (
+        MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL, weight=2.0),
+        MetricPlan(name="violation_rate", kind=Kind.EVENT, role=Role.CRITICAL),
+        MetricPlan(name="tool_error_rate", kind=Kind.EVENT),
+        *latency,
+        MetricPlan(name="quality", kind=Kind.SCORE, is_lower_better=False, harm=0.02, safe=(0.1, 0.07, 0.05)),
+    )
