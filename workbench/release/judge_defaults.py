@@ -10,6 +10,13 @@ QUANTILES = (0.5, 0.9, 0.95)
 """Of stable's latency before the release, whose values become thresholds."""
 
 
+FAILURES = 4.0
+"""Weight of failures against 1 of each other metric: they are the first fault to be expected, and the one that users meet.
+
+Latency and quality have a value in every request, so that their evidence grows fast even on a small stake.
+"""
+
+
 def standard_metrics(thresholds_ms: Sequence[float] = ()) -> tuple[MetricPlan, ...]:
     """Failures, violations, tool errors, latency and quality.
 
@@ -18,7 +25,7 @@ def standard_metrics(thresholds_ms: Sequence[float] = ()) -> tuple[MetricPlan, .
     """
     latency = (MetricPlan(name="latency", kind=Kind.LATENCY, thresholds_ms=tuple(thresholds_ms)),) if thresholds_ms else ()
     return (
-        MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL, weight=2.0),
+        MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL, weight=FAILURES),
         MetricPlan(name="violation_rate", kind=Kind.EVENT, role=Role.CRITICAL),
         MetricPlan(name="tool_error_rate", kind=Kind.EVENT),
         *latency,

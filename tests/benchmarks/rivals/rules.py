@@ -97,12 +97,15 @@ class Rule:
 
     def tuned(self, numbers: np.ndarray, wanted: float = 0.05) -> np.ndarray:
         """The limits at which a share `wanted` of these healthy runs is stopped, each metric alone as often as the others."""
-        worst = -np.sort(-np.nan_to_num(numbers, nan=-np.inf), axis=1)[:, self.needed - 1, :]
+        numbers = np.nan_to_num(numbers, nan=-np.inf)
+        ordered = np.sort(
+            numbers.reshape(-1, numbers.shape[2]) if self.pooled else -np.sort(-numbers, axis=1)[:, self.needed - 1, :], axis=0
+        )
         low, high = 0.0, wanted
         limits = np.full(numbers.shape[2], np.inf)
         for _ in range(18):
             alone = (low + high) / 2
-            tried = np.quantile(worst, 1 - alone, axis=0, method="higher")
+            tried = ordered[min(len(ordered) - 1, math.ceil((1 - alone) * (len(ordered) - 1)))]
             if (self.stops(numbers, tried) < LOOKS).mean() <= wanted:
                 low, limits = alone, tried
             else:
