@@ -12,7 +12,7 @@ from workbench.release.judge_model import Bools, Column, Floats, Ints, JudgePlan
 from workbench.release.judge_state import NO_UNITS, FirstSeen, MetricState, first_seen
 from workbench.stats import allowance, asymptotic, betting, tilted
 
-FIRST_STEP = 0.75
+FIRST_STEP = 0.85
 """Stake on a candidate that is worse from the first step on; the later steps share the rest."""
 _STEP = 0x9E3779B97F4A7C15
 """An odd number that sends a unit's steps to unlike keys."""
