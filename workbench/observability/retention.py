@@ -26,7 +26,7 @@ from workbench.observability.retention_policy import RetentionPolicy, Term, pars
 from workbench.observability.summing import retain
 from workbench.observability.tables import JUDGMENTS, WRITABLE
 from workbench.observability.tables import SUMS as SUM_TABLES
-from workbench.observability.upkeep import flush_inlined
+from workbench.observability.tablewise import flush_inlined
 
 DECLARE, APPLY = "retention.declare", "retention.apply"
 _POLICY = "lake.retention"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -21,6 +22,7 @@ from workbench.observability.model import Window
 from workbench.observability.reshaping import CATALOGUE
 from workbench.observability.summing import note_window, sum_next
 from workbench.observability.tables import WRITABLE
+from workbench.observability.tablewise import flush_inlined, merge, rewrite
 from workbench.observability.upkeep_plan import (
     FEWEST_GIVEN_UP,
     ORPHAN_AGE,
@@ -180,9 +182,9 @@ class Upkeep:
             case Step.FLUSH:
                 return flush_inlined
             case Step.REWRITE:
-                return _counting("ducklake_rewrite_data_files('lake', delete_threshold => 0)")
+                return rewrite
             case Step.MERGE:
-                return _counting(f"ducklake_merge_adjacent_files('lake', max_compacted_files => {_MERGED_AT_ONCE})")
+                return partial(merge, most=_MERGED_AT_ONCE)
             case Step.EXPIRE:
                 least = 1 if reason == ERASURE else self.fewest
                 return lambda connection: _expire(connection, reason, cited, keep, least)
@@ -201,10 +203,6 @@ class Upkeep:
 
 def _counting(function: str) -> Callable[[duckdb.DuckDBPyConnection], int]:
     return lambda connection: _number(connection, f"SELECT count(*) FROM {function}")
-
-
-flush_inlined = _counting("ducklake_flush_inlined_data('lake')")
-"""Writes the catalogue's rows to files; how many tables that were."""
 
 
 def _orphans(before: str, *, is_dry_run: bool) -> str:

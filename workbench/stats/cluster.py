@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t
-
+from workbench.stats.distributions import t_quantile, t_tail
 from workbench.stats.estimate import Estimate, at_least, check_level
 
 
@@ -85,10 +84,10 @@ def half_width(error: float, effective: float, *, level: float, reach: float | N
     """
     if effective < 2 - 1e-9:  # a variance takes two
         return None
-    t_quantile = float(t.ppf((1 + check_level(level)) / 2, max(1.0, effective - 1)))
+    quantile = t_quantile((1 + check_level(level)) / 2, max(1.0, effective - 1))
     if reach is None:
-        return t_quantile * error if error > 0 or effective >= FEW else None
-    return t_quantile * math.hypot(error, t_quantile * reach / effective)
+        return quantile * error if error > 0 or effective >= FEW else None
+    return quantile * math.hypot(error, quantile * reach / effective)
 
 
 def t_interval(
@@ -207,5 +206,5 @@ def p_of_t(value: float, estimate: Estimate, *, df: float) -> float:
     distance = abs(estimate.value - value)
     if half == 0:
         return 1.0 if distance == 0 else 0.0
-    error = half / float(t.ppf((1 + estimate.level) / 2, df))
-    return float(2 * t.sf(distance / error, df))
+    error = half / t_quantile((1 + estimate.level) / 2, df)
+    return 2 * t_tail(distance / error, df)

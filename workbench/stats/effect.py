@@ -13,9 +13,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t
 
 from workbench.stats.cluster import ClusterSums, standard_error
+from workbench.stats.distributions import t_quantile, t_tail
 from workbench.stats.estimate import Estimate, at_least, check_level
 
 
@@ -138,7 +138,7 @@ class Effect:
 
     def at(self, level: float = 0.95) -> Estimate:
         """The effect with its interval; without an error it has none."""
-        half = float(t.ppf((1 + check_level(level)) / 2, self.df)) * self.error
+        half = t_quantile((1 + check_level(level)) / 2, self.df) * self.error
         low, high = (self.value - half, self.value + half) if self.error > 0 else (None, None)
         return Estimate(value=self.value, low=low, high=high, level=level, method=f"welch t, {self.scale}", n=self.n)
 
@@ -150,7 +150,7 @@ class Effect:
             InsufficientData: no unit differs from another, so nothing is known of chance.
         """
         at_least("units that differ", 1 if self.error > 0 else 0, 1)
-        return float(2 * t.sf(abs(self.value) / self.error, self.df))
+        return 2 * t_tail(abs(self.value) / self.error, self.df)
 
 
 def absolute_effect(candidate: Mean, baseline: Mean) -> Effect:
@@ -190,7 +190,7 @@ def relative_effect(candidate: Mean, baseline: Mean, *, level: float = 0.95) -> 
     >>> round(relative_effect(b, a).value, 5), round(relative_effect(b, a).p, 5)
     (0.06667, 0.80707)
     """
-    sure = baseline.value > float(t.ppf((1 + check_level(level)) / 2, baseline.df)) * baseline.error
+    sure = baseline.value > t_quantile((1 + check_level(level)) / 2, baseline.df) * baseline.error
     if not sure:
         needed = 2 * baseline.n if baseline.value <= 0 else _n_to_leave_zero(baseline, level)
         at_least("relative effect: baseline units", baseline.n, max(needed, baseline.n + 1))
@@ -205,7 +205,7 @@ def relative_effect(candidate: Mean, baseline: Mean, *, level: float = 0.95) -> 
 
 
 def _n_to_leave_zero(mean: Mean, level: float) -> int:
-    return math.ceil(mean.n * (float(t.ppf((1 + level) / 2, mean.df)) * mean.error / mean.value) ** 2)
+    return math.ceil(mean.n * (t_quantile((1 + level) / 2, mean.df) * mean.error / mean.value) ** 2)
 
 
 def _welch(first: Mean, second: Mean) -> float:

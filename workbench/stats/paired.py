@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binom, t
-
 from workbench.stats.cluster import mean
+from workbench.stats.distributions import binomial_cdf, t_tail
 from workbench.stats.estimate import Estimate, at_least, check_level
 from workbench.stats.proportion import wilson
 
@@ -37,7 +36,7 @@ def mcnemar(wins: int, losses: int) -> float:
     >>> mcnemar(6, 6), round(mcnemar(12, 0), 5)
     (1.0, 0.00049)
     """
-    return float(min(1.0, 2 * binom.cdf(min(wins, losses), wins + losses, 0.5)))
+    return min(1.0, 2 * binomial_cdf(min(wins, losses), wins + losses, 0.5))
 
 
 def paired_rate_difference(pairs: PairCounts, *, level: float = 0.95) -> Estimate:
@@ -113,4 +112,4 @@ def paired_t_p(candidate: Sequence[float], baseline: Sequence[float]) -> float:
     spread = math.sqrt(math.fsum((d - centre) ** 2 for d in differences) / (n - 1))
     if spread == 0:
         return 1.0 if centre == 0 else 0.0
-    return float(2 * t.sf(abs(centre) / (spread / math.sqrt(n)), n - 1))
+    return 2 * t_tail(abs(centre) / (spread / math.sqrt(n)), n - 1)

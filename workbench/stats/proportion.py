@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import norm, t
-
 from workbench.stats.cluster import ClusterSums
+from workbench.stats.distributions import normal_quantile, t_quantile
 from workbench.stats.estimate import Estimate, at_least, check_level
 
 
@@ -25,7 +24,7 @@ def wilson(count: float, n: float, *, level: float = 0.95) -> Estimate:
     at_least("rate", n, 1)
     if not 0 <= count <= n:
         raise ValueError(f"{count} of {n} is not a share")
-    low, high = _score_bounds(count / n, n, float(norm.ppf((1 + check_level(level)) / 2)))
+    low, high = _score_bounds(count / n, n, normal_quantile((1 + check_level(level)) / 2))
     return Estimate(value=count / n, low=low, high=high, level=level, method="wilson", n=n)
 
 
@@ -56,7 +55,7 @@ def clustered_rate(sums: ClusterSums, *, level: float = 0.95) -> Estimate:
     share, effective, method = sums.y / sums.x, sums.effective, "wilson on effective n, clustered by unit"
     if effective < 2 - 1e-9:  # a variance takes two
         return Estimate(value=share, low=None, high=None, level=level, method=method, n=sums.n)
-    quantile = float(t.ppf((1 + check_level(level)) / 2, max(1.0, effective - 1)))
+    quantile = t_quantile((1 + check_level(level)) / 2, max(1.0, effective - 1))
     low, high = _score_bounds(share, effective, quantile)
     return Estimate(value=share, low=low, high=high, level=level, method=method, n=sums.n)
 
@@ -105,5 +104,5 @@ def n_to_prove(share: float, bar: float, *, at_least_bar: bool, level: float = 0
     distance = share - bar if at_least_bar else bar - share
     if distance <= 0 or not 0 < bar < 1:
         return None
-    z = float(norm.ppf((1 + check_level(level)) / 2))
+    z = normal_quantile((1 + check_level(level)) / 2)
     return max(1, math.ceil(z * z * bar * (1 - bar) / distance**2))

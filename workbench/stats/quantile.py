@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
 
+from workbench.stats.distributions import binomial_cdf, binomial_quantile
 from workbench.stats.estimate import Estimate, at_least, check_level
 
 METHOD = "order statistics"
@@ -37,9 +37,9 @@ def quantile_ranks(n: int, q: float, *, level: float = 0.95) -> Ranks:
     if not 0 < q < 1:
         raise ValueError(f"q is between 0 and 1, not {q}")
     alpha = (1 - check_level(level)) / 2
-    below = int(binom.ppf(alpha, n, q))  # smallest k with P(B <= k) >= alpha
-    low = below + 1 if binom.cdf(below, n, q) <= alpha else below
-    high = int(binom.ppf(1 - alpha, n, q)) + 1
+    below = binomial_quantile(alpha, n, q)  # smallest k with P(B <= k) >= alpha
+    low = below + 1 if binomial_cdf(below, n, q) <= alpha else below
+    high = binomial_quantile(1 - alpha, n, q) + 1
     return Ranks(low if low >= 1 else None, high if high <= n else None)
 
 

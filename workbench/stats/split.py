@@ -10,8 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest, chi2
-
+from workbench.stats.distributions import chi_squared_tail
 from workbench.stats.estimate import at_least
 
 MISMATCH = 0.001
@@ -88,7 +87,7 @@ def split_test(stretches: Sequence[Stretch]) -> SplitTest:
     at_least("units in a split", sum(stretch.n for stretch in open_ones), 1)
     parts = _judged_together(open_ones)
     statistic = math.fsum(excess * excess / variance for excess, variance in parts)
-    p = _exact(open_ones) if _is_small(open_ones) else float(chi2.sf(statistic, len(parts)))
+    p = _exact(open_ones) if _is_small(open_ones) else chi_squared_tail(statistic, len(parts))
     return SplitTest(
         p=p,
         statistic=statistic,
@@ -122,4 +121,6 @@ def _exact(stretches: Sequence[Stretch]) -> float:
     """The exact p where all is small: of the counts of all stretches under their mean share, which is the most spread they can have."""
     n = sum(stretch.n for stretch in stretches)
     share = math.fsum(stretch.n * stretch.share for stretch in stretches) / n
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, rarely needed
+
     return float(binomtest(sum(stretch.candidate for stretch in stretches), n, share).pvalue)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from workbench.stats.estimate import Estimate, at_least, check_level
 
@@ -32,6 +31,8 @@ def trend(values: Sequence[float], *, at: Sequence[int] | None = None, level: fl
     1.0
     """
     at_least("whole periods", len(values), FEWEST)
+    from scipy.stats import theilslopes  # noqa: PLC0415 - slow to import, rarely needed
+
     slope, _, low, high = theilslopes(
         np.asarray(values, dtype=float), np.asarray(range(len(values)) if at is None else at), alpha=check_level(level)
     )
