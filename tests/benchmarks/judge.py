@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tests.benchmarks import RESULTS, Figure, Report
+from tests.benchmarks.rivals import kayenta
 from tests.benchmarks.rivals.replay import NEVER, Cell, replayed
 from tests.benchmarks.rivals.rules import LOOKS, RULES, Looks, Rule
 from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS
@@ -23,6 +24,7 @@ from workbench.stats.proportion import wilson
 BROKEN = "i"
 """The stream on which no verdict is to be trusted: there the judge has to say so, and no bar stands."""
 _BARRED = ("3", "5")
+_WITH_KAYENTA, _KAYENTA_RUNS = ("a", "b"), 60
 
 
 def _is_quick() -> bool:
@@ -39,6 +41,8 @@ def run() -> Report:
         found = replayed(stream, place, [(NULL, null), *((one, effect) for one in EFFECTS)])
         cells = {one.name: cell for one, cell in zip((NULL, *EFFECTS), found, strict=True)}
         rows += _judge_rows(stream.name, cells)
+        if stream.name in _WITH_KAYENTA:
+            rows += _kayenta_rows(stream.name, cells)
         for rule in RULES:
             numbers = {name: rule.statistic(cell.looks) for name, cell in cells.items()}
             limits = {"as shipped": np.array(rule.shipped) if rule.shipped else None, "tuned": rule.tuned(numbers["null"])}
@@ -81,6 +85,17 @@ def _rule_rows(
     return rows
 
 
+def _kayenta_rows(stream: str, cells: Mapping[str, Cell]) -> list[dict[str, object]]:
+    """Of the first runs of each cell: the rule computes three intervals of ranks for each metric and look."""
+    rows = []
+    for effect, cell in cells.items():
+        looks = cell.looks.of(slice(0, _KAYENTA_RUNS))
+        stopped = kayenta.stops(looks)
+        row = _row("kayenta", stream, effect, stopped < LOOKS, _exposed(looks, stopped))
+        rows.append({**row, "table": "as shipped", "style": "reference"})
+    return rows
+
+
 def _exposed(looks: Looks, stops: np.ndarray) -> np.ndarray:
     return looks.units[np.arange(len(stops)), np.minimum(stops, LOOKS - 1)]
 
@@ -109,7 +124,7 @@ def _table(table: str, rows: list[dict[str, object]]) -> str:
         f"{'stream rule':24}{'null':>20}" + "".join(f"{effect.name:>15}" for effect in EFFECTS) + f"{'promoted':>10}{'invalid':>9}"
     )
     for stream in STREAMS:
-        for rule in ("judge", *(rule.name for rule in RULES)):
+        for rule in ("judge", *(rule.name for rule in RULES), "kayenta"):
             mine = {str(row["effect"]): row for row in rows if (row["table"], row["stream"], row["rule"]) == (table, stream.name, rule)}
             if not mine:
                 continue

@@ -144,7 +144,7 @@ def _events(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows,
         path = tilted.e_path(before, events, tilted.HARM, metric.harm, stakes=onsets(plan.n_steps))
         tracks.append(Track(before=_event_harm(before, metric, plan), rows=first, e=path.e))
         seen.append(new.seen)
-        counts.append(tilted.update(before, events))
+        counts.append(path.state)
     return dataclasses.replace(state, seen=tuple(seen), counts=tuple(counts)), _mean(tracks, len(rows.seq))
 
 

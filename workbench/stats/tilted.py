@@ -11,6 +11,7 @@ P(E >= 1/alpha, ever) <= alpha.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,26 +71,69 @@ def tilted(share: float | Floats, ratio: float | Floats) -> Floats:
 
 def update(state: Counts, events: Events) -> Counts:
     """The state after these events."""
-    counted = {(cell.step, cell.share): (cell.stable, cell.candidate) for cell in state}
-    for key, rows in _cells(events).items():
-        stable, candidate = counted.get(key, (0, 0))
-        n = int(np.count_nonzero(events.is_candidate[rows]))
-        counted[key] = (stable + len(rows) - n, candidate + n)
-    return tuple(Cell(*key, *counted[key]) for key in sorted(counted))
+    for piece in _stretches(events):
+        state = _after(state, _running(state, piece))
+    return state
 
 
-def _cells(events: Events) -> dict[tuple[int, float], npt.NDArray[np.int64]]:
-    """Step and share to the rows that have them."""
-    if not len(events.step):
-        return {}
-    edges = np.flatnonzero((np.diff(events.step) != 0) | (np.diff(events.share) != 0)) + 1
-    starts = [0, *edges.tolist()]
-    if len(starts) <= _FEW:
-        keys = {(int(events.step[at]), float(events.share[at])) for at in starts}
-    else:
-        pairs = np.unique(np.stack([events.step.astype(np.float64), events.share]), axis=1)
-        keys = {(int(step), float(share)) for step, share in pairs.T}
-    return {(step, share): np.flatnonzero((events.step == step) & (events.share == share)) for step, share in sorted(keys)}
+Key = tuple[int, float]
+"""Step and share."""
+Running = dict[Key, tuple[Floats, Floats]]
+"""Events of stable and of the candidate so far, after each of some events; of the cells that these are in."""
+
+
+def _running(state: Counts, events: Events) -> Running:
+    """How the cells that the events are in fill with them."""
+    before = {(cell.step, cell.share): (float(cell.stable), float(cell.candidate)) for cell in state}
+    n, keys = len(events.step), _keys(events)
+    running: Running = {}
+    for key in keys:
+        stable, candidate = before.get(key, (0.0, 0.0))
+        if len(keys) == 1:
+            rises = np.cumsum(events.is_candidate, dtype=np.float64)
+            running[key] = (stable + (np.arange(1.0, n + 1) - rises), candidate + rises)
+        else:
+            is_here = (events.step == key[0]) & (events.share == key[1])
+            rises = np.cumsum(is_here & events.is_candidate, dtype=np.float64)
+            running[key] = (stable + (np.cumsum(is_here, dtype=np.float64) - rises), candidate + rises)
+    return running
+
+
+def _keys(events: Events) -> list[Key]:
+    """The cells that the events are in; events that are in one begin and end there, if they come from `_stretches`."""
+    first, last = ((int(events.step[at]), float(events.share[at])) for at in (0, -1))
+    if first == last and not _edges(events).size:
+        return [first]
+    pairs = np.unique(np.stack([events.step.astype(np.float64), events.share]), axis=1)
+    return [(int(step), float(share)) for step, share in pairs.T]
+
+
+def _after(state: Counts, running: Running) -> Counts:
+    cells = {(cell.step, cell.share): cell for cell in state}
+    cells |= {key: Cell(*key, int(stable[-1]), int(candidate[-1])) for key, (stable, candidate) in running.items()}
+    return tuple(cells[key] for key in sorted(cells))
+
+
+_FEW = 16
+"""Changes of step or share among some events up to which they are taken stretch by stretch."""
+
+
+def _edges(events: Events) -> Ints:
+    """Where step or share change."""
+    step, share = events.step, events.share
+    return np.flatnonzero((step[1:] != step[:-1]) | (share[1:] != share[:-1])) + 1
+
+
+def _stretches(events: Events) -> list[Events]:
+    """The events cut where step or share change, which makes their paths cheap; uncut where that is often."""
+    n = len(events.step)
+    if not n:
+        return []
+    edges = _edges(events).tolist()
+    if not edges or len(edges) > _FEW:
+        return [events]
+    cuts = [slice(start, end) for start, end in itertools.pairwise([0, *edges, n])]
+    return [Events(step=events.step[cut], share=events.share[cut], is_candidate=events.is_candidate[cut]) for cut in cuts]
 
 
 def log_likelihood_ratio(state: Counts, ratios: Sequence[float], null: float = 1.0, *, since: int = 0) -> list[float]:
@@ -134,23 +178,23 @@ def e_path(
         stakes: on each step, from 0, as the one from which on the alternative holds; the e-value is the mean with these weights.
         every: look at every such event only, counted from the first of all.
     """
-    pieces, places, done = [], [], 0
-    for rows in _stretches(events):
-        piece = Events(step=events.step[rows], share=events.share[rows], is_candidate=events.is_candidate[rows])
-        n = len(piece.step)
-        looked = np.arange(n) if every == 1 else np.flatnonzero((number(state) + np.arange(1, n + 1)) % every == 0)
-        pieces.append(_path(state, piece, looked, ratios=ratios, null=null, stakes=stakes))
+    pieces, places, done = [np.zeros(0)], [np.zeros(0, np.int64)], 0
+    for piece in _stretches(events):
+        running, n = _running(state, piece), len(piece.step)
+        if every == 1:
+            looked, seen = np.arange(n), running
+        else:
+            looked = np.flatnonzero((number(state) + np.arange(1, n + 1)) % every == 0)
+            seen = {key: (stable[looked], candidate[looked]) for key, (stable, candidate) in running.items()}
+        pieces.append(_weighted(state, seen, n=len(looked), ratios=ratios, null=null, stakes=stakes))
         places.append(looked + done)
-        state, done = update(state, piece), done + n
-    if not pieces:
-        return Path(places=np.zeros(0, np.int64), e=np.zeros(0))
-    return Path(places=np.concatenate(places), e=np.concatenate(pieces))
+        state, done = _after(state, running), done + n
+    return Path(places=np.concatenate(places), e=np.concatenate(pieces), state=state)
 
 
 def staked(state: Counts, ratios: Sequence[float], null: float, stakes: Sequence[float]) -> float:
     """The e-value at the end of such a path, bit by bit."""
-    nothing = Events(step=np.zeros(0, np.int64), share=np.zeros(0), is_candidate=np.zeros(0, np.bool_))
-    return float(_path(state, nothing, None, ratios=ratios, null=null, stakes=stakes)[0])
+    return float(_weighted(state, {}, n=1, ratios=ratios, null=null, stakes=stakes)[0])
 
 
 def number(state: Counts) -> int:
@@ -158,40 +202,20 @@ def number(state: Counts) -> int:
     return sum(cell.stable + cell.candidate for cell in state)
 
 
-_FEW = 16
-
-
-def _stretches(events: Events) -> list[slice]:
-    """The events cut where step or share change, which makes their paths cheap; uncut where that is often."""
-    n = len(events.step)
-    if not n:
-        return []
-    edges = np.flatnonzero((np.diff(events.step) != 0) | (np.diff(events.share) != 0)) + 1
-    if len(edges) > _FEW:
-        return [slice(0, n)]
-    starts = [0, *edges.tolist()]
-    return [slice(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
-
-
-def _path(state: Counts, events: Events, looked: Ints | None, *, ratios: Sequence[float], null: float, stakes: Sequence[float]) -> Floats:
-    """The weighted e-value at the places looked at; None: once, before the events.
+def _weighted(state: Counts, running: Running, *, n: int, ratios: Sequence[float], null: float, stakes: Sequence[float]) -> Floats:
+    """The weighted e-value at n moments.
 
     Cells are added from the last step down, so that each step's sum is on the way to that of the step before it.
     """
-    rows = _cells(events)
-    before = {(cell.step, cell.share): (cell.stable, cell.candidate) for cell in state}
-    cells = sorted(set(before) | set(rows), reverse=True)
-    n = 1 if looked is None else len(looked)
+    counts: Running = {(cell.step, cell.share): (np.array([float(cell.stable)]), np.array([float(cell.candidate)])) for cell in state}
+    counts |= running
+    cells = sorted(counts, reverse=True)
     logs: list[Floats] = [np.zeros(1) for _ in ratios]
     total = np.zeros(n)
     for since in range(len(stakes) - 1, -1, -1):
         while cells and (cells[0][0] >= since or since == 0):
             key = cells.pop(0)
-            stable, candidate = (np.array([float(count)]) for count in before.get(key, (0, 0)))
-            if key in rows and looked is not None:
-                is_here = (events.step == key[0]) & (events.share == key[1])
-                candidate = candidate + np.cumsum(is_here & events.is_candidate)[looked]
-                stable = stable + np.cumsum(is_here & ~events.is_candidate)[looked]
+            stable, candidate = counts[key]
             for k, ratio in enumerate(ratios):
                 up, down = _gains(key[1], ratio, null)
                 logs[k] = logs[k] + (candidate * up + stable * down)
@@ -215,6 +239,8 @@ class Path:
     places: Ints
     """Which events they are after, ascending."""
     e: Floats
+    state: Counts
+    """After all of the events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

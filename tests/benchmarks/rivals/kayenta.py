@@ -14,6 +14,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
+from tests.benchmarks.rivals.rules import LOOKS, Looks
+
 TOLERANCE, LEVEL = 0.25, 0.98
 
 
@@ -66,3 +68,20 @@ def shift(control: np.ndarray, experiment: np.ndarray, *, level: float) -> tuple
 
     quantile = float(norm.ppf((1 + level) / 2))
     return root(quantile), root(0.0, 0.0), root(-quantile)
+
+
+RUNS = (20, 40, 60)
+"""Looks at which the rule is asked: at the end of each step, about all intervals so far."""
+
+
+def stops(looks: Looks) -> np.ndarray:
+    """The look at which each run is stopped because a metric is High, from 0; LOOKS: never. Customary tolerance and level."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = looks.total.astype(float) / looks.n
+    found = np.full(len(means), LOOKS)
+    for run, points in enumerate(means):
+        for end in RUNS:
+            if any(classify(points[:end, 0, m], points[:end, 1, m], direction="Increase") == "High" for m in range(points.shape[2])):
+                found[run] = end - 1
+                break
+    return found

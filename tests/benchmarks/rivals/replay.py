@@ -18,7 +18,7 @@ from workbench.release.judge_metrics import e_safe
 from workbench.release.judge_model import Column, JudgePlan, Observation
 
 NEVER = N
-_CUTS = (0, 8_000, 16_000, 20_000, 24_000)
+_CUTS = (0, 3_000, 8_000, 16_000, 20_000, 24_000)
 """The judge reads every row; it is asked for its advice to promote at the ends of these."""
 
 
@@ -68,11 +68,12 @@ def judged(run: Run, plan: JudgePlan) -> tuple[int, int, str, bool, bool]:
             return row, int(units[row]), state.harmed.blame, is_promoted, is_invalid
         if state.invalid:
             return NEVER, int(units[-1]), "", is_promoted, True
-        if end > _CUTS[2] and all(e_safe(state.metrics[metric.name], metric, 2) >= 1 / plan.beta for metric in plan.metrics):
+        if end > _LAST_STEP and all(e_safe(state.metrics[metric.name], metric, 2) >= 1 / plan.beta for metric in plan.metrics):
             return NEVER, int(units[-1]), "", True, is_invalid
     return NEVER, int(units[-1]), "", is_promoted, is_invalid
 
 
+_LAST_STEP = 16_000
 _Task = tuple[Stream, int, Effect, int, int, int]
 
 
