@@ -11,14 +11,19 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
 from tests.benchmarks import RESULTS, Figure, Report
 from tests.benchmarks.rivals import kayenta
-from tests.benchmarks.rivals.replay import NEVER, Cell, replayed
+from tests.benchmarks.rivals.replay import NEVER, Cell, observation, replayed
 from tests.benchmarks.rivals.rules import LOOKS, RULES, Looks, Rule
-from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS
+from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS, N, baseline_ms, draw
+from workbench.release.judge import begin, decide, observe
+from workbench.release.judge_defaults import standard_metrics
+from workbench.release.judge_model import JudgePlan
 from workbench.stats.proportion import wilson
 
 BROKEN = "i"
@@ -160,5 +165,26 @@ def _figures(rows: list[dict[str, object]], seconds: float) -> list[Figure]:
         note = f"{100 * mine['stopped']:.1f} %, {best['rule']} {100 * best['stopped']:.1f} %"
         value = mine["stopped"] / best["stopped"] if best["stopped"] else None
         figures.append(Figure(what=f"{stream}: detection at ratio 1.5", value=value, unit="x tuned z", at_least=0.95, note=note))
-    figures.append(Figure(what="duration", value=seconds, unit="s"))
-    return figures
+    return [*figures, *_speed(), Figure(what="duration", value=seconds, unit="s")]
+
+
+def _speed() -> list[Figure]:
+    """How fast a million rows of one release are replayed, in batches as the log has them, and how long one judgement takes after them."""
+    stream, parts, rows = STREAMS[0], 42, 0
+    thresholds = baseline_ms(stream)
+    plan = JudgePlan(metrics=standard_metrics(thresholds))
+    state, spent = begin(plan), 0.0
+    for part in range(parts):
+        batch = observation(draw(stream, NULL, (99, part)), 0, N)
+        batch = replace(batch, batch_id=batch.batch_id + part * N)
+        begun = time.perf_counter()
+        state = observe(state, plan, batch)
+        spent, rows = spent + time.perf_counter() - begun, rows + batch.n
+    at, begun = datetime(2026, 1, 5, tzinfo=UTC), time.perf_counter()
+    for _ in range(10):
+        decide(state, plan, at, step=2, data_at=at)
+    judgement_ms = (time.perf_counter() - begun) * 100
+    return [
+        Figure(what="replay", value=rows / spent, unit="rows/s", at_least=1_000_000, note=f"{rows:,} rows in pieces of {N:,}, one core"),
+        Figure(what="judgement after them", value=judgement_ms, unit="ms", at_most=50),
+    ]
