@@ -128,7 +128,7 @@ def _served(state: JudgeState, rows: Rows) -> _Served:
     shown = np.flatnonzero(rows.is_served)
     keys = (rows.unit[shown] | _ARM_BIT) ^ np.where(rows.is_candidate[shown], np.uint64(0), _ARM_BIT)
     new: FirstSeen = first_seen(keys, state.served)
-    fresh, is_new_unit = shown[new.rows], _is_new_unit(keys[new.rows], state.served)
+    fresh, is_new_unit = shown[new.rows], _is_new_unit(keys[new.rows], state.served, new.seen)
     is_candidate = rows.is_candidate[fresh]
     stable, candidate = state.units
     n = int(np.count_nonzero(is_candidate))
@@ -141,11 +141,11 @@ def _served(state: JudgeState, rows: Rows) -> _Served:
     )
 
 
-def _is_new_unit(keys: Units, served: Units) -> Bools:
-    """Which of these new keys, in their rows' order, bring a unit that neither arm had before."""
-    is_new = ~among(keys ^ _ARM_BIT, served) if len(served) else np.ones(len(keys), dtype=np.bool_)
-    units = np.sort(keys | _ARM_BIT)
-    if bool(np.any(units[1:] == units[:-1])):  # units that came to both arms within these rows
+def _is_new_unit(keys: Units, served: Units, known: Units) -> Bools:
+    """Which of these new keys, in their rows' order, bring a unit that neither arm had before; `known` is all keys with these."""
+    is_new = np.ones(len(keys), dtype=np.bool_)
+    if bool(np.any((known[1:] ^ _ARM_BIT) == known[:-1])):  # some unit has come to both arms
+        is_new = ~among(keys ^ _ARM_BIT, served)
         order = np.argsort(keys, kind="stable")
         ascending = keys[order]
         both = np.flatnonzero((ascending[1:] ^ _ARM_BIT) == ascending[:-1])

@@ -177,26 +177,18 @@ def first_seen(keys: Units, seen: Units) -> FirstSeen:
     """The rows whose key is in no row before them and not among those seen."""
     n = len(keys)
     ascending = np.sort(keys)
-    again = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
-    known = ascending[among(ascending, seen)] if len(seen) else NO_UNITS
-    if not len(again) and not len(known):
-        return FirstSeen(rows=np.arange(n), seen=_merged(seen, ascending))
+    merged = np.sort(np.concatenate([seen, ascending]), kind="stable")  # of two ascending runs: one merge
+    is_repeated = merged[1:] == merged[:-1]
+    if not is_repeated.any():
+        return FirstSeen(rows=np.arange(n), seen=merged)
     is_first = np.ones(n, dtype=np.bool_)
+    again = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
     if len(again):  # of the keys that come more than once, the first row stays
         rows = np.flatnonzero(among(keys, again))
         is_first[rows] = False
         is_first[rows[np.unique(keys[rows], return_index=True)[1]]] = True
-    if len(known):
-        is_first &= ~among(keys, seen)
-    rows = np.flatnonzero(is_first)
-    return FirstSeen(rows=rows, seen=_merged(seen, np.sort(keys[rows])))
-
-
-def _merged(one: Units, other: Units) -> Units:
-    """Both, ascending."""
-    if not len(one) or not len(other):
-        return one if len(one) else other
-    return np.sort(np.concatenate([one, other]), kind="stable")  # of two ascending runs: one merge
+    is_first &= ~among(keys, seen)
+    return FirstSeen(rows=np.flatnonzero(is_first), seen=merged[np.concatenate([[True], ~is_repeated])])
 
 
 def among(keys: Units, ascending: Units) -> Bools:

@@ -58,6 +58,22 @@ def observation(run: Run, start: int, end: int) -> Observation:
     )
 
 
+def joined(batches: Sequence[Observation]) -> Observation:
+    """The batches one after the other, as one piece of the log."""
+    names = ("arm", "share", "step", "unit", "seq")
+    last = itertools.accumulate((int(batch.batch_id[-1]) + 1 for batch in batches), initial=0)
+    values = {}
+    for name in METRICS:
+        columns = [batch.values[name] for batch in batches]
+        present = [column.is_present for column in columns if column.is_present is not None]
+        values[name] = Column(
+            values=np.concatenate([column.values for column in columns]), is_present=np.concatenate(present) if present else None
+        )
+    whole = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
+    ids = np.concatenate([batch.batch_id + first for batch, first in zip(batches, last, strict=False)])
+    return Observation(batch_id=ids, values=values, **whole)
+
+
 def judged(run: Run, plan: JudgePlan) -> tuple[int, int, str, bool, bool]:
     """Row, exposed units, blame, promoted? and invalid? of one run."""
     state, is_promoted, is_invalid, units = begin(plan), False, False, exposed(run)
