@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.benchmarks import RESULTS, Figure, Report
 from tests.benchmarks.rivals import kayenta
-from tests.benchmarks.rivals.replay import NEVER, Cell, joined, observation, replayed
+from tests.benchmarks.rivals.replay import NEVER, Cell, joined, observation, replayed, wrongly_proven
 from tests.benchmarks.rivals.rules import LOOKS, RULES, Looks, Rule
 from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS, N, baseline_ms, draw
 from workbench.release.judge import begin, decide, observe
@@ -153,6 +153,10 @@ def _figures(rows: list[dict[str, object]], seconds: float) -> list[Figure]:
             Figure(what=f"{row['stream']}: false rollback, lower bound", value=100 * row["low"], unit="%", at_most=5.0, note=note)
         )
     for stream in (stream.name for stream in STREAMS if stream.name != BROKEN):
+        at_margin = of("judge", stream, "1.5")
+        what = f"{stream}: promoted at ratio 1.5, which the last step has to rule out"
+        figures.append(Figure(what=what, value=100 * at_margin["promoted"], unit="%", at_most=5.0, note="the judge as shipped"))
+    for stream in (stream.name for stream in STREAMS if stream.name != BROKEN):
         for effect in _BARRED:
             best = min((of(r.name, stream, effect) for r in RULES if r.style == "threshold"), key=lambda row: (row["exposed"], row["rule"]))
             mine = of("judge", stream, effect)
@@ -164,7 +168,23 @@ def _figures(rows: list[dict[str, object]], seconds: float) -> list[Figure]:
         note = f"{100 * mine['stopped']:.1f} %, {best['rule']} {100 * best['stopped']:.1f} %"
         value = mine["stopped"] / best["stopped"] if best["stopped"] else None
         figures.append(Figure(what=f"{stream}: detection at ratio 1.5", value=value, unit="x tuned z", at_least=0.95, note=note))
-    return [*figures, *_speed(), Figure(what="duration", value=seconds, unit="s")]
+    return [*figures, *_margins(n=60 if _is_quick() else 500), *_speed(), Figure(what="duration", value=seconds, unit="s")]
+
+
+def _margins(n: int) -> list[Figure]:
+    """How often a candidate exactly at the margin is proven better than it.
+
+    On the stream of returning users this can be more often than beta: whoever fails often fails in both arms, so the ratio of users with
+    a failure is nearer to 1 than that of failures.
+    """
+    figures = []
+    for stream in (one for one in STREAMS if one.name in "ad"):
+        for step, margin in enumerate((3, 2, 1.5)):
+            proven = wrongly_proven(stream, step, n)
+            low = 100 * (wilson(int(proven.sum()), n).low or 0.0)
+            what = f"{stream.name}: failures at {margin} x proven better, lower bound"
+            figures.append(Figure(what=what, value=low, unit="%", at_most=5.0, note=f"measured {100 * proven.mean():.1f} % of {n}"))
+    return figures
 
 
 _PIECES = 7

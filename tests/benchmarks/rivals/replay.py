@@ -6,16 +6,16 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tests.benchmarks.rivals.rules import Looks, exposed, gathered, read
-from tests.benchmarks.rivals.streams import METRICS, Effect, N, Run, Stream, baseline_ms, draw
+from tests.benchmarks.rivals.streams import METRICS, PER_STEP, Effect, N, Run, Stream, baseline_ms, draw
 from workbench.release.judge import begin, observe
 from workbench.release.judge_defaults import standard_metrics
 from workbench.release.judge_metrics import e_safe
-from workbench.release.judge_model import Column, JudgePlan, Observation
+from workbench.release.judge_model import Column, JudgePlan, Kind, MetricPlan, Observation
 
 NEVER = N
 _CUTS = (0, 3_000, 8_000, 16_000, 20_000, 24_000)
@@ -122,3 +122,26 @@ def replayed(stream: Stream, stream_at: int, effects: Sequence[tuple[Effect, int
         judge = Outcomes(stopped=stopped, exposed=units, blame=blame, is_promoted=promoted, is_invalid=invalid)
         cells.append(Cell(looks=Looks(n=arrays[0], total=arrays[1], squares=arrays[2], units=arrays[3]), judge=judge))
     return cells
+
+
+_FAILURES = MetricPlan(name="failure_rate", kind=Kind.EVENT)
+_LOOKS_OF_STEP = 8
+
+
+def wrongly_proven(stream: Stream, step: int, n: int) -> np.ndarray:
+    """In which of n runs failures alone are proven better than the step's margin while they stand exactly at it, at any of 8 looks."""
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+        return np.array(pool.starmap(_is_proven, [(stream, step, seed) for seed in range(n)], chunksize=10))
+
+
+def _is_proven(stream: Stream, step: int, seed: int) -> bool:
+    plan = JudgePlan(metrics=(_FAILURES,))
+    run = draw(stream, Effect(name="margin", ratio=_FAILURES.safe_at(step)), (7, step, seed))
+    state, first, piece = begin(plan), step * PER_STEP, PER_STEP // _LOOKS_OF_STEP
+    for start, end in itertools.pairwise((0, *range(first, first + PER_STEP + 1, piece))):
+        if end > start:
+            whole = observation(run, start, end)
+            state = observe(state, plan, replace(whole, values={_FAILURES.name: whole.values[_FAILURES.name]}))
+        if end > first and e_safe(state.metrics[_FAILURES.name], _FAILURES, step) >= 1 / plan.beta:
+            return True
+    return False
