@@ -41,3 +41,13 @@ def test_the_interval_holds_what_was_seen_and_nothing_seen_has_none():
     assert interval.low < 0.02 == interval.estimate < interval.high
     assert rate_interval(Trials()).estimate is None
     assert rate_interval(Trials(n=500)).low is None
+
+
+@pytest.mark.parametrize(("n", "events"), [(2000, 40), (500, 0), (30, 30), (4000, 3)])
+def test_the_interval_excludes_a_rate_exactly_when_its_test_rejects(n, events):
+    state = Trials(n=n, events=events)
+    interval = rate_interval(state)
+    for border, outwards in ((interval.low, 1 / 1.1), (interval.high, 1.1)):
+        if border is not None and border * outwards < 1:
+            assert max(e_value(state, border, HARM), e_value(state, border, SAFE)) < 40
+            assert max(e_value(state, border * outwards, HARM), e_value(state, border * outwards, SAFE)) >= 40

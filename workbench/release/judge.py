@@ -153,10 +153,14 @@ def _is_new_unit(keys: Units, served: Units, known: Units) -> Bools:
     return is_new
 
 
+_NEARLY = 1 - 1e-9
+"""Room for the rounding of a sum in another order."""
+
+
 def _first_harm(plan: JudgePlan, tracks: dict[str, Track], rows: Rows, served: _Served) -> Crossing | None:
     """Where the weighted evidence of harm first passes its limit within these rows."""
     limit, weights = 1 / plan.alpha, plan.weights
-    if sum(weight * tracks[name].peak for name, weight in weights.items()) < limit:
+    if sum(weight * tracks[name].peak for name, weight in weights.items()) < limit * _NEARLY:
         return None
     places = np.unique(np.concatenate([tracks[name].rows for name in weights]))
     shares = {name: weight * tracks[name].at(places) for name, weight in weights.items()}

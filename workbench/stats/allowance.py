@@ -75,8 +75,8 @@ def rate_interval(state: Trials, *, alpha: float = 0.05) -> Interval:
     """The observed rate, and all rates that neither one-sided e-value rejects at alpha/2, at every look at once."""
     if not state.n:
         return Interval(estimate=None, low=None, high=None)
-    grid = np.concatenate([np.logspace(-6, -1, 251), np.linspace(0.1, 0.999, 300)[1:]])
-    kept = [rate for rate in grid.tolist() if e_value(state, rate, HARM) < 2 / alpha and e_value(state, rate, SAFE) < 2 / alpha]
+    grid = np.concatenate([np.logspace(-6, -1, 501), np.linspace(0.1, 0.999, 600)[1:]])
+    kept = grid[np.maximum(_log_e(state, grid, HARM), _log_e(state, grid, SAFE)) < math.log(2 / alpha)].tolist()
     low = min(kept, default=None)
     high = max(kept, default=None)
     return Interval(
@@ -84,3 +84,18 @@ def rate_interval(state: Trials, *, alpha: float = 0.05) -> Interval:
         low=None if low is None or low == grid[0] else low,
         high=None if high is None or high == grid[-1] else high,
     )
+
+
+def _log_e(state: Trials, rates: Floats, multiples: Sequence[float]) -> Floats:
+    """The logarithm of the e-value against each of these rates, without overflow."""
+    quiet = state.n - state.events
+    logs = []
+    for multiple in multiples:
+        others = np.minimum(rates * multiple, _NEARLY_ONE)
+        found = quiet * (np.log1p(-others) - np.log1p(-rates))
+        if multiple:
+            found = found + state.events * (np.log(others) - np.log(rates))
+        elif state.events:
+            continue
+        logs.append(found)
+    return np.asarray(np.logaddexp.reduce(logs, axis=0) - math.log(len(multiples)))
