@@ -104,8 +104,8 @@ def _keys(events: Events) -> list[Key]:
     first, last = ((int(events.step[at]), float(events.share[at])) for at in (0, -1))
     if first == last and not _edges(events).size:
         return [first]
-    pairs = np.unique(np.stack([events.step.astype(np.float64), events.share]), axis=1)
-    return [(int(step), float(share)) for step, share in pairs.T]
+    steps = {share: np.unique(events.step[events.share == share]) for share in np.unique(events.share).tolist()}
+    return sorted((int(step), share) for share, found in steps.items() for step in found)
 
 
 def _after(state: Counts, running: Running) -> Counts:
