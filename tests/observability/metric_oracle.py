@@ -66,7 +66,7 @@ def _revisions(rng: random.Random, app: str, i: int) -> list[dict]:
         "ts_start": START + timedelta(minutes=7 * i, seconds=rng.randrange(60)),
         "workflow": rng.choice(("buy", "buy", "ask", "browse", "other", None)),
         "bundle": rng.choice(("one", "two", None)),
-        "arm": rng.choice(("stable", "candidate")),
+        "arm": rng.choice(("stable", "candidate", "stable", "candidate", "shadow")),
         "session_id": rng.choice((None, f"{app}-s{i // 4}")),
         "unit_hash": rng.choice((None, f"u{rng.randrange(30)}")),
     }
@@ -251,9 +251,10 @@ class Oracle:
     def kpi_rows(self) -> dict[str, list[tuple[dict, float]]]:
         """KPI to (request that carries it, value)."""
         sessions: dict[str, list[dict]] = defaultdict(list)
-        for r in sorted(self.requests, key=lambda r: (r["ts_start"], r["request_id"])):
+        delivered = [r for r in self.requests if r["arm"] != "shadow"]
+        for r in sorted(delivered, key=lambda r: (r["ts_start"], r["request_id"])):
             sessions["s" + r["session_id"] if r["session_id"] else "r" + r["request_id"]].append(r)
-        by_id = {r["request_id"]: r for r in self.requests}
+        by_id = {r["request_id"]: r for r in delivered}
         placed = []
         for o in (o for o in self.outcomes if o["kpi"] == self.event):
             if o["request_id"] is not None:

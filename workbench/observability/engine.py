@@ -23,6 +23,8 @@ _WRITE_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, META_JOURNAL_MODE 'WAL'", 
 _EXTENSION = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 SHARED = frozenset({"postgres_scanner", "httpfs"})
 """Extensions that come with the extra `shared`."""
+_UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
+"""They ask DuckLake for the statistics of each column of each file, which takes most of a small question's time, and change no plan of ours."""
 _MOST_MEMORY = 8 << 30
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
@@ -146,6 +148,7 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
         connection.execute(address.objects.secret_sql())
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
+    connection.execute(f"SET GLOBAL disabled_optimizers = '{_UNUSED_OPTIMIZERS}'")
     connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
     connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / f'{socket.gethostname()}-{os.getpid()}'))}'")
     return connection

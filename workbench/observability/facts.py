@@ -227,9 +227,9 @@ def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
     """What a KPI counts, in the columns of the request facts with `kpi_y` and `kpi_x`.
 
     A `rate` has one row per session, which stands where its first request stands. A `mean` or `sum` has one row per
-    event, which stands where its request stands.
+    event, which stands where its request stands. What a shadow answered never reached anybody, so it carries nothing.
     """
-    requests = REQUESTS.filter(REQUESTS.app == app)
+    requests = REQUESTS.filter(REQUESTS.app == app, REQUESTS.arm.fill_null("none") != "shadow")
     requests = requests.mutate(
         session=ibis.ifelse(requests.session_id.notnull(), "s:" + requests.session_id, "r:" + requests.request_id),
         cluster=requests.unit_hash.fill_null(requests.session_id).fill_null(requests.request_id),
