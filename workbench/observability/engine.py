@@ -24,7 +24,8 @@ _EXTENSION = {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}
 SHARED = frozenset({"postgres_scanner", "httpfs"})
 """Extensions that come with the extra `shared`."""
 _UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
-"""They ask DuckLake for the statistics of each column of each file, which takes most of a small question's time, and change no plan of ours."""
+"""They ask DuckLake for the statistics of each column of each file, which takes most of
+a small question's time, and change no plan of ours."""
 _MOST_MEMORY = 8 << 30
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
