@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -42,12 +43,15 @@ if TYPE_CHECKING:
     from workbench.observability.otlp.receiving import Receiver
     from workbench.observability.otlp.settling import Settler
     from workbench.observability.redaction import Redactor
+    from workbench.observability.release_rows import ReleaseRows
     from workbench.observability.retention import Retention
     from workbench.observability.slo_watch import Objectives
     from workbench.observability.upkeep import Upkeep
     from workbench.ownership.keys import Keys
     from workbench.ownership.service import Ownership
     from workbench.readiness.service import Readiness
+    from workbench.release.controller import Controller
+    from workbench.release.judge_terms import Baseline
     from workbench.release.service import Releases
     from workbench.spec.app import AppSpec
     from workbench.spec.base import Spec
@@ -73,6 +77,8 @@ class Settings(BaseSettings):
     """`write` survives a killed process, `durable` a power cut."""
     spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
+    carry: bool = True
+    """Whether gateways carry releases by their plans. False is the switch that leaves every release to people."""
     upkeep: Duration | Literal["off"] = timedelta(minutes=5)
     """How often gateways keep the log: merge its files, finish erasures. `off` leaves that to `workbench lake maintain`."""
     route_keep_s: float = 30.0
@@ -121,6 +127,7 @@ class Workspace:
         actor: who acts when a verb is called without an actor; by default the login of this machine, as people.yaml knows it.
         via: the edge that the login comes by.
         turn_clock: makes the clock of one model call; by default the machine's.
+        monotonic: seconds, for what lasts; no change of the time moves it.
     """
 
     def __init__(
@@ -131,6 +138,7 @@ class Workspace:
         actor: Actor | None = None,
         via: str = "cli",
         turn_clock: TurnClock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.home = settings.home.absolute()
@@ -138,6 +146,7 @@ class Workspace:
         self._actor = actor
         self._via = via
         self._turn_clock = turn_clock
+        self._monotonic = monotonic
 
     @classmethod
     def open(
@@ -149,6 +158,7 @@ class Workspace:
         actor: Actor | None = None,
         via: str = "cli",
         turn_clock: TurnClock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Workspace:
         """The workspace in `home`, else in `$WORKBENCH_HOME`, else in `./.workbench`; made when it does not exist yet.
 
@@ -173,7 +183,7 @@ class Workspace:
                 needed="a folder that this user can write",
                 next_step="set WORKBENCH_HOME to another place",
             ) from error
-        return cls(settings, clock=clock, actor=actor, via=via, turn_clock=turn_clock)
+        return cls(settings, clock=clock, actor=actor, via=via, turn_clock=turn_clock, monotonic=monotonic)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -442,6 +452,68 @@ class Workspace:
             clock=self.clock,
             clean=self._cleaned,
         )
+
+    @cached_property
+    def controller(self) -> Controller:
+        """Carries releases by their plans, while this process leads."""
+        from workbench.observability.release_rows import read_release
+        from workbench.release.controller import LEASE, Controller
+        from workbench.release.judging import LakeJudging
+        from workbench.release.leadership import Leadership
+        from workbench.release.service import Releases
+
+        def rows(app: str, release_id: str, metrics: Sequence[str], *, after: int) -> ReleaseRows:
+            return self.lake.read(lambda connection: read_release(connection, app, release_id, metrics, after=after))
+
+        leadership = Leadership(
+            self.ledger, LEASE, f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", monotonic=self._monotonic
+        )
+        releases = Releases(
+            self.ledger,
+            self.versions,
+            self.ownership,
+            reviewer=lambda: self.readiness,
+            units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - as above
+            author=self.actor,
+            clock=self.clock,
+            clean=self._cleaned,
+            fence=leadership.fence,
+        )
+        return Controller(
+            self.ledger,
+            releases,
+            leadership,
+            judging=LakeJudging(rows, self._before_release),
+            budget=self._burnt,
+            clock=self.clock,
+            monotonic=self._monotonic,
+        )
+
+    def _before_release(self, app: str, stable: str | None) -> Baseline:
+        """What a stable bundle did until now, by metric."""
+        from workbench.release.judge_terms import COST, QUALITY, QUANTILES, Baseline
+        from workbench.spec.gates import GatesSpec
+
+        spec = self.versions.declaration(app, "gates")
+        declared = self.app_spec(app)
+        bars = declared.score_bars if declared else {}
+        limits = {gate.metric: gate.at_most for gate in spec.gates if gate.at_most is not None} if isinstance(spec, GatesSpec) else {}
+        if stable is None or self.lake.snapshot() is None:
+            return Baseline(values={}, limits=limits, bars=bars, is_compared=stable is not None)
+        asked = {**{name: name for name in (*QUANTILES, QUALITY)}, "cost_per_request": COST}
+        frame = self.metrics.query(list(asked), where={"app": app, "bundle": stable}, app=app)
+        row = next(frame.iter_rows(named=True), {})
+        values = {name: float(row[column]) for column, name in asked.items() if row.get(column) is not None}
+        return Baseline(values=values, limits=limits, bars=bars)
+
+    def _burnt(self, app: str) -> str | None:
+        """Which error budget of the app is burnt, in words; None where none is, or none is declared."""
+        from workbench.observability.slo import NEGATIVE
+
+        if self.slo_spec(app) is None:
+            return None
+        standing = self.objectives.check(app)
+        return next((judgement.sentence for judgement in standing.judgements if judgement.state in NEGATIVE), None)
 
     @property
     def actor(self) -> Author:

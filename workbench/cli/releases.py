@@ -47,33 +47,91 @@ def start(
 
 
 @group.command("status")
-def status(app: App, as_json: Json = False) -> None:
-    """What serves APP now, where its release stands, and what happens next."""
+def status(
+    app: App,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until the release has ended.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """What serves APP now, where its release stands, how the controller sees it, and what happens next."""
+    import sys
+    import time
+
+    import click
+
     from workbench import Workspace
     from workbench.views.release import status_text
 
     with Workspace.open(create=False) as ws:
         ws.require_view(app)
-        found = ws.releases.status(app)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(status_text(found))
+        while True:
+            found = ws.releases.status(app)
+            if as_json:
+                print_json(found)
+            else:
+                if watch and sys.stdout.isatty():
+                    click.clear()
+                typer.echo(status_text(found))
+            if not watch or found.release is None or not found.release.is_open:
+                return
+            time.sleep(every)
 
 
 @group.command("history")
-def history(app: App, as_json: Json = False) -> None:
+def history(
+    app: App,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with every decision.")] = False,
+    as_json: Json = False,
+) -> None:
     """Every release of APP, the newest first."""
     from workbench import Workspace
     from workbench.views.release import history_text
+    from workbench.views.release_watch import history_markdown
 
     with Workspace.open(create=False) as ws:
         ws.require_view(app)
         releases = ws.releases.history(app)
+        decisions = {release.release_id: ws.releases.decisions(release.release_id) for release in releases} if markdown else {}
     if as_json:
         print_json(releases)
+    elif markdown:
+        typer.echo(history_markdown(app, releases, decisions), nl=False)
     else:
         typer.echo(history_text(app, releases))
+
+
+@group.command("decisions")
+def decisions(release: Id, as_json: Json = False) -> None:
+    """What the controller decided about RELEASE, the newest first."""
+    from workbench import Workspace
+    from workbench.views.release_watch import decisions_text
+
+    with Workspace.open(create=False) as ws:
+        found = ws.releases.get(release)
+        ws.require_view(found.app)
+        decided = ws.releases.decisions(found.release_id)
+    if as_json:
+        print_json(decided)
+    else:
+        typer.echo(decisions_text(found.release_id, decided))
+
+
+@group.command("explain")
+def explain(
+    decision: Annotated[str, typer.Argument(metavar="DECISION", help="RELEASE/NUMBER, or a release for its newest decision.")],
+    as_json: Json = False,
+) -> None:
+    """Why the controller decided something, from what was stored with the decision."""
+    from workbench import Workspace
+    from workbench.views.release_watch import decision_text
+
+    with Workspace.open(create=False) as ws:
+        found = ws.releases.decision(decision)
+        ws.require_view(ws.releases.get(found.release_id).app)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(decision_text(found))
 
 
 @group.command("approve")

@@ -259,7 +259,7 @@ class _Story:
     async def _open(self, open_console: OpenConsole) -> AsyncIterator[tuple[Console, Street]]:
         """The gateway with its customers, and the chat."""
         key = self.ws.keys.create(APP, person="primary", label="the shop's website", actor=self.actor)
-        with running(self.ws) as url:
+        with running(self.ws, is_carrying=False) as url:
             async with (
                 open_console(self.ws, write=self.transcript.append) as console,
                 opened_street(self.ws, url=url, key=key.text, app=APP, shop=self.shop) as street,

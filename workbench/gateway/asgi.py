@@ -293,6 +293,7 @@ class Gateway:
             is_ready=not self._hindrances(),
             now=backing.clock(),
             upkeep=backing.upkeep(),
+            carrying=backing.carrying(),
         )
         return Reply(status=200, body=body, content_type=metrics.CONTENT_TYPE)
 

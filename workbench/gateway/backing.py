@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Unpack
 from workbench.controls.admission import About
 from workbench.controls.events import Finished, TextPart, ToolPart
 from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
+from workbench.gateway.carrying import CarryingStatus
 from workbench.gateway.feedback import Tell
 from workbench.gateway.upkeep import UpkeepStatus
 from workbench.observability.logs import FlushStatus
@@ -118,3 +119,5 @@ class Backing:
     clock: Callable[[], datetime]
     upkeep: Callable[[], UpkeepStatus] = UpkeepStatus
     """How the log's upkeep goes."""
+    carrying: Callable[[], CarryingStatus] = CarryingStatus
+    """How the controller of releases is."""

@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from workbench.controls.model import ControlsStatus
 from workbench.gateway.access import Access
+from workbench.gateway.carrying import CarryingStatus
 from workbench.gateway.upkeep import UpkeepStatus
 from workbench.observability.kept import Kept
 from workbench.observability.logs import FlushStatus
@@ -94,6 +95,7 @@ def exposition(
     is_ready: bool,
     now: datetime,
     upkeep: UpkeepStatus | None = None,
+    carrying: CarryingStatus | None = None,
 ) -> bytes:
     """The whole text."""
     shares = [((("app", route.app),), route.share) for route in controls.routes]
@@ -112,6 +114,8 @@ def exposition(
         *_counted("answers_without_unit_total", "Of them, those for nobody in particular.", (), {(): controls.no_unit}),
         *_counted("refused_total", "Calls that the controls refused, by code.", ("code",), _keyed(controls.refused)),
         *_upkeep(upkeep.last if upkeep else None, now),
+        *_gauge("controller_leading", "Whether this gateway carries the releases.", float(carrying.is_leading) if carrying else None),
+        *_gauge("controller_fault", "Whether its newest turn failed; the log says why.", float(bool(carrying.fault)) if carrying else None),
         *_metric("traffic_share", "gauge", "The candidate's share of an app's units.", shares),
     ]
     return ("\n".join(lines) + "\n").encode()

@@ -22,16 +22,20 @@ from workbench.controls.pipeline import STOPPING
 from workbench.errors import UnknownSubject, UsageError
 from workbench.gateway.asgi import Gateway
 from workbench.gateway.backing import Backing
+from workbench.gateway.carrying import CarryLoop
 from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
 from workbench.gateway.upkeep import UpkeepLoop
+from workbench.ledger.releases import open_releases
 from workbench.observability.keeping import last_run
 from workbench.observability.logs import FlushLoop
 from workbench.observability.otlp.receiving import Received, Receiver
 from workbench.observability.otlp.settling import SettleLoop
+from workbench.release.model import SERVING
 
 if TYPE_CHECKING:
+    from workbench.ledger.store import Ledger
     from workbench.workspace import Workspace
 
 HOST, PORT = "127.0.0.1", 8080
@@ -74,12 +78,18 @@ def serve(
 
 
 @contextmanager
-def running(ws: Workspace, *, host: str = HOST, port: int = 0) -> Iterator[str]:
+def running(ws: Workspace, *, host: str = HOST, port: int = 0, is_carrying: bool = True) -> Iterator[str]:
     """The base URL of a gateway that serves from a thread of this process until the block ends.
+
+    Args:
+        ws: as `serve`.
+        host: as `serve`.
+        port: as `serve`.
+        is_carrying: whether it carries releases by their plans; somebody else may have the controller take its turns.
 
     Raises: as `serve`.
     """
-    with _backed(ws) as backing, on_thread(backing, host=host, port=port, drain_s=DRAIN_S) as url:
+    with _backed(ws, is_carrying=is_carrying) as backing, on_thread(backing, host=host, port=port, drain_s=DRAIN_S) as url:
         yield url
 
 
@@ -98,7 +108,7 @@ def on_thread(backing: Backing, *, host: str = HOST, port: int = 0, drain_s: int
 
 
 @contextmanager
-def _backed(ws: Workspace) -> Iterator[Backing]:
+def _backed(ws: Workspace, *, is_carrying: bool = True) -> Iterator[Backing]:
     """The controls, the keys and the way of the log to the lake, up for the block."""
     with ExitStack() as parts:
         keys = parts.enter_context(KeyRing(ws.keys.snapshot))
@@ -110,6 +120,8 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
         settling = parts.enter_context(SettleLoop(ws.settler, clock=ws.clock, on_waiting=claim))
         upkeep = UpkeepLoop(ws.settings.stores(), every=ws.settings.upkeep_every, last=partial(last_run, ws.ledger), clock=ws.clock)
         parts.enter_context(upkeep)
+        make = (lambda: ws.controller) if ws.settings.carry and is_carrying else None
+        carrying = parts.enter_context(CarryLoop(make, is_needed=partial(_is_any_canary, ws.ledger)))
         started_at: datetime = ws.clock()
         yield Backing(
             handle=ws.controls.handle,
@@ -133,7 +145,13 @@ def _backed(ws: Workspace) -> Iterator[Backing]:
             keys_age_s=lambda: keys.age_s,
             clock=ws.clock,
             upkeep=lambda: upkeep.status,
+            carrying=lambda: carrying.status,
         )
+
+
+def _is_any_canary(ledger: Ledger) -> bool:
+    with ledger.read() as connection:
+        return any(release.state in SERVING for release in open_releases(connection))
 
 
 class _Server(uvicorn.Server):

@@ -293,3 +293,44 @@ handoffs = Table(
 Index("ix_handoffs_state_due_at", handoffs.c.state, handoffs.c.due_at)
 Index("ix_handoffs_app_created_at", handoffs.c.app, handoffs.c.created_at)
 Index("ix_handoffs_unit_hash", handoffs.c.unit_hash)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True, doc="what is led"),
+    Column("holder", Text, nullable=False, doc="the process that leads; empty where it gave it back"),
+    Column("token", Serial, nullable=False, doc="fence: grows with every holder, and what is written under an older one is refused"),
+    Column("beat", Serial, nullable=False, doc="grows while its holder lives; nobody's wall clock counts"),
+)
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("release_id", Text, primary_key=True),
+    Column("step", Integer, nullable=False, doc="the step that `run_s` is of"),
+    Column("run_s", Float, nullable=False, doc="seconds of the step that count: those with data and a controller"),
+    Column("canary_s", Float, nullable=False, doc="the same of all steps, for the deadline"),
+    Column("high_water", BigInteger, nullable=False, doc="newest batch of the log that the judge has read"),
+    Column("plan", Json, nullable=False, doc="of the judge, fixed before the first look; with the log up to that batch it gives its state"),
+    Column("standing", Json, nullable=False, doc="the newest judgement and what stands in the way, for whoever looks"),
+    Column("newest_row_at", UtcDateTime, doc="of the app's requests in the log"),
+    Column("looked_at", UtcDateTime, nullable=False),
+    Column("token", Serial, nullable=False, doc="of the lease under which it was written"),
+    Column("version", Integer, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("release_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, doc="1, 2, 3 … in its release"),
+    Column("decided_at", UtcDateTime, nullable=False),
+    Column("release_version", Integer, nullable=False, doc="the version of the release that it was decided on"),
+    Column("step", Integer, nullable=False),
+    Column("decision", Text, nullable=False, doc="PROMOTE, CONTINUE, HOLD or ROLLBACK"),
+    Column("reason", Text, nullable=False, doc="short and stable"),
+    Column("sentence", Text, nullable=False),
+    Column("inputs", Json, nullable=False, doc="all that it was decided on, so that it can be decided again"),
+    Column("inputs_digest", String(71), nullable=False),
+    Column("token", Serial, nullable=False, doc="of the lease under which it was decided"),
+)

@@ -44,10 +44,12 @@ def _gate_faults(gates: GatesSpec | None, known: dict[str, Metric]) -> Iterator[
 
 
 def _plan_faults(plan: PlanSpec | None, known: dict[str, Metric]) -> Iterator[str]:
-    for number, criterion in enumerate(plan.rollback.criteria if plan and plan.rollback else ()):
-        if criterion.metric not in known and find(criterion.metric) is None:
-            near = suggestion(criterion.metric, known)
-            yield f"plan.yaml: rollback.criteria[{number}].metric: no metric is called {criterion.metric}{near}"
+    criteria = plan.rollback.criteria if plan and plan.rollback else ()
+    named = [(f"rollback.criteria[{number}]", criterion.metric) for number, criterion in enumerate(criteria)]
+    named += [(f"watch[{number}]", watched.metric) for number, watched in enumerate(plan.watch if plan else ())]
+    for place, name in named:
+        if name not in known and find(name) is None:
+            yield f"plan.yaml: {place}.metric: no metric is called {name}{suggestion(name, known)}"
 
 
 def _slo_faults(slo: SloSpec | None) -> Iterator[str]:

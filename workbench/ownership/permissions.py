@@ -71,6 +71,11 @@ administrator can name themselves an approver; that needs the machine, never goe
 the register of people stays what it must be: something that can be put right.
 """
 
+CONTROLLER = "workbench:controller"
+"""Who acts when a release is carried by its plan; no person can have this name."""
+CONTROLLER_ACTS = frozenset({"view", "release.promote", "release.hold", "rollback"})
+"""What it may do: go on with what people began and approved, and make things safe."""
+
 READING_ACTS = frozenset({"view", "audit.verify"})
 """Acts that only look; at the whole workspace, whoever has a role for any app may look."""
 
@@ -114,8 +119,8 @@ def may(
         return _no("unknown_act", f'"{act}" is not an act; known: {", ".join(sorted(ACTS))}')
     if actor.assurance is Assurance.CONSOLE and not is_console_allowed:
         return _no("console", "choosing who one is works only in the demo workspace and the console")
-    if people is None:
-        return _before_anybody(actor, act)
+    if people is None or _is_controller(actor):
+        return _as_controller(act) if _is_controller(actor) else _before_anybody(actor, act)
     where = f" for {app}" if app else ""
     owner = declared_by or app
     if actor.person not in people.people:
@@ -125,6 +130,16 @@ def may(
         return _no("weak_assurance", f"{act} with a login of this machine is refused, because {tier}; it takes a verified identity")
     held = roles_of(actor.person, act, app, people, declared_by=owner)
     return _by_role(actor.person, act, app, held, declared_by=owner, is_on_call=actor.person in on_call)
+
+
+def _is_controller(actor: Actor) -> bool:
+    return (actor.person, actor.via, actor.assurance) == (CONTROLLER, "controller", Assurance.VERIFIED)
+
+
+def _as_controller(act: str) -> Permission:
+    if act in CONTROLLER_ACTS:
+        return Permission(allowed=True, reason="role", sentence=f"{act}: the release's plan says so")
+    return _no("no_role", f"{act} takes a person")
 
 
 def _by_role(person: str, act: str, app: str | None, held: frozenset[Role], *, declared_by: str | None, is_on_call: bool) -> Permission:

@@ -321,7 +321,8 @@ def _rollback(declared: Declarations) -> Iterable[GateResult]:
         fault = _fault("not_declared", "No rollout plan is declared.", "declare plan.yaml")
     elif rollback is None:
         fault = _fault("no_rollback", "The rollout plan has no rollback section.", "add rollback to plan.yaml")
-    shares = " → ".join(number(step.share, "share") for step in plan.steps) if plan else ""
+    tier = declared.spec.risk_tier if declared.spec else None
+    shares = " → ".join(number(step.share, "share") for step in plan.stepped(tier).steps) if plan else ""
     yield _result("rollback.plan", "Rollback plan", fault=fault, passed=f"The plan goes {shares} and can be taken back.", owner=owner)
     criteria = rollback.criteria if rollback else ()
     fault = None

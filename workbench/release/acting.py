@@ -43,6 +43,7 @@ class Acting:
         clock: the time, aware.
         clean: takes personal data out of a reason before it is stored.
         token: random hex digits of so many bytes, for the salt of each release.
+        fence: asked inside each act's transaction; raises where whoever acts may not write any more.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Acting:
         clock: Callable[[], datetime],
         clean: Callable[[str], str] = str,
         token: Callable[[int], str] = secrets.token_hex,
+        fence: Callable[[WriteTransaction], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._versions = versions
@@ -67,6 +69,7 @@ class Acting:
         self._clock = clock
         self._clean = clean
         self._token = token
+        self._fence = fence
         self._listeners: list[ReleaseListener] = []
         self._names: dict[str, str] = {}
 
@@ -87,6 +90,8 @@ class Acting:
             yield self._turn(transaction, doer), seen
 
     def _turn(self, act: WriteTransaction, doer: Doer) -> Turn:
+        if self._fence is not None:
+            self._fence(act)
         return Turn(act=act, doer=doer, now=self._clock(), token=self._token)
 
     def _words(self, reason: str) -> str:

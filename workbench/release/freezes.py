@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from workbench.release.model import Lock, LockKind, Objection
-from workbench.spec.plan import PlanSpec
+from workbench.spec.plan import FreezeWindow, PlanSpec
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -22,9 +22,19 @@ def freeze_now(locks: Sequence[Lock], plan: PlanSpec | None, *, now: datetime) -
     by_hand = next((lock for lock in locks if lock.kind is LockKind.FREEZE), None)
     if by_hand:
         return f"{by_hand.holder} froze releases at {by_hand.since:%Y-%m-%d %H:%M} UTC: {by_hand.reason}"
-    today = _DAYS[now.astimezone(UTC).weekday()]
-    window = next((window for window in plan.freeze if today in window.days), None) if plan else None
-    return f"the plan has no releases on {today} (UTC): {window.reason}" if window else None
+    today = now.astimezone(UTC).date()
+    window = next((window for window in plan.freeze if _holds(window, today)), None) if plan else None
+    if window is None:
+        return None
+    if window.first is not None and window.last is not None:
+        return f"the plan has no releases from {window.first} to {window.last} (UTC): {window.reason}"
+    return f"the plan has no releases on {_DAYS[today.weekday()]} (UTC): {window.reason}"
+
+
+def _holds(window: FreezeWindow, today: date) -> bool:
+    """Whether the day is one of the window's."""
+    is_within = (window.first is None or window.first <= today) and (window.last is None or today <= window.last)
+    return is_within and (not window.days or _DAYS[today.weekday()] in window.days)
 
 
 def lock_of(locks: Sequence[Lock]) -> Lock | None:

@@ -10,13 +10,14 @@ from workbench.ledger.audit import AuditEntry, entries_about
 from workbench.ledger.registry import content_of
 from workbench.ledger.releases import Foundation, StoredRelease, foundation, locks_of, open_releases, releases_of
 from workbench.ledger.routes import stored_route
+from workbench.ledger.watches import decisions_of, known_decision, newest_decision, stored_watch
 from workbench.ownership.people import names_of
 from workbench.release import approvals as rule
 from workbench.release.acting import Acting
 from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
-from workbench.release.model import SERVING, Objection, Release, ReleaseStatus, State
-from workbench.release.records import approval_of, ground_of, locks_from, plan_of, registrar_in
+from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
+from workbench.release.records import approval_of, decision_of, ground_of, locks_from, plan_of, registrar_in, watch_of
 from workbench.release.states import Act
 from workbench.release.targets import last_good
 from workbench.release.waits import waits_of
@@ -58,6 +59,25 @@ class Looking(Acting):
         with self._ledger.read() as connection:
             return entries_about(connection, row.release_id, app=row.app)
 
+    def decisions(self, release_id: str) -> tuple[DecisionRecord, ...]:
+        """What the controller decided about the release, oldest first.
+
+        Raises:
+            UnknownSubject: there is no such release.
+        """
+        row = self._stored(release_id)
+        with self._ledger.read() as connection:
+            return tuple(map(decision_of, decisions_of(connection, row.release_id)))
+
+    def decision(self, decision_id: str) -> DecisionRecord:
+        """The decision `<release>/<number>`, or a release's newest.
+
+        Raises:
+            UnknownSubject: there is none.
+        """
+        with self._ledger.read() as connection:
+            return decision_of(known_decision(connection, decision_id))
+
     def status(self, app: str) -> ReleaseStatus:
         """What serves the app now, the release under way or else the newest, and what happens next."""
         now = self._clock()
@@ -66,6 +86,8 @@ class Looking(Acting):
             plan = plan_of(app, content_of(connection, app, "plan"))
             row = history[-1] if history else None
             under = foundation(connection, row) if row else None
+            seen = stored_watch(connection, row.release_id) if row else None
+            newest = newest_decision(connection, row.release_id) if row else None
         release = self._release(row) if row else None
         decisions = tuple(map(approval_of, under.approvals)) if under else ()
         objection = objection_to_going_on(row, under, now=now) if row and under else None
@@ -95,6 +117,7 @@ class Looking(Acting):
             last_good=good,
             next_steps=next_steps(release, objection=objection, may_approve=may_approve, waits=waits, freeze=frozen),
             names={**(release.names if release else {}), **self._names_of(stable, good)},
+            watch=watch_of(seen, newest) if seen else None,
         )
 
     def _may_approve(self, row: StoredRelease, under: Foundation) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from workbench.spec.plan import PlanSpec, Step
 
@@ -158,6 +159,49 @@ class Objection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How the controller last saw a release."""
+
+    looked_at: datetime
+    decision: str
+    """`PROMOTE`, `CONTINUE`, `HOLD` or `ROLLBACK`."""
+    reason: str
+    sentence: str
+    step: int
+    run_s: float
+    """Seconds of the step that count: those with data and a controller."""
+    canary_s: float
+    """The same of all its steps, held or not."""
+    data_at: datetime | None
+    """Until when the log was known; None where it could not be read yet."""
+    waits: tuple[str, ...]
+    objections: tuple[str, ...]
+    judgement: Mapping[str, Any] | None
+    """The judge's, as JSON; None where nothing could be judged."""
+    decision_id: str | None
+    """Of the newest decision that was noted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """A decision of the controller, with all that it was decided on."""
+
+    decision_id: str
+    """`<release>/<number>`."""
+    release_id: str
+    decided_at: datetime
+    release_version: int
+    step: int
+    decision: str
+    reason: str
+    sentence: str
+    inputs: Mapping[str, Any]
+    """The judge's plan and judgement, the plan's clock, what was waited for and what stood in the way, as JSON."""
+    is_whole: bool
+    """Whether the inputs have the digest that was stored with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStatus:
     """What serves an app now, the release under way, and what happens next."""
 
@@ -192,3 +236,5 @@ class ReleaseStatus:
     """What can happen now, one sentence each."""
     names: Mapping[str, str]
     """Bundle id to its name, for every bundle that is mentioned."""
+    watch: Watch | None = None
+    """How the controller last saw the release; None where none has looked."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Protocol
 
 from workbench.ledger.audit import AuditEntry
 from workbench.ledger.authority import Author
 from workbench.readiness.model import Review
+from workbench.release.judge_model import Judgement
 from workbench.release.model import Release
 from workbench.versions.model import Bundle
 
@@ -27,6 +30,44 @@ class CandidateUnits(Protocol):
     """
 
     def __call__(self, app: str, release_id: str) -> int: ...
+
+
+class Judging(Protocol):
+    """Judges canaries from the log, in the order of its rows.
+
+    Raises:
+        StoreError: the log cannot be read.
+        WorkbenchError: nothing can be judged, for the reason it says.
+    """
+
+    def plan_of(self, release: Release) -> Mapping[str, Any]:
+        """What the judge is asked about this release, as JSON. Asked once, before the first look, and kept with the release."""
+
+    def judge(self, release: Release, plan: Mapping[str, Any], *, canary_s: float, at: datetime) -> Judgement:
+        """What the judge says now, after all rows that are in the log.
+
+        Args:
+            release: in its canary, or held.
+            plan: from `plan_of`.
+            canary_s: seconds of the canary, for its deadline.
+            at: the present.
+        """
+
+    def digest(self, release_id: str) -> str | None:
+        """Of the judge's memory of a release: what the rows up to its high water give, whoever reads them. None where there is none."""
+
+    def forget(self, kept: Collection[str]) -> None:
+        """Keep in memory only what belongs to these releases."""
+
+
+class Budget(Protocol):
+    """Says why the error budget of an app forbids to go on; None where it does not.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+
+    def __call__(self, app: str) -> str | None: ...
 
 
 class ReleaseListener(Protocol):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workbench.ledger.canonical import digest
 from workbench.ledger.releases import Foundation, StoredApproval, StoredLock, StoredRelease
+from workbench.ledger.watches import StoredDecision, StoredWatch
 from workbench.release.approvals import Ground
-from workbench.release.model import Approval, Binding, Kind, Lock, LockKind, Release, State
+from workbench.release.model import Approval, Binding, DecisionRecord, Kind, Lock, LockKind, Release, State, Watch
 from workbench.release.registrars import Registrar, registrar_of
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
@@ -106,3 +108,38 @@ def lock_from(row: StoredLock) -> Lock:
 def locks_from(rows: Iterable[StoredLock]) -> tuple[Lock, ...]:
     """The locks of rows."""
     return tuple(map(lock_from, rows))
+
+
+def watch_of(row: StoredWatch, newest: StoredDecision | None) -> Watch:
+    """The watch of a row."""
+    standing = row.standing
+    return Watch(
+        looked_at=row.looked_at,
+        decision=standing["decision"],
+        reason=standing["reason"],
+        sentence=standing["sentence"],
+        step=row.step,
+        run_s=row.run_s,
+        canary_s=row.canary_s,
+        data_at=row.newest_row_at,
+        waits=tuple(standing["waits"]),
+        objections=tuple(standing["objections"]),
+        judgement=standing["judgement"],
+        decision_id=newest.decision_id if newest else None,
+    )
+
+
+def decision_of(row: StoredDecision) -> DecisionRecord:
+    """The decision of a row."""
+    return DecisionRecord(
+        decision_id=row.decision_id,
+        release_id=row.release_id,
+        decided_at=row.decided_at,
+        release_version=row.release_version,
+        step=row.step,
+        decision=row.decision,
+        reason=row.reason,
+        sentence=row.sentence,
+        inputs=row.inputs,
+        is_whole=digest(row.inputs) == row.inputs_digest,
+    )

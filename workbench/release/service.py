@@ -90,12 +90,21 @@ class Releases(Starting, Looking, Locking):
             turn.decide(done, is_approved=False, binds=binds, expires_at=turn.now)
         return self._told(done)
 
-    def promote(self, release_id: str, *, early: str = "", expected_version: int | None = None, actor: Author | None = None) -> Release:
+    def promote(
+        self,
+        release_id: str,
+        *,
+        early: str = "",
+        decision_id: str = "",
+        expected_version: int | None = None,
+        actor: Author | None = None,
+    ) -> Release:
         """The release one step further: into its canary, to a greater share, or into service.
 
         Args:
             release_id: its id.
             early: why the step's time and units are not waited for; empty waits for them.
+            decision_id: the controller's decision that it follows; empty where a person decides.
             expected_version: the version of the release that the actor looked at.
             actor: who promotes.
 
@@ -120,7 +129,8 @@ class Releases(Starting, Looking, Locking):
                 raise refusal(seen, Objection(reason="not_yet", seen="; ".join(waits), next_step="wait, or promote it early and say why"))
             turn.require_route_as_left(seen)
             skipped: dict[str, JSON] = {"early": words, "not_waited_for": list(waits)} if words else {}
-            done = turn.apply(Act.PROMOTE, seen, detail={**skipped, "units": units})
+            followed: dict[str, JSON] = {"decision": decision_id} if decision_id else {}
+            done = turn.apply(Act.PROMOTE, seen, detail={**skipped, **followed, "units": units})
         return self._told(done)
 
     def hold(self, release_id: str, *, reason: str, expected_version: int | None = None, actor: Author | None = None) -> Release:

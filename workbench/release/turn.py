@@ -29,7 +29,7 @@ from workbench.ledger.routes import StoredRoute, add_route, change_route, stored
 from workbench.ledger.store import WriteTransaction
 from workbench.release.freezes import objection_to_lock
 from workbench.release.model import ENDED, SERVING, Binding, Kind, Lock, LockKind, Objection, State
-from workbench.release.records import lock_from
+from workbench.release.records import lock_from, plan_of
 from workbench.release.states import FROM, Act, Position, Serving, after, serving
 from workbench.release.targets import FALLBACK, OFF, PLANNED_LAST_GOOD, Target
 from workbench.versions.declarations import NOTHING
@@ -92,10 +92,19 @@ class Turn:
             seen = f"{bundle_id} is in service"
             raise refusal(f"release of {self.app}", Objection(reason="serves_already", seen=seen, needed="another bundle"))
         rows = newest_declarations(self.act.connection, app=self.app, kind="plan")
-        plan, plan_digest = (rows[0].content or {}, rows[0].digest) if rows else ({}, NOTHING)
+        plan_digest = rows[0].digest if rows else NOTHING
+        plan = self._stepped(rows[0].content) if rows else {}
         row = self._new(Kind.RELEASE, State.DRAFT, bundle_id, reason=reason, plan=plan, plan_digest=plan_digest, salt=self.token(16))
         add_release(self.act, row)
         return Done(row=row, entry=self._audit("release.start", row, before=None, route=route, detail={"reason": reason}))
+
+    def _stepped(self, content: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The plan with its steps, which are those of the risk tier where it names none."""
+        plan = plan_of(self.app, content) if content is not None else None
+        if plan is None:
+            return content or {}
+        tier = content_of(self.act.connection, self.app, "app").get("risk_tier")
+        return plan.stepped(tier).model_dump(mode="json", exclude_defaults=True)
 
     def take_up(self, draft: StoredRelease, *, reason: str) -> Done | StoredRelease:
         """The unfinished draft at another version: whoever made it does not give it up any more.

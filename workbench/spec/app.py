@@ -193,6 +193,15 @@ class AppSpec(Spec):
     audit: Literal["required", "best_effort"] = "required"
     """What happens while records cannot be stored: `required` refuses calls, `best_effort` answers them and counts the gap."""
 
+    @property
+    def score_bars(self) -> dict[str, float]:
+        """Name of each score that decides success to the bar below which it says failure; the highest where workflows differ."""
+        bars: dict[str, float] = {}
+        for workflow in self.workflows:
+            if isinstance(workflow.success, ScoreRule):
+                bars[workflow.success.score] = max(workflow.success.at_least, bars.get(workflow.success.score, workflow.success.at_least))
+        return bars
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         for label, names in (

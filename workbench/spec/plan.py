@@ -1,13 +1,18 @@
-"""`plan.yaml`: how a release grows, and what takes it back."""
+"""`plan.yaml`: how a release grows, what is watched meanwhile, and what takes it back."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workbench.spec.base import Duration, Name, PositiveShare, Ratio, Spec, Text
+from workbench.spec.base import Day, Duration, Name, PositiveShare, Ratio, Spec, Text, format_duration, twice
+
+RiskTier = Literal["low", "medium", "high"]
+Weight = Annotated[float, Field(gt=0, le=100)]
 
 
 class Step(Spec):
@@ -16,9 +21,21 @@ class Step(Spec):
     share: PositiveShare
     """Fraction of units that the candidate serves."""
     at_least: Duration
-    """Shortest stay, so that a traffic cycle is seen."""
+    """Shortest stay, so that a traffic cycle is seen. Time without data does not count."""
     min_units: Annotated[int, Field(ge=0)] = 0
     """Fewest candidate units before the next step."""
+    margin: Ratio | None = None
+    """Candidate/stable ratio that must be ruled out before the next step; by default 3 up to a share of 0.1, 2 up to 0.3, 1.5 beyond."""
+
+    @property
+    def ruled_out(self) -> float:
+        """The ratio that must be ruled out here: coarse where few users are at risk, close where many are."""
+        if self.margin is not None:
+            return self.margin
+        return next((margin for most, margin in _MARGINS if self.share <= most), _MARGINS[-1][1])
+
+
+_MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
 
 
 class RollbackCriterion(Spec):
@@ -27,6 +44,16 @@ class RollbackCriterion(Spec):
     metric: Text
     ratio: Ratio = 1.0
     """Tolerated candidate/stable ratio."""
+    role: Literal["critical", "guardrail"] = "guardrail"
+    weight: Weight = 1.0
+    """Its part of the false alarms that a release may have, in proportion to the other weights."""
+
+
+class Watched(Spec):
+    """A metric that is followed during a canary and never takes it back by itself."""
+
+    metric: Text
+    role: Literal["signal", "kpi"] = "signal"
 
 
 class Rollback(Spec):
@@ -35,21 +62,45 @@ class Rollback(Spec):
     target: Literal["last_good", "fallback", "off"] = "last_good"
     criteria: tuple[RollbackCriterion, ...] = ()
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if again := twice([criterion.metric for criterion in self.criteria]):
+            raise ValueError(f"criteria: {', '.join(again)} stands there more than once; one criterion for each metric")
+        return self
+
 
 class FreezeWindow(Spec):
-    """Weekly hours without releases, in UTC."""
+    """Days without releases, in UTC: days of the week, a stretch of the calendar, or those days of the week within it."""
 
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(min_length=1)
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    first: Day | None = None
+    """First day of the stretch."""
+    last: Day | None = None
+    """Last day of it, frozen too."""
     reason: Text
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if not self.days and (self.first is None or self.last is None):
+            raise ValueError("says no day: name `days`, or `first` and `last`")
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise ValueError(f"last {self.last} is before first {self.first}")
+        return self
 
 
 class PlanSpec(Spec):
     """The rollout plan of an app."""
 
     name: Name = "default"
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = Field(default=(), min_length=1)
+    """Left out, they are those of the app's risk tier."""
     rollback: Rollback | None = None
+    watch: tuple[Watched, ...] = ()
+    """Metrics beside the rollback criteria."""
+    carried_by: Literal["controller", "people"] = "controller"
+    """Who promotes from step to step once a person began the canary. What takes it back is watched in both cases."""
     on_inconclusive: Literal["hold", "rollback", "promote"] = "hold"
+    """What happens at the deadline when nothing was shown either way."""
     sessions: Literal["drain", "snap"] = "drain"
     deadline: Duration | None = None
     """Longest time from the first step to the decision."""
@@ -61,3 +112,36 @@ class PlanSpec(Spec):
         if any(later <= earlier for earlier, later in itertools.pairwise(shares)):
             raise ValueError(f"steps: shares {shares} must grow from step to step")
         return self
+
+    @model_validator(mode="after")
+    def _can_end(self) -> Self:
+        shortest = sum((step.at_least for step in self.steps), timedelta())
+        if self.deadline is not None and self.deadline < shortest:
+            raise ValueError(
+                f"deadline: {format_duration(self.deadline)} is shorter than the steps, which last {format_duration(shortest)} at least"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _watched_once(self) -> Self:
+        criteria = [criterion.metric for criterion in self.rollback.criteria] if self.rollback else []
+        if again := twice([*criteria, *(watched.metric for watched in self.watch)]):
+            raise ValueError(f"watch: {', '.join(again)} is watched already; name each metric once")
+        return self
+
+    def stepped(self, risk_tier: str | None) -> PlanSpec:
+        """The plan with its steps, or where it names none those of the risk tier; no tier counts as high."""
+        return self if self.steps else self.model_copy(update={"steps": RAMPS.get(risk_tier or "high", RAMPS["high"])})
+
+
+def _ramp(*steps: tuple[float, timedelta, int]) -> tuple[Step, ...]:
+    return tuple(Step(share=share, at_least=at_least, min_units=min_units) for share, at_least, min_units in steps)
+
+
+_HOUR = timedelta(hours=1)
+RAMPS: Mapping[str, tuple[Step, ...]] = {
+    "low": _ramp((0.1, _HOUR / 2, 100), (0.5, _HOUR, 500)),
+    "medium": _ramp((0.05, _HOUR, 200), (0.25, 4 * _HOUR, 1000), (0.5, 12 * _HOUR, 2000)),
+    "high": _ramp((0.01, 4 * _HOUR, 200), (0.05, 12 * _HOUR, 1000), (0.25, 24 * _HOUR, 4000), (0.5, 24 * _HOUR, 8000)),
+}
+"""The steps of plans that name none: the more harm an app can do, the smaller its first share and the longer its way."""

@@ -11,6 +11,7 @@ from workbench.spec.base import format_duration
 from workbench.spec.plan import Step
 from workbench.views.numbers import DASH, count_cell, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
+from workbench.views.release_watch import watch_sections
 from workbench.views.tables import WIDTH, shown
 
 STATES: Mapping[State, Chip] = {
@@ -84,6 +85,7 @@ def status_page(status: ReleaseStatus) -> Page:
             for section in (
                 _serving(status),
                 _steps(release, status.units),
+                *watch_sections(status),
                 _decisions(status.approvals),
                 *_locked(status),
                 Section(title="What happens next", lines=status.next_steps),
@@ -138,6 +140,7 @@ def _change(act: str, detail: Mapping[str, Any]) -> str:
     bundle, share = detail.get("bundle") or "no bundle", number(detail.get("share"), "share")
     why = f": {detail['reason']}" if detail.get("reason") else ""
     early = f", early: {detail['early']}" if detail.get("early") else ""
+    followed = f", decision {detail['decision']}" if detail.get("decision") else ""
     served = "its bundle serves everybody" if detail.get("to") == State.PROMOTED else f"its candidate serves {share} of the units"
     words = {
         "release.start": f"a release of {bundle}{why}",
@@ -146,7 +149,7 @@ def _change(act: str, detail: Mapping[str, Any]) -> str:
         "release.stop": str(detail.get("reason")),
         "release.approve": f"approved until {str(detail.get('expires_at')).replace('T', ' '):.16} UTC",
         "release.reject": f"rejected{why}",
-        "release.promote": f"promoted, {served}{early}",
+        "release.promote": f"promoted, {served}{early}{followed}",
         "release.hold": f"held{why}",
         "release.resume": f"resumed, {served}",
         "release.abort": f"aborted{why}",

@@ -1,0 +1,214 @@
+"""From the log to a decision: rows of a canary in a real lake, judged by the real judge, carried by the real controller."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.release.house import APP, SPECS, Clock, House, person
+from workbench.cli.main import app as command
+from workbench.demo.place import fresh_workspace
+from workbench.errors import UnknownSubject, UsageError
+from workbench.observability.release_rows import read_release
+from workbench.release.controller import Controller
+from workbench.release.judge_model import CANDIDATE, Kind
+from workbench.release.judge_terms import Baseline, as_json, bars_of, from_json, judge_plan
+from workbench.release.judging import columns_of, observation
+from workbench.release.model import State
+from workbench.spec.plan import PlanSpec
+from workbench.workspace import Workspace
+
+STEPS = [{"share": 0.2, "at_least": "30s", "min_units": 20}, {"share": 0.5, "at_least": "30s"}]
+PLAN = {"steps": STEPS, "rollback": {"criteria": [{"metric": "failure_rate", "ratio": 1.2}]}}
+BASELINE = Baseline(
+    values={"latency_p50": 100.0, "latency_p90": 300.0, "latency_p95": 400.0, "quality_mean": 0.8, "cost_usd": 0.01},
+    limits={"violation_rate": 0.02, "failure_rate": 0.1},
+)
+
+
+class Live(House):
+    """The company in a whole workspace, with a log; its controller's clocks are moved by hand."""
+
+    def __init__(self, ws: Workspace, folder: Path, clock: Clock, seconds: list[float]) -> None:
+        self.ws, self.seconds = ws, seconds
+        super().__init__(ws.ledger, folder, clock, specs={**SPECS, "plan": PLAN})
+        self.n = 0
+
+    @property
+    def controller(self) -> Controller:
+        return self.ws.controller
+
+    def traffic(self, n: int, *, failing: dict[str, float], seed: int = 3) -> None:
+        """N users come; those of an arm fail with this probability. Their rows are in the lake, five seconds have passed."""
+        route, draws = self.route, np.random.default_rng(seed + self.n)
+        rows: list[dict[str, Any]] = []
+        for _ in range(n):
+            self.n += 1
+            arm = "candidate" if draws.random() < route.share else "stable"
+            rows += self.rows(f"unit-{self.n}", arm, is_failed=draws.random() < failing[arm])
+        self.ws.logs.record({"requests": rows})
+        self.ws.logs.flush()
+        self.pass_time(5)
+
+    def rows(self, unit: str, arm: str, *, is_failed: bool = False) -> list[dict[str, Any]]:
+        """A request of a user, as it began and as it ended."""
+        route = self.route
+        known = {
+            "request_id": f"req-{unit}",
+            "app": APP,
+            "ts_start": self.clock.now,
+            "bundle": route.candidate if arm == "candidate" else route.stable,
+            "arm": arm,
+            "traffic_share": route.share,
+            "route_version": route.version,
+            "release_id": route.release_id,
+            "unit_hash": hashlib.sha256(unit.encode()).hexdigest()[:32],
+        }
+        ended = {"revision": 1, "is_final": True, "status": "error" if is_failed else "ok", "latency_ms": 120.0, "ts_end": self.clock.now}
+        return [{**known, "revision": 0, "is_final": False, "status": "unknown"}, {**known, **ended}]
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.forward(seconds=seconds)
+        self.seconds[0] += seconds
+
+
+@pytest.fixture
+def live(tmp_path, clock: Clock) -> Iterator[Live]:
+    with fresh_workspace(tmp_path / "ws"):
+        pass
+    seconds = [1000.0]
+    with Workspace.open(tmp_path / "ws", clock=clock, monotonic=lambda: seconds[0]) as ws:
+        house = Live(ws, tmp_path / "shop", clock, seconds)
+        house.promoted("v1")
+        house.canary("v2")
+        yield house
+
+
+def shown(live: Live, *words: str) -> str:
+    result = CliRunner(env={"WORKBENCH_HOME": str(live.ws.home)}).invoke(command, ["--as", "requester", "release", *words])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_a_good_candidate_goes_to_everybody_on_what_the_log_holds(live: Live):
+    shares = set()
+    for _ in range(40):
+        if not live.releases.history(APP)[-1].is_open:
+            break
+        shares.add(live.route.share)
+        live.traffic(100, failing={"stable": 0.3, "candidate": 0.1})
+        live.controller.turn()
+    release = live.releases.history(APP)[-1]
+    assert (release.state, shares) == (State.PROMOTED, {0.2, 0.5})
+    decisions = live.releases.decisions(release.release_id)
+    assert [each.decision for each in decisions if each.decision == "PROMOTE"] == ["PROMOTE"] * 2
+    assert all(each.is_whole for each in decisions)
+
+
+def test_a_bad_candidate_is_taken_back_and_every_word_of_it_can_be_read_later(live: Live):
+    for _ in range(30):
+        live.traffic(50, failing={"stable": 0.05, "candidate": 0.4})
+        live.controller.turn()
+        if not live.releases.history(APP)[-1].is_open:
+            break
+    release = live.releases.history(APP)[-1]
+    assert (release.state, live.route.candidate) == (State.ROLLED_BACK, None)
+    judged = live.releases.decision(release.release_id).inputs["judgement"]
+    assert judged["blame"] == "failure_rate"
+    assert judged["e_harm"] >= judged["e_harm_limit"] == pytest.approx(20)
+    text = shown(live, "explain", release.release_id)
+    assert "↩ ROLLBACK" in text
+    assert f"Users exposed to the candidate: {judged['units_candidate']}" in " ".join(text.split())
+    assert "its inputs are as they were stored" in text
+    assert release.release_id in shown(live, "history", APP, "--markdown")
+    assert "failure_rate" in shown(live, "decisions", release.release_id)
+
+
+def test_whoever_takes_over_reads_the_same_rows_to_the_same_memory(live: Live):
+    for _ in range(4):
+        live.traffic(60, failing={"stable": 0.2, "candidate": 0.15})
+        live.controller.turn()
+    release = live.releases.get(APP)
+    plan = live.releases.decisions(release.release_id)[-1].inputs["plan"]
+    first = live.controller._judging
+    live.controller.resign()
+    del live.ws.__dict__["controller"]
+    live.ws.logs.record({"requests": live.rows("one-more", "stable")})
+    live.ws.logs.flush()
+    live.controller.turn()
+    first.judge(release, plan, canary_s=20, at=live.clock())
+    assert live.controller._judging is not first
+    assert live.controller._judging.digest(release.release_id) == first.digest(release.release_id) is not None
+    assert live.releases.status(APP).watch.judgement["rows"] == 2 * (4 * 60 + 1)
+
+
+def test_old_data_hold_and_the_status_says_how_old_they_are(live: Live):
+    live.traffic(200, failing={"stable": 0.3, "candidate": 0.05})
+    live.pass_time(40)
+    live.controller.turn()
+    status = live.releases.status(APP)
+    assert (status.watch.decision, status.watch.reason) == ("HOLD", "stale")
+    assert live.releases.get(APP).step == 0
+    words = " ".join(shown(live, "status", APP).split())
+    assert "s old: it is held while they are older than 10 s" in words
+    assert "failure_rate" in words
+
+
+def test_before_the_first_request_there_is_nothing_to_judge(live: Live):
+    live.controller.turn()
+    status = live.releases.status(APP)
+    assert (status.watch.decision, status.watch.reason, status.watch.data_at) == ("HOLD", "no_rows", None)
+    live.releases.rollback(APP, reason="not today", actor=person("night"))
+    assert shown(live, "status", APP, "--watch").count("ROLLED BACK") >= 1, "watching ends with the release"
+
+
+def test_a_score_below_the_bar_is_a_failure_of_its_request(live: Live):
+    score = {"score_id": "s", "request_id": "req-one", "app": APP, "name": "resolved", "value": 0.0, "ts": live.clock.now}
+    live.ws.logs.record({"requests": live.rows("one", "candidate")})
+    live.ws.logs.record({"scores": [score, {**score, "score_id": "q", "name": "quality", "value": 0.25}]})
+    live.ws.logs.flush()
+    criteria = [{"metric": "failure_rate"}, {"metric": "quality_mean"}]
+    plan = PlanSpec.model_validate({**PLAN, "rollback": {"criteria": criteria}})
+    asked, _ = judge_plan(plan, BASELINE)
+    bars = {"resolved": 1.0}
+    names = columns_of(asked, bars)
+    rows = live.ws.lake.read(lambda connection: read_release(connection, APP, live.route.release_id, names))
+    seen = observation(rows, asked, plan, bars)
+    told = {name: np.where(column.is_present, column.values, np.nan) for name, column in seen.values.items()}
+    assert set(seen.arm.tolist()) == {CANDIDATE}
+    np.testing.assert_equal(np.sort(told["failure_rate"]), [0.0, 1.0, np.nan, np.nan])
+    np.testing.assert_equal(np.sort(told["quality_mean"]), [0.25, np.nan, np.nan, np.nan])
+
+
+def test_what_the_judge_is_asked_survives_the_ledger():
+    names = ("failure_rate", "violation_rate", "latency_p95", "quality_mean", "cost_usd")
+    criteria = [{"metric": name, "ratio": 1.2} for name in names]
+    spec = PlanSpec.model_validate({**PLAN, "rollback": {"criteria": criteria}, "watch": [{"metric": "volume"}]})
+    asked, left_out = judge_plan(spec, BASELINE)
+    assert [metric.kind for metric in asked.metrics] == [Kind.EVENT, Kind.BUDGET, Kind.LATENCY, Kind.SCORE, Kind.SCORE]
+    assert asked.metrics[0].safe == (2.0, 1.5)
+    assert asked.metrics[1].safe == pytest.approx((0.04, 0.03))
+    assert left_out == ("volume: no test of the judge follows it",)
+    stored = as_json(asked, left_out, {"resolved": 1.0})
+    assert (from_json(stored), bars_of(stored)) == (asked, {"resolved": 1.0})
+
+
+def test_a_first_release_is_judged_by_what_the_gates_allow():
+    alone = Baseline(values={}, limits=BASELINE.limits, is_compared=False)
+    asked, left_out = judge_plan(PlanSpec.model_validate(PLAN), alone)
+    assert [(metric.kind, metric.harm) for metric in asked.metrics] == [(Kind.BUDGET, 0.1)]
+    with pytest.raises(UsageError, match="no gate limits it"):
+        judge_plan(PlanSpec.model_validate(PLAN), Baseline(values={}, is_compared=False))
+    assert left_out == ()
+
+
+def test_a_decision_that_is_not_there_is_named(live: Live):
+    for name in ("shop.9", "shop.2/7", "shop.2/x"):
+        with pytest.raises(UnknownSubject, match="nothing of this id was decided"):
+            live.releases.decision(name)

@@ -1,0 +1,328 @@
+"""The controller: carries releases through their canaries by their plans. Any process may run one; one leads.
+
+A turn looks at each canary: what is new in the log is judged, a decision is made and noted with what it rests on, then it is done, by
+the same verbs and rules as a person's, and only if the release is still what it was decided on. So a controller that is killed between
+noting and doing has done nothing, and the next one decides again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from workbench.errors import ConflictError, StoreError, WorkbenchError
+from workbench.ledger.canonical import digest
+from workbench.ledger.registry import content_of
+from workbench.ledger.releases import StoredRelease, foundation, locks_of, open_releases
+from workbench.ledger.routes import stored_route
+from workbench.ledger.store import Ledger
+from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
+from workbench.ownership.model import Actor, Assurance
+from workbench.ownership.permissions import CONTROLLER
+from workbench.release.course import Move, Situation, next_move
+from workbench.release.freezes import objection_to_release
+from workbench.release.judge_model import Decision as Advice
+from workbench.release.judge_model import Judgement
+from workbench.release.leadership import Leadership
+from workbench.release.looking import objection_to_going_on
+from workbench.release.model import SERVING, Objection, Release
+from workbench.release.plan_clock import SILENCE_S, PlanClock, ticked
+from workbench.release.ports import Budget, Judging
+from workbench.release.records import locks_from, plan_of, release_of
+from workbench.release.service import Releases
+from workbench.release.states import Act
+from workbench.release.waits import unmet_by_plan_clock
+
+log = logging.getLogger(__name__)
+LEASE = "release controller"
+BY_ITSELF = Actor(person=CONTROLLER, via="controller", assurance=Assurance.VERIFIED)
+"""The author of what a plan has done."""
+_SAME_AGAIN_S = 60.0
+"""A decision that changes nothing and only has another reason is noted at most that often."""
+_ROUTINE, _ROUTINE_S = frozenset({"gathering", "units", "not_yet", "stale"}), 600.0
+"""Reasons that alternate while nothing happens, and how often that is noted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turned:
+    """What a turn did about one release."""
+
+    release_id: str
+    move: Move
+    decision_id: str | None
+    """Of the decision that was noted; None where nothing changed."""
+    fault: str = ""
+    """Why it could not be done; empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What a look at a release found."""
+
+    release: Release
+    watch: StoredWatch | None
+    judgement: Judgement | None
+    fault: str
+    plan: Mapping[str, Any]
+    clock: PlanClock
+    objections: tuple[Objection, ...]
+    waits: tuple[str, ...]
+    decisions: tuple[StoredDecision, ...]
+
+
+class Controller:
+    """Carries the canaries of a workspace.
+
+    Args:
+        ledger: where releases are.
+        releases: the verbs, fenced by `leadership`.
+        leadership: whether this process leads.
+        judging: judges a canary from the log.
+        budget: why an app's error budget forbids to go on, or None.
+        clock: the time, for records.
+        monotonic: seconds, for what lasts.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        releases: Releases,
+        leadership: Leadership,
+        *,
+        judging: Judging,
+        budget: Budget,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._releases = releases
+        self._leadership = leadership
+        self._judging = judging
+        self._budget = budget
+        self._clock = clock
+        self._monotonic = monotonic
+        self._looked_at: dict[str, float] = {}
+
+    @property
+    def is_leading(self) -> bool:
+        return self._leadership.token is not None
+
+    def turn(self) -> tuple[Turned, ...]:
+        """One look at every canary, and what follows from it; nothing while another process leads.
+
+        Raises:
+            StoreError: the ledger is out of reach.
+        """
+        rows = self._canaries()
+        self._judging.forget({row.release_id for row in rows})
+        if not rows:
+            self._looked_at.clear()
+            self.resign()
+            return ()
+        if not self._leadership.leads():
+            self._looked_at.clear()
+            return ()
+        return tuple(turned for row in rows if (turned := self._carried(row)) is not None)
+
+    def resign(self) -> None:
+        """Let another process lead."""
+        self._leadership.resign()
+
+    def _canaries(self) -> tuple[StoredRelease, ...]:
+        with self._ledger.read() as connection:
+            return tuple(row for row in open_releases(connection) if row.state in SERVING)
+
+    def _carried(self, row: StoredRelease) -> Turned | None:
+        """What was done about a release; None where somebody else did something first."""
+        try:
+            looked = self._look(row)
+            asked = {each.reason for each in looked.decisions if each.step == row.step and each.inputs.get("act") == Act.HOLD}
+            move = next_move(
+                Situation(
+                    release=looked.release,
+                    judgement=looked.judgement,
+                    fault=looked.fault,
+                    waits=looked.waits,
+                    objections=looked.objections,
+                    asked=asked,
+                )
+            )
+            decision_id = self._note(looked, move)
+            return self._done(looked, move, decision_id)
+        except ConflictError as conflict:
+            log.info("release %s was changed by somebody else: %s", row.release_id, conflict)
+            return None
+
+    def _look(self, row: StoredRelease) -> _Looked:
+        release = release_of(row, {})
+        with self._ledger.read() as connection:
+            watch, decisions = stored_watch(connection, row.release_id), decisions_of(connection, row.release_id)
+        now_s = self._monotonic()
+        before_s = self._looked_at.get(row.release_id)
+        self._looked_at[row.release_id] = now_s
+        before = PlanClock(step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s) if watch else PlanClock(step=row.step or 0)
+        newest = watch.newest_row_at if watch else None
+        clock = ticked(
+            before, step=row.step or 0, elapsed_s=None if before_s is None else now_s - before_s, is_silent=self._is_silent(newest)
+        )
+        plan, judgement, fault = dict(watch.plan) if watch else {}, None, ""
+        try:
+            plan = plan or dict(self._judging.plan_of(release))
+            judgement = self._judging.judge(release, plan, canary_s=clock.canary_s, at=self._clock())
+        except WorkbenchError as error:
+            fault = str(error)
+        return _Looked(
+            release=release,
+            watch=watch,
+            judgement=judgement,
+            fault=fault,
+            plan=plan,
+            clock=clock,
+            objections=self._objections(row, judgement),
+            waits=_waits(release, clock, judgement),
+            decisions=decisions,
+        )
+
+    def _is_silent(self, newest: datetime | None) -> bool:
+        return newest is None or (self._clock() - newest).total_seconds() > SILENCE_S
+
+    def _objections(self, row: StoredRelease, judgement: Judgement | None) -> tuple[Objection, ...]:
+        """Why it may not go on; asked only where it would."""
+        if judgement is None or judgement.decision not in (Advice.PROMOTE, Advice.INCONCLUSIVE):
+            return ()
+        now = self._clock()
+        with self._ledger.read() as connection:
+            plan = plan_of(row.app, content_of(connection, row.app, "plan"))
+            found = [
+                objection_to_release(CONTROLLER, locks_from(locks_of(connection, row.app)), plan, now=now),
+                objection_to_going_on(row, foundation(connection, row), now=now),
+            ]
+        try:
+            burnt = self._budget(row.app)
+        except StoreError as error:
+            burnt = f"whether its error budget lasts cannot be told: {error}"
+        if burnt:
+            found.append(Objection(reason="budget", seen=burnt, next_step="wait until the budget recovers, or promote it by hand"))
+        return tuple(objection for objection in found if objection is not None)
+
+    def _note(self, looked: _Looked, move: Move) -> str | None:
+        """Stores the look, and the decision where it is another than the one before; its id, or that of the same before when it acts."""
+        release, judged, now = looked.release, looked.judgement, self._clock()
+        last = looked.decisions[-1] if looked.decisions else None
+        standing = {
+            "decision": str(move.decision),
+            "reason": move.reason,
+            "sentence": move.sentence,
+            "act": str(move.act) if move.act else None,
+            "waits": list(looked.waits),
+            "objections": [str(objection) for objection in looked.objections],
+            "fault": looked.fault,
+            "judgement": dict(judged.as_json()) if judged else None,
+        }
+        is_same = last is not None and _is_same(last, release, move, now)
+        with self._ledger.write() as act:
+            self._leadership.fence(act)
+            token = self._leadership.token or 0
+            put_watch(
+                act,
+                StoredWatch(
+                    release_id=release.release_id,
+                    step=looked.clock.step,
+                    run_s=looked.clock.run_s,
+                    canary_s=looked.clock.canary_s,
+                    high_water=judged.high_water.batch_id if judged and judged.high_water else -1,
+                    plan=looked.plan,
+                    standing=standing,
+                    newest_row_at=judged.data_at if judged else (looked.watch.newest_row_at if looked.watch else None),
+                    looked_at=now,
+                    token=token,
+                    version=0,
+                ),
+                looked.watch,
+            )
+            if is_same and last is not None:
+                return last.decision_id if move.act else None
+            inputs: dict[str, Any] = {
+                **standing,
+                "state": str(release.state),
+                "step": release.step,
+                "note": release.note,
+                "run_s": round(looked.clock.run_s, 3),
+                "canary_s": round(looked.clock.canary_s, 3),
+                "plan": looked.plan,
+                "memory": self._judging.digest(release.release_id) if judged else None,
+            }
+            return add_decision(
+                act,
+                StoredDecision(
+                    release_id=release.release_id,
+                    number=0,
+                    decided_at=now,
+                    release_version=release.version,
+                    step=looked.clock.step,
+                    decision=str(move.decision),
+                    reason=move.reason,
+                    sentence=move.sentence,
+                    inputs=inputs,
+                    inputs_digest=digest(inputs),
+                    token=token,
+                ),
+            ).decision_id
+
+    def _done(self, looked: _Looked, move: Move, decision_id: str | None) -> Turned:
+        release, fault = looked.release, ""
+        if move.act is not None:
+            try:
+                self._act(release, move, decision_id or "")
+            except ConflictError:
+                raise
+            except WorkbenchError as error:
+                fault = str(error)
+                log.warning("%s of release %s could not be done: %s", move.act, release.release_id, fault)
+        return Turned(release_id=release.release_id, move=move, decision_id=decision_id, fault=fault)
+
+    def _act(self, release: Release, move: Move, decision_id: str) -> None:
+        words = f"{move.sentence[:800]} ({decision_id})"
+        if move.act is Act.ROLLBACK:
+            self._releases.rollback(release.app, reason=words, expected_route_version=self._route_version(release), actor=BY_ITSELF)
+        elif move.act is Act.HOLD:
+            self._releases.hold(release.release_id, reason=words, expected_version=release.version, actor=BY_ITSELF)
+        elif move.act is Act.PROMOTE:
+            early = move.early[:800]
+            self._releases.promote(
+                release.release_id, early=early, decision_id=decision_id, expected_version=release.version, actor=BY_ITSELF
+            )
+
+    def _route_version(self, release: Release) -> int:
+        """Of the route that serves this release.
+
+        Raises:
+            ConflictError: the release serves nobody any more.
+        """
+        with self._ledger.read() as connection:
+            route = stored_route(connection, release.app)
+        if route is None or route.release_id != release.release_id:
+            raise ConflictError(f"release {release.release_id}", seen="it serves nobody any more", next_step="nothing is to be taken back")
+        return route.version
+
+
+def _waits(release: Release, clock: PlanClock, judgement: Judgement | None) -> tuple[str, ...]:
+    step = release.present_step
+    units = judgement.units_candidate if judgement else None
+    return unmet_by_plan_clock(step, run_s=clock.run_s, units=units) if step is not None else ()
+
+
+def _is_same(last: StoredDecision, release: Release, move: Move, now: datetime) -> bool:
+    """Whether the decision says nothing that the last one did not."""
+    known = (last.inputs.get("act"), last.release_version)
+    if known != (str(move.act) if move.act else None, release.version):
+        return False
+    if (last.decision, last.reason) == (str(move.decision), move.reason):
+        return True
+    age_s = (now - last.decided_at).total_seconds()
+    if move.act is None and {last.reason, move.reason} <= _ROUTINE:
+        return age_s < _ROUTINE_S
+    return move.act is None and last.decision == str(move.decision) and age_s < _SAME_AGAIN_S
