@@ -24,7 +24,7 @@ demo: setup ## run the demo shop and print its three readiness reviews
 	@echo; echo "To type these commands yourself: source $(BIN)/activate"
 
 test: setup ## all tests, the kill tests in short form
-	@$(PYTEST) -m "not soak" -n 2 --dist loadgroup
+	@$(PYTEST) -m "not soak" -n 3 --dist loadgroup
 
 lint: setup ## formatting, rules, types, import borders
 	@$(BIN)/ruff format --check .

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.wheels import ROOT, python
 from workbench import errors
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def _python(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
 def test_the_error_tree_in_the_docstring_is_the_real_one():
@@ -36,11 +29,11 @@ def test_help_pays_for_no_heavy_import():
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         f"print(sorted(set({heavy!r}.split(',')) & set(sys.modules)))"
     )
-    assert _python("-c", script).stdout.strip() == "[]"
+    assert python("-c", script).stdout.strip() == "[]"
 
 
 def test_importing_the_package_says_and_does_nothing():
-    result = _python("-W", "error", "-c", "import workbench, workbench.workspace")
+    result = python("-W", "error", "-c", "import workbench, workbench.workspace")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
@@ -55,28 +48,9 @@ def test_no_file_speaks_of_anything_but_the_project():
     assert [name for name, text in texts.items() if foreign.search(text)] == []
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    built = _python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
-    assert built.returncode == 0, built.stderr
-    return next(folder.glob("*.whl"))
-
-
 @pytest.mark.slow
+@pytest.mark.xdist_group("wheel")
 def test_the_wheel_carries_the_demo_and_the_notebooks(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"workbench/_shipped/demo/app.yaml", "workbench/_shipped/notebooks/01_readiness_review.ipynb", "workbench/py.typed"} <= names
     assert any(name.startswith("workbench/ledger/migrations/versions/") for name in names)
-
-
-@pytest.mark.slow
-def test_the_wheel_alone_runs_the_demo_in_another_folder(wheel: Path, tmp_path: Path):
-    site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    where = _python("-c", "import workbench; print(workbench.__file__)", cwd=elsewhere, PYTHONPATH=str(site))
-    assert where.stdout.startswith(str(site))
-    result = _python("-m", "workbench", "demo", cwd=elsewhere, PYTHONPATH=str(site), WORKBENCH_HOME=str(elsewhere / "home"))
-    assert result.returncode == 0, result.stdout + result.stderr
