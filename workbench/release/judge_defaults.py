@@ -10,11 +10,17 @@ QUANTILES = (0.5, 0.9, 0.95)
 """Of stable's latency before the release, whose values become thresholds."""
 
 
+FAILURE_RATE = "failure_rate"
 FAILURES = 4.0
 """Weight of failures against 1 of each other metric: they are the first fault to be expected, and the one that users meet.
 
 Latency and quality have a value in every request, so that their evidence grows fast even on a small stake.
 """
+
+
+def weight_of(metric: str) -> float:
+    """The weight of a metric whose plan gives it none."""
+    return FAILURES if metric == FAILURE_RATE else 1.0
 
 
 def standard_metrics(thresholds_ms: Sequence[float] = ()) -> tuple[MetricPlan, ...]:
@@ -25,7 +31,7 @@ def standard_metrics(thresholds_ms: Sequence[float] = ()) -> tuple[MetricPlan, .
     """
     latency = (MetricPlan(name="latency", kind=Kind.LATENCY, thresholds_ms=tuple(thresholds_ms)),) if thresholds_ms else ()
     return (
-        MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL, weight=FAILURES),
+        MetricPlan(name=FAILURE_RATE, kind=Kind.EVENT, role=Role.CRITICAL, weight=weight_of(FAILURE_RATE)),
         MetricPlan(name="violation_rate", kind=Kind.EVENT, role=Role.CRITICAL),
         MetricPlan(name="tool_error_rate", kind=Kind.EVENT),
         *latency,

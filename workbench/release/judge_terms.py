@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from workbench.errors import UsageError
+from workbench.release.judge_defaults import weight_of
 from workbench.release.judge_model import JudgePlan, Kind, MetricPlan, Role, plain
 from workbench.spec.plan import PlanSpec
 
@@ -123,9 +124,11 @@ def _metrics(plan: PlanSpec, baseline: Baseline, left_out: list[str]) -> Iterato
 def _wanted(plan: PlanSpec) -> Iterator[_Wanted]:
     margins = _margins(plan)
     for each in plan.rollback.criteria if plan.rollback else ():
-        yield _Wanted(name=each.metric, role=Role(each.role), ratio=each.ratio, weight=each.weight, margins=margins)
+        yield _Wanted(
+            name=each.metric, role=Role(each.role), ratio=each.ratio, weight=each.weight or weight_of(each.metric), margins=margins
+        )
     for watched in plan.watch:
-        yield _Wanted(name=watched.metric, role=Role(watched.role), ratio=1.0, weight=1.0, margins=margins)
+        yield _Wanted(name=watched.metric, role=Role(watched.role), ratio=1.0, weight=weight_of(watched.metric), margins=margins)
 
 
 def _metric(wanted: _Wanted, baseline: Baseline) -> MetricPlan | str:

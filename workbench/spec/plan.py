@@ -45,8 +45,9 @@ class RollbackCriterion(Spec):
     ratio: Ratio = 1.0
     """Tolerated candidate/stable ratio."""
     role: Literal["critical", "guardrail"] = "guardrail"
-    weight: Weight = 1.0
-    """Its part of the false alarms that a release may have, in proportion to the other weights."""
+    weight: Weight | None = None
+    """Its part of the false alarms that a release may have, in proportion to the other weights.
+    Without one: 4 for failures, 1 for all else."""
 
 
 class Watched(Spec):
