@@ -35,7 +35,13 @@ def merge(connection: duckdb.DuckDBPyConnection, *, most: int) -> int:
 
 
 def _with_inlined(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The tables of which the catalogue itself holds rows or deletions."""
+    """The tables of which the catalogue itself holds rows or deletions; on a server those that may.
+
+    There DuckDB would look through another connection, whose lock on what it read would keep the commit from dropping it, for ever.
+    """
+    ((path,),) = connection.execute("SELECT path FROM duckdb_databases() WHERE database_name = 'lake'").fetchall()
+    if not path.startswith("sqlite:"):
+        return _names(connection, f"SELECT table_name FROM {_TABLES}")
     inlined = connection.execute(
         f"SELECT t.table_name, i.table_name FROM {_TABLES} AS t JOIN {CATALOGUE}.ducklake_inlined_data_tables AS i USING (table_id)"
     ).fetchall()
