@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WHAT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak lab lock clean
+.PHONY: help setup spark demo test lint bench soak lab lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ setup: $(READY) ## make .venv from requirements.lock, every download checked by 
 $(READY): requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/setup
 	@touch $(READY)
+
+spark: setup ## add Spark to it (435 MB; Java 17 comes from the system), for the test that runs the catalogue there
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .ci/spark.lock
 
 demo: setup ## run the demo shop and print its three readiness reviews
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench demo
@@ -41,10 +44,12 @@ soak: setup ## the long kill tests
 lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/workbench lab
 
-lock: setup ## renew requirements.lock from pyproject.toml
+lock: setup ## renew requirements.lock and .ci/spark.lock from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--extra shared --group dev pyproject.toml -o requirements.lock
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['spark'], sep='\n')" \
+		| $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o .ci/spark.lock
 
 clean: ## remove the environment and the demo's workspace
 	@rm -rf $(VENV) .workbench dist build

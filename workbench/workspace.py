@@ -23,6 +23,8 @@ from workbench.spec.faults import nearest
 from workbench.spec.login import login_of_process
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from workbench.controls.clock import TurnClock
     from workbench.controls.handoffs import Handoffs
     from workbench.controls.service import Controls
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.observability.release_rows import ReleaseRows
     from workbench.observability.retention import Retention
     from workbench.observability.slo_watch import Objectives
+    from workbench.observability.spark import SparkMetrics
     from workbench.observability.upkeep import Upkeep
     from workbench.ownership.keys import Keys
     from workbench.ownership.service import Ownership
@@ -348,6 +351,15 @@ class Workspace:
         from workbench.observability.export import Exports
 
         return Exports(self.lake, self.ledger, authority=self.ownership, author=self.actor, clock=self.clock)
+
+    def on_spark(self, folder: str | Path, session: SparkSession | None = None) -> SparkMetrics:
+        """The metrics over a folder that `exports` wrote, computed by Spark; what apps declare comes from here.
+
+        Arguments as in `SparkMetrics`.
+        """
+        from workbench.observability.spark import SparkMetrics
+
+        return SparkMetrics(folder, session=session, app_spec=self.app_spec, app_metrics=self.app_metrics)
 
     @cached_property
     def upkeep(self) -> Upkeep:

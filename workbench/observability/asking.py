@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,14 @@ class Definitions:
             for kpi in spec.kpis:
                 kpis.setdefault(kpi.name, {})[spec.app] = kpi
         return cls(rules=SuccessRules.of(specs), kpis=kpis, own=own)
+
+    @classmethod
+    def declared(
+        cls, apps: Sequence[str], app_spec: Callable[[str], AppSpec | None], app_metrics: Callable[[str], MetricsSpec | None]
+    ) -> Definitions:
+        """What these apps declare; nobody has to have declared an app."""
+        specs = [spec for app in apps if (spec := app_spec(app)) is not None]
+        return cls.of(specs, {app: metrics for app in apps if (metrics := app_metrics(app)) is not None})
 
     def metric(self, name: str) -> Metric:
         """The metric of that name, from the catalogue, from a KPI or from an app's own metrics.

@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 EXPORTED = "log.export"
 TABLES = (REQUESTS, SPANS, SCORES, OUTCOMES, JUDGMENTS)
 _PARTIAL = ".partial-"
+_WRITTEN = "a folder that `workbench export` wrote"
 _LATEST = {"spans": ("app", "request_id", "trace_id", "span_id"), "outcomes": ("app", "outcome_id")}
 """What tells apart the rows of a table of which the one that was stored last counts."""
 Progress = Callable[[str, int, int], None]
@@ -176,9 +177,26 @@ def read_manifest(folder: Path, *, is_thorough: bool = False) -> Manifest:
         StoreError: it is no export, of a newer form, or not what was written.
     """
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
     except (OSError, ValueError) as fault:
-        raise StoreError(f"export {folder}", seen=f"no readable {MANIFEST}", needed="a folder that `workbench export` wrote") from fault
+        raise StoreError(f"export {folder}", seen=f"no readable {MANIFEST}", needed=_WRITTEN) from fault
+    manifest = parse_manifest(text, str(folder))
+    for table in manifest.tables.values():
+        for file in table.files:
+            _check_file(folder, file, is_thorough=is_thorough)
+    return manifest
+
+
+def parse_manifest(text: str, folder: str) -> Manifest:
+    """The manifest of an export, from the text of its file.
+
+    Raises:
+        StoreError: it is none, of a newer form, or not what was written.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as fault:
+        raise StoreError(f"export {folder}", seen=f"no readable {MANIFEST}", needed=_WRITTEN) from fault
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StoreError(f"export {folder}", seen="a form that this version does not know", next_step="export it again")
     sealed = content.pop("digest", "")
@@ -188,9 +206,6 @@ def read_manifest(folder: Path, *, is_thorough: bool = False) -> Manifest:
         name: ExportedTable(rows=table["rows"], files=tuple(ExportedFile(**file) for file in table["files"]))
         for name, table in content["tables"].items()
     }
-    for table in tables.values():
-        for file in table.files:
-            _check_file(folder, file, is_thorough=is_thorough)
     at = datetime.fromisoformat(content["exported_at"])
     manifest = Manifest(**{**content, "apps": tuple(content["apps"]), "exported_at": at, "tables": tables})
     return _with_digest(manifest, sealed)

@@ -65,6 +65,14 @@ class Selection:
         return needs <= DERIVED and is_within and is_alike and self.start in (None, other.start) and self.until in (None, other.until)
 
 
+def newest_seen(apps: Sequence[str], events: Sequence[str]) -> ir.Table:
+    """One row with the `newest` time that the log shows: of a request of these apps, or of one of these business events of theirs."""
+    requests = REQUESTS.filter(REQUESTS.app.isin(apps)).select(seen="ts_start")
+    outcomes = OUTCOMES.filter(OUTCOMES.app.isin(apps), OUTCOMES.kpi.isin(events)).select(seen="ts")
+    both = ibis.union(requests, outcomes)
+    return both.aggregate(newest=both.seen.max())
+
+
 NEWEST, MEAN, LOOKUP, QUANTITY, FIRST_OF_SESSION = "score:", "mean:", "lookup:", "quantity:", "first_of_session"
 """What a metric can need beside `success` and `failure_reason`: the newest score of a name (`score_…`, `weight_…`), all its scorers' newest
 scores (`mean_y:…`, `mean_x:…`, `mean_k:…`), a measure of lookups (`lookups.py`),

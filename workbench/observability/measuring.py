@@ -14,9 +14,10 @@ from workbench.observability.comparison import compare
 from workbench.observability.dimensions import Filters, parse_where
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Evidence, RowSet, Window
-from workbench.observability.reader import Reader, Rows
+from workbench.observability.reader import Reader
 from workbench.observability.readings import Reading, read
 from workbench.observability.recency import Seen, ranks
+from workbench.observability.sum_reader import Rows, SumReader
 from workbench.stats.ratio import level_of_each
 
 LEVEL = 0.95
@@ -84,12 +85,12 @@ def question_of(name: str, definitions: Definitions, *, filters: Filters, window
     return Question(metrics=(metric,), filters=filters, window=window, definitions=definitions.narrowed(metric), min_n=min_n)
 
 
-def dated(question: Question, reader: Reader) -> Question:
+def dated(question: Question, reader: SumReader) -> Question:
     """The question with the time until which the log is known, where a success rule waits for events."""
     return replace(question, as_of=newest_known(question, reader)) if question.waits_for_outcomes else question
 
 
-def newest_known(question: Question, reader: Reader) -> datetime | None:
+def newest_known(question: Question, reader: SumReader) -> datetime | None:
     """Until when the log is known of the apps and events that the question's success rules wait for; None when they wait for nothing."""
     events = [event for event, _ in question.definitions.rules.awaited]
     if not events:
@@ -133,7 +134,7 @@ def asked_again(reader: Reader, evidence: Evidence, *, at: datetime) -> Evidence
     return compared(reader, question, app=evidence.app, bundle=evidence.subject, baseline=evidence.baseline, at=at)
 
 
-def reading(reader: Reader, rows: Rows) -> Reading:
+def reading(reader: SumReader, rows: Rows) -> Reading:
     """The first metric over all the rows."""
     return sound(rows.metrics[0], read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL))
 

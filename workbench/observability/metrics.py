@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import duckdb
-import polars as pl
 
 from workbench.errors import StoreError, UsageError
 from workbench.observability import evidence as records
@@ -15,7 +14,8 @@ from workbench.observability.answering import MetricFrame, Path, choose
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, kpi_metric
 from workbench.observability.custom_metrics import custom_metric
-from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
+from workbench.observability.dimensions import Filters, parse_where, parse_window
+from workbench.observability.frames import Asked, frame, readings
 from workbench.observability.lake import Lake
 from workbench.observability.lookup import find_request
 from workbench.observability.measuring import (
@@ -34,10 +34,11 @@ from workbench.observability.measuring import (
     reading,
     sound,
 )
-from workbench.observability.metric import Kind, Metric
+from workbench.observability.metric import Metric
 from workbench.observability.model import Evidence, Interval, MetricValue, Window
-from workbench.observability.reader import EMPTY, Key, Reader
+from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.readings import TOTAL, Reading, read
+from workbench.observability.sum_reader import Key
 from workbench.spec.app import AppSpec
 from workbench.spec.metrics import MetricsSpec
 
@@ -148,23 +149,18 @@ class Metrics:
             UnknownSubject: a metric, dimension or grain does not exist; names the nearest.
             UsageError: the window or a filter makes no sense, or `exact` is False and the sums cannot answer.
         """
-        dims, bucket = parse_dimensions((by,) if isinstance(by, str) else by), parse_grain(grain)
-        filters, span = for_app(parse_where(where), app), parse_window(window, now=self._clock())
-
-        names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+        asked = Asked.parse(metrics, by=by, window=window, grain=grain, where=where, app=app, now=self._clock())
         if snapshot is not None and exact is False:
             raise UsageError(f"snapshot {snapshot}", seen="it is asked of the sums", needed="the newest, or exact=True")
 
         def ask(reader: Reader) -> MetricFrame:
-            definitions = self._definitions(apps_of(filters) or reader.apps())
-            chosen = tuple(definitions.metric(name) for name in names)
-            question = Question(metrics=chosen, dims=dims, grain=bucket, filters=filters, window=span, definitions=definitions)
+            question = asked.question(self._definitions(asked.apps or reader.apps()))
             way = choose(reader, question, exact=exact if snapshot is None else True, needs_ends=bool(detail))
             if way.path is Path.ROLLUP:
                 groups = dict(_rolled_readings(reader, question))
             else:
-                groups = dict(_readings(reader, dated(question, reader), LEVEL if detail is not False else None))
-            return MetricFrame.of(_frame(question, groups, detail=detail is not False), way)
+                groups = dict(readings(reader, dated(question, reader), LEVEL if detail is not False else None))
+            return MetricFrame.of(frame(question, groups, detail=detail is not False), way)
 
         return self._look(snapshot, ask)
 
@@ -283,9 +279,7 @@ class Metrics:
         return dated(question_of(name, self._definitions(apps_of(filters)), filters=filters, window=span, min_n=min_n), reader)
 
     def _definitions(self, apps: Sequence[str]) -> Definitions:
-        specs = [self._app_spec(app) for app in apps]
-        own = {app: declared for app in apps if (declared := self._app_metrics(app)) is not None}
-        return Definitions.of([spec for spec in specs if spec is not None], own)
+        return Definitions.declared(apps, self._app_spec, self._app_metrics)
 
     def _look(self, snapshot: int | None, work: Callable[[Reader], T]) -> T:
         """What `work` returns, from one read transaction at one snapshot.
@@ -318,50 +312,11 @@ def why_gone(connection: duckdb.DuckDBPyConnection, snapshot: int) -> str:
     return ERASED if row is not None and row[0] else EXPIRED
 
 
-def _readings(reader: Reader, question: Question, level: float | None) -> Iterator[tuple[Key, dict[str, Reading]]]:
-    """Each group that has requests, with the reading of each metric."""
-    plain = [metric for metric in question.metrics if metric.kpi is None]
-    plans = [plain, *([metric] for metric in question.metrics if metric.kpi is not None)]
-    rows = [reader.contributions(question, plan, keep=level is not None, place=place) for place, plan in enumerate(plans)]
-    found = [reader.sums(part, question.keys, level=level) for part in rows]
-    for key in found[0]:
-        readings = {}
-        for part, groups in zip(rows, found, strict=True):
-            for number, metric in enumerate(part.metrics):
-                readings[metric.name] = sound(metric, read(metric, groups.get(key, {}), number, level=level or LEVEL), *key)
-        yield key, readings
-
-
 def _rolled_readings(reader: Reader, question: Question) -> Iterator[tuple[Key, dict[str, Reading]]]:
     """The same from sums, which know no units and so give no intervals."""
     for key, sums in reader.rolled_sums(question).items():
         readings = (read(metric, sums, number, level=LEVEL) for number, metric in enumerate(question.metrics))
         yield key, {metric.name: sound(metric, reading, *key) for metric, reading in zip(question.metrics, readings, strict=True)}
-
-
-def _frame(question: Question, groups: Mapping[Key, Mapping[str, Reading]], *, detail: bool) -> pl.DataFrame:
-    columns: dict[str, pl.Series] = {}
-    for number, name in enumerate(question.keys):
-        columns[name] = pl.Series(name, [key[number] for key in groups], dtype=pl.Int64 if name == TIME else pl.String)
-    for metric in question.metrics:
-        readings = [group[metric.name] for group in groups.values()]
-        columns |= _metric_columns(metric, readings, detail=detail)
-    frame = pl.DataFrame(columns)
-    if question.grain is not None:
-        frame = frame.with_columns(bucket_start(TIME, question.grain))
-    return frame.sort(question.keys, nulls_last=True) if question.keys else frame
-
-
-def _metric_columns(metric: Metric, readings: Sequence[Reading], *, detail: bool) -> dict[str, pl.Series]:
-    is_counted = metric.kind in {Kind.COUNT, Kind.DISTINCT}
-    name, number = metric.name, pl.Int64 if is_counted else pl.Float64
-    values = [None if r.value is None else (int(r.value) if is_counted else r.value) for r in readings]
-    columns = {name: pl.Series(name, values, dtype=number), f"{name}_n": pl.Series([r.n for r in readings], dtype=pl.Int64)}
-    if detail:
-        columns[f"{name}_count"] = pl.Series([r.count for r in readings], dtype=pl.Int64)
-        columns[f"{name}_low"] = pl.Series([r.low for r in readings], dtype=pl.Float64)
-        columns[f"{name}_high"] = pl.Series([r.high for r in readings], dtype=pl.Float64)
-    return columns
 
 
 def _metric_value(metric: Metric, reading: Reading, seen: Window, snapshot: int) -> MetricValue:

@@ -17,6 +17,7 @@ import ibis.expr.types as ir
 from workbench.observability.dimensions import TIME, bucket
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.tables import IMPLAUSIBLE
+from workbench.observability.unbound import sorted_sum
 
 DIALECT = "duckdb"
 DIVIDED = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
@@ -54,7 +55,7 @@ def exact_sum(column: ir.Value, *, where: ir.Value | None = None) -> ir.Value:
     if column.type().is_string():
         return column.nunique(where=where)
     if column.type().is_floating():
-        return column.collect(where=where, order_by=column).sums()
+        return sorted_sum(column, where=where)
     if column.type().is_integer():
         return column.sum(where=where).cast("decimal(38, 0)")
     return column.sum(where=where)
@@ -109,10 +110,9 @@ def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str])
         counted, weight = per[f"k{number}"] > 0, per[f"{'x' if number in divided else 'k'}{number}"].cast("float64")
         aggregates[f"groups{number}"] = counted.sum().cast("int64")
         aggregates[f"named{number}"] = (counted & per.named).sum().cast("int64")
-        aggregates[f"spread{number}"] = (weight * weight).collect(where=counted, order_by=weight).sums()
+        aggregates[f"spread{number}"] = sorted_sum(weight * weight, where=counted)
         if number in divided:
-            square = per[f"square{number}"]
-            aggregates[f"squares{number}"] = square.collect(where=counted, order_by=square).sums()
+            aggregates[f"squares{number}"] = sorted_sum(per[f"square{number}"], where=counted)
     return per.aggregate(by=list(keys), **aggregates)
 
 
@@ -129,25 +129,29 @@ def order_statistics(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[s
     aggregates: dict[str, ir.Value] = {}
     for n in numbers:
         known = rows[f"y{n}"].notnull()
-        aggregates[f"sorted{n}"] = rows[f"y{n}"].collect(order_by=rows[f"y{n}"])
+        aggregates[f"sorted{n}"] = rows[f"y{n}"].collect().sort()
         aggregates |= {f"n{n}": known.sum(), f"spread{n}": rows[f"size{n}"].sum(where=known).cast("int64")}
     table = rows.aggregate(by=list(keys), **aggregates)
-    for n in numbers:
-        ranks = ibis.table(dict.fromkeys(("n", "spread", "low", "high"), "int64"), name=f"ranks{n}")
+    joined = table
+    for n in numbers:  # one chain of joins: a select around each would have an engine plan for minutes
+        ranks = ibis.table({"n": "int64", "spread": "int64", "low": "int32", "high": "int32"}, name=f"ranks{n}")
         renamed = ranks.rename({f"rank_{name}{n}": name for name in ranks.columns})
-        joined = table.left_join(renamed, [table[f"{name}{n}"] == renamed[f"rank_{name}{n}"] for name in ("n", "spread")])
-        table = joined.mutate(
-            **{f"{end}{n}": joined[f"sorted{n}"][joined[f"rank_{end}{n}"] - 1] for end in ("low", "high")}  # Ibis counts from 0
-        )
-    return table.select(*keys, *(f"{end}{n}" for n in numbers for end in ("low", "high")))
+        joined = joined.left_join(renamed, [table[f"{name}{n}"] == renamed[f"rank_{name}{n}"] for name in ("n", "spread")])
+    ends = {f"{end}{n}": _at(joined[f"sorted{n}"], joined[f"rank_{end}{n}"]) for n in numbers for end in ("low", "high")}
+    return joined.select(*keys, **ends)
+
+
+def _at(array: ir.Value, rank: ir.Value) -> ir.Value:
+    """The element of that rank, counted from 1; null where there is no rank, which Spark 4.0 would answer with 0.0."""
+    return ibis.ifelse(rank.notnull(), array[rank - 1], ibis.null(array.type().value_type))  # Ibis counts from 0
 
 
 def ranks_sql(ranks: Mapping[tuple[int, int], tuple[int | None, int | None]]) -> str:
     """The table `ranks…` as a query: sample size and spread to the ranks of the two observations."""
-    names = ("n", "spread", "low", "high")
+    types = {"n": "BIGINT", "spread": "BIGINT", "low": "INTEGER", "high": "INTEGER"}
     rows = ", ".join(f"({n}, {spread}, {_sql(low)}, {_sql(high)})" for (n, spread), (low, high) in sorted(ranks.items()))
-    columns = ", ".join(f"{name}::BIGINT AS {name}" for name in names)
-    return f"SELECT {columns} FROM (VALUES {rows or '(0, 0, NULL, NULL)'}) AS v({', '.join(names)})"
+    columns = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in types.items())
+    return f"SELECT {columns} FROM (VALUES {rows or '(0, 0, NULL, NULL)'}) AS v({', '.join(types)})"
 
 
 def _sql(number: int | None) -> str:
@@ -187,18 +191,19 @@ def units(rows: ir.Table, sides: Sequence[str]) -> ir.Table:
     return rows.aggregate(by=["cluster"], **aggregates)
 
 
-def to_sql(expression: ir.Table) -> str:
-    """The SQL of an expression over the unbound tables."""
-    return _compiled(expression.op())
+def to_sql(expression: ir.Table, dialect: str = DIALECT) -> str:
+    """The SQL of an expression over the unbound tables, as an engine speaks it."""
+    return _compiled(expression.op(), dialect)
 
 
 @lru_cache(maxsize=1024)
-def _compiled(node: ops.Node) -> str:
+def _compiled(node: ops.Node, dialect: str) -> str:
     """Metrics of one kind ask the same of their rows, so that most expressions come again."""
-    return str(ibis.to_sql(node.to_expr(), dialect=DIALECT))
+    return str(ibis.to_sql(node.to_expr(), dialect=dialect))
 
 
-def with_tables(sql: str, tables: Mapping[str, str]) -> str:
-    """The query with its table names bound to queries."""
-    used = [f'"{name}" AS ({query})' for name, query in tables.items() if f'"{name}"' in sql]
+def with_tables(sql: str, tables: Mapping[str, str], quote: str = '"') -> str:
+    """The query with its table names, which stand in quotes, bound to queries."""
+    quoted = {f"{quote}{name}{quote}": query for name, query in tables.items()}
+    used = [f"{name} AS ({query})" for name, query in quoted.items() if name in sql]
     return f"WITH {', '.join(used)} SELECT * FROM ({sql}) AS answer" if used else sql

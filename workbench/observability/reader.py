@@ -3,58 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import duckdb
-import ibis
 import ibis.expr.types as ir
 
 from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import DERIVED, source_sql
-from workbench.observability.metric import Kind, Metric, weighted
+from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import RowSet, Window
-from workbench.observability.query import (
-    cluster_sums,
-    order_statistics,
-    ranks_sql,
-    row_set_sql,
-    sampled,
-    to_sql,
-    totals,
-    units,
-    with_tables,
-)
+from workbench.observability.query import DIALECT, row_set_sql, to_sql, units
 from workbench.observability.recency import Seen
 from workbench.observability.rolled import NAME as ROLLED_NAME
 from workbench.observability.rolled import ranked_sql, rolled_sums
 from workbench.observability.rollup import bucket_ms, hour_start, naive_sql, utc_sql
 from workbench.observability.rollup_plan import Cover, Unsummed, cover, fresh_sql, is_noted_day, stored_sql
 from workbench.observability.success import DEFAULT_SCORE
+from workbench.observability.sum_reader import Key, Rows, SumReader, Sums, key_of
 from workbench.observability.tables import at_snapshot
-from workbench.stats.cluster import effective_size
-from workbench.stats.quantile import Ranks, clustered_ranks
 
 EMPTY = 0
 """Snapshot number of a lake to which nothing was ever written."""
-Key = tuple[Any, ...]
-Sums = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """What the rows of a question add to some metrics, ready to be summed."""
-
-    table: ir.Table
-    """Unbound; its name is known to the reader."""
-    metrics: tuple[Metric, ...]
-
-
-class Reader:
+class Reader(SumReader):
     """A cursor in a read transaction, and the snapshot that it looks at."""
+
+    dialect = DIALECT
+    quote = '"'
+    microseconds = "epoch_us"
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, snapshot: int, *, is_newest: bool = False) -> None:
         self.snapshot = snapshot
@@ -63,13 +43,13 @@ class Reader:
         self._connection = connection
         self._held: Question | None = None
         self._facts: dict[str, ir.Table] = {}
-        self._tables = source_sql(None if snapshot == EMPTY else snapshot)
+        tables = source_sql(None if snapshot == EMPTY else snapshot)
         if snapshot == EMPTY:
-            self._tables = {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in self._tables.items()}
+            tables = {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in tables.items()}
+        super().__init__(tables)
 
-    def rows(self, sql: str, more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """The answer to a query over the log tables, as one mapping per row."""
-        cursor = self._connection.execute(with_tables(sql, {**self._tables, **(more or {})}))
+    def _answer(self, sql: str) -> list[dict[str, Any]]:
+        cursor = self._connection.execute(sql)
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -77,30 +57,6 @@ class Reader:
         """From now on read the facts of these rows from the lake once, whatever is asked of them."""
         self._held = question
         self._facts = {}
-
-    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool, place: int = 0) -> Rows:
-        """What the question's rows add to the metrics, which are weighted where their scores are sampled.
-
-        Args:
-            question: which rows.
-            metrics: requests' metrics, or one KPI.
-            keep: whether to keep the rows in a temporary table, because more than one query will read them; facts that are held are one.
-            place: number of these rows among those that are asked together; it takes the place of the last that had it.
-        """
-        facts = self._facts_under(question, metrics)
-        expression = question.rows(metrics) if facts is None else question.rows_among(facts, metrics)
-        rows = Rows(table=self._named(expression, f"rows{place}", keep=keep and facts is None), metrics=tuple(metrics))
-        heavy = self._sampled(rows)
-        if not heavy:
-            return rows
-        chosen = [weighted(metric) if number in heavy else metric for number, metric in enumerate(metrics)]
-        return self.contributions(question, chosen, keep=keep, place=place)
-
-    def _sampled(self, rows: Rows) -> set[int]:
-        """Numbers of the metrics with observations from sampled scores whose weights are not in the rows yet."""
-        expression = sampled(rows.table, rows.metrics)
-        (found,) = self.rows(to_sql(expression)) if expression is not None else ({},)
-        return {number for number in range(len(rows.metrics)) if found.get(f"sampled{number}")}
 
     def _facts_under(self, question: Question, metrics: Sequence[Metric]) -> ir.Table | None:
         """The facts under the metrics, where they are among those that are held."""
@@ -112,14 +68,9 @@ class Reader:
             self._facts[name] = self._named(held.facts(kpi, DERIVED), f"facts{len(self._facts)}", keep=True)
         return self._facts[name]
 
-    def _named(self, expression: ir.Table, name: str, *, keep: bool) -> ir.Table:
-        """The expression as a table of its own for later queries: unbound, and computed now when it is kept."""
-        sql = with_tables(to_sql(expression), self._tables)
-        if keep:
-            self._connection.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
-            sql = f'SELECT * FROM temp."{name}"'
-        self._tables[name] = sql
-        return ibis.table(expression.schema(), name=name)
+    def _keep(self, name: str, sql: str) -> str:
+        self._connection.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
+        return f'SELECT * FROM temp."{name}"'
 
     def apps(self) -> tuple[str, ...]:
         """The applications in the log, by name."""
@@ -148,33 +99,6 @@ class Reader:
         sql = f"""SELECT count(DISTINCT unit_hash) AS n FROM "requests"
                   WHERE app = {_text(app)} AND release_id = {_text(release_id)} AND arm = 'candidate'"""
         return int(self.rows(sql)[0]["n"])
-
-    def newest(self, apps: Sequence[str], events: Sequence[str]) -> datetime | None:
-        """The newest time that the log shows: of a request of these apps, or of one of these business events."""
-        sql = f"""SELECT epoch_us(max(seen)) AS newest FROM (
-                  SELECT max(ts_start) AS seen FROM "requests" WHERE app IN ({_texts(apps)})
-                  UNION ALL SELECT max(ts) AS seen FROM "outcomes"
-                  WHERE app IN ({_texts(apps)})
-                  AND kpi IN ({_texts(events)})) AS both_logs"""
-        return instant(self.rows(sql)[0]["newest"])
-
-    def sums(self, rows: Rows, keys: Sequence[str], *, level: float | None) -> dict[Key, Sums]:
-        """Group to sums (`y0 x0 k0 …`), with what an interval of this level takes; None leaves that out.
-
-        A group is the values of the key columns. Groups without rows are absent.
-        """
-        table, metrics = rows.table, rows.metrics
-        found = {_key(row, keys): row for row in self.rows(to_sql(totals(table, metrics, keys))) if row["rows"]}
-        if level is None or not found or not metrics:
-            return found
-        self._add(found, keys, cluster_sums(table, metrics, keys))
-        self._add(found, keys, order_statistics(table, metrics, keys), _ranks(found.values(), metrics, level))
-        return found
-
-    def _add(self, found: dict[Key, Sums], keys: Sequence[str], more: ir.Table | None, tables: Mapping[str, str] | None = None) -> None:
-        for row in self.rows(to_sql(more), tables) if more is not None else ():
-            if (group := found.get(_key(row, keys))) is not None:
-                group.update(row)
 
     def summed_rows(self, window: Window, apps: Sequence[str]) -> int:
         """How many requests the daily sums count that hold for the window's days; some of the first and the last day lie outside of it."""
@@ -218,12 +142,12 @@ class Reader:
         """As `sums`, for the metrics of a question, from the roll-up; a quantile's value stands for its bucket."""
         metrics, keys, filters = question.metrics, question.keys, question.filters
         totals = rolled_sums(metrics, question.dims, question.grain, filters, question.definitions.rules)
-        found = {_key(row, keys): row for row in self.rows(to_sql(totals)) if row["rows"]}
+        found = {key_of(row, keys): row for row in self.rows(to_sql(totals)) if row["rows"]}
         for column, numbers in _quantiles(metrics).items():
             quantiles = [metrics[number].q or 0 for number in numbers]
             for row in self.rows(ranked_sql(column, quantiles, question.dims, question.grain, filters)):
                 values = {f"y{number}": bucket_ms(row[f"bucket{place}"]) for place, number in enumerate(numbers)}
-                found[_key(row, keys)].update(values | {f"{letter}{number}": row["n"] for number in numbers for letter in "xk"})
+                found[key_of(row, keys)].update(values | {f"{letter}{number}": row["n"] for number in numbers for letter in "xk"})
         return found
 
     def decided_by_scores(self, question: Question) -> bool:
@@ -264,24 +188,6 @@ def _pair(row: Mapping[str, Any]) -> UnitPair:
         x=(float(row["x0"] or 0), float(row["x1"] or 0)),
         k=(int(row["k0"] or 0), int(row["k1"] or 0)),
     )
-
-
-def _ranks(groups: Any, metrics: Sequence[Metric], level: float) -> dict[str, str]:
-    """The tables of ranks that `order_statistics` reads, one per quantile metric."""
-    tables = {}
-    for number, metric in enumerate(metrics):
-        if metric.kind is Kind.QUANTILE and metric.q is not None:
-            sizes = {(int(group[f"k{number}"]), int(group[f"spread{number}"])) for group in groups if group[f"k{number}"]}
-            tables[f"ranks{number}"] = ranks_sql({size: _ranks_of(*size, metric.q, level) for size in sizes})
-    return tables
-
-
-def _ranks_of(n: int, spread: int, q: float, level: float) -> Ranks:
-    return clustered_ranks(n, effective_size(n, spread, most=n), q, level=level)
-
-
-def _key(row: Mapping[str, Any], keys: Sequence[str]) -> Key:
-    return tuple(row[name] for name in keys)
 
 
 def _quantiles(metrics: Sequence[Metric]) -> dict[str, list[int]]:

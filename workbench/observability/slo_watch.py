@@ -18,9 +18,10 @@ from workbench.observability.measuring import dated
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.metrics import Metrics
 from workbench.observability.model import Window
-from workbench.observability.reader import EMPTY, Reader, Sums
+from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.slo import Standing, Terms, judge
 from workbench.observability.slo_events import bad_events, is_bad_side
+from workbench.observability.sum_reader import Sums
 from workbench.spec.agreement import UNASSIGNED
 from workbench.spec.app import AppSpec, OutcomeRule
 from workbench.spec.slo import SUCCESS, Objective, SloSpec
