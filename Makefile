@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/setup
 	@touch $(READY)
 
-spark: setup ## add Spark to it (435 MB; Java 17 comes from the system), for the test that runs the catalogue there
+spark: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .ci/spark.lock
 
 demo: setup ## run the demo shop and print its three readiness reviews
@@ -38,7 +38,7 @@ lint: setup ## formatting, rules, types, import borders
 bench: setup ## print the figures; WHAT=ingest for one
 	@$(BIN)/python -m tests.benchmarks $(WHAT)
 
-soak: setup ## the long kill tests
+soak: spark ## the long kill tests, and the catalogue on Spark (435 MB; Java 17 comes from the system)
 	@$(PYTEST) -m soak -s --timeout 3600 -p no:randomly
 
 lab: setup ## open the notebooks in JupyterLab

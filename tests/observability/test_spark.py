@@ -23,8 +23,7 @@ from workbench.observability.spark import SparkMetrics
 from workbench.workspace import Workspace
 
 pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("spark"),
+    pytest.mark.soak,  # a cluster of three JVMs, and 435 MB to install
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # PySpark leaves the socket of each answer to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
