@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.stories import EARLY, SHORT
 from tests.wheels import python
 from workbench.demo.story import EXPECTED, FIRST_LIVE_CUSTOMER, REHEARSAL, SECOND_REHEARSAL, faults_of, run_story
 from workbench.errors import NotPermitted
@@ -70,4 +69,4 @@ def test_a_release_that_came_out_otherwise_is_told(tmp_path):
 
 def test_nobody_acts_in_the_name_of_the_demos_people_in_a_real_workspace(tmp_path):
     with Workspace.open(tmp_path) as ws, pytest.raises(NotPermitted):
-        run_story(ws, rehearsal=(replace(SHORT[0], n=1),), second_rehearsal=EARLY)
+        run_story(ws, rehearsal=(replace(REHEARSAL[0], n=1),), second_rehearsal=replace(SECOND_REHEARSAL, n=1400))

@@ -60,10 +60,11 @@ def _has_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
 
 def _each(connection: duckdb.DuckDBPyConnection, function: str, tables: list[str]) -> int:
     """The sum of the rows that the function gives for each of the tables."""
-    return sum(_count(connection, function.format(literal(table))) for table in tables)
+    return sum(count(connection, function.format(literal(table))) for table in tables)
 
 
-def _count(connection: duckdb.DuckDBPyConnection, function: str) -> int:
+def count(connection: duckdb.DuckDBPyConnection, function: str) -> int:
+    """How many rows the table function gives, once it has done its work."""
     ((n,),) = connection.execute(f"SELECT count(*) FROM {function}").fetchall()
     return int(n)
 

@@ -22,7 +22,7 @@ from workbench.observability.model import Window
 from workbench.observability.reshaping import CATALOGUE
 from workbench.observability.summing import note_window, sum_next
 from workbench.observability.tables import WRITABLE
-from workbench.observability.tablewise import flush_inlined, merge, rewrite
+from workbench.observability.tablewise import count, flush_inlined, merge, rewrite
 from workbench.observability.upkeep_plan import (
     FEWEST_GIVEN_UP,
     ORPHAN_AGE,
@@ -202,7 +202,7 @@ class Upkeep:
 
 
 def _counting(function: str) -> Callable[[duckdb.DuckDBPyConnection], int]:
-    return lambda connection: _number(connection, f"SELECT count(*) FROM {function}")
+    return lambda connection: count(connection, function)
 
 
 def _orphans(before: str, *, is_dry_run: bool) -> str:
