@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.controls.clock import TurnClock
     from workbench.controls.handoffs import Handoffs
     from workbench.controls.service import Controls
+    from workbench.evaluation.service import Evaluation
     from workbench.ledger.authority import Author
     from workbench.ledger.inbox import Inbox
     from workbench.ledger.messages import Messages
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from workbench.readiness.service import Readiness
     from workbench.release.controller import Controller
     from workbench.release.judge_terms import Baseline
+    from workbench.release.leadership import Leadership
     from workbench.release.service import Releases
     from workbench.spec.app import AppSpec
     from workbench.spec.base import Spec
@@ -80,6 +82,8 @@ class Settings(BaseSettings):
     """`write` survives a killed process, `durable` a power cut."""
     spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
+    score: bool = True
+    """Whether gateways score live answers of apps that declare scorers."""
     carry: bool = True
     """Whether gateways carry releases by their plans. False is the switch that leaves every release to people."""
     upkeep: Duration | Literal["off"] = timedelta(minutes=5)
@@ -427,6 +431,14 @@ class Workspace:
         return BusinessImpact(self.lake, app_spec=self.app_spec, clock=self.clock)
 
     @cached_property
+    def evaluation(self) -> Evaluation:
+        """How good is it?"""
+        from workbench.evaluation.service import Evaluation
+        from workbench.observability.sealing import Sealer
+
+        return Evaluation(self.lake, self.logs, self.versions, sealer=Sealer(self.redactor, self.unit_key), clock=self.clock)
+
+    @cached_property
     def readiness(self) -> Readiness:
         """May it go?"""
         from workbench.readiness.service import Readiness
@@ -471,15 +483,12 @@ class Workspace:
         from workbench.observability.release_rows import read_release
         from workbench.release.controller import LEASE, Controller
         from workbench.release.judging import LakeJudging
-        from workbench.release.leadership import Leadership
         from workbench.release.service import Releases
 
         def rows(app: str, release_id: str, metrics: Sequence[str], *, after: int) -> ReleaseRows:
             return self.lake.read(lambda connection: read_release(connection, app, release_id, metrics, after=after))
 
-        leadership = Leadership(
-            self.ledger, LEASE, f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", monotonic=self._monotonic
-        )
+        leadership = self.leadership(LEASE)
         releases = Releases(
             self.ledger,
             self.versions,
@@ -500,6 +509,13 @@ class Workspace:
             clock=self.clock,
             monotonic=self._monotonic,
         )
+
+    def leadership(self, name: str) -> Leadership:
+        """A part in the lease of this name, under a name of its own."""
+        from workbench.release.leadership import Leadership
+
+        holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        return Leadership(self.ledger, name, holder, monotonic=self._monotonic)
 
     def _before_release(self, app: str, stable: str | None) -> Baseline:
         """What a stable bundle did until now, by metric."""
@@ -612,7 +628,7 @@ class Workspace:
     def close(self) -> None:
         """Release every store that was opened; what was recorded is flushed first."""
         opened = self.__dict__
-        for name in ("handoffs", "controls", "logs", "lake", "ledger"):
+        for name in ("evaluation", "handoffs", "controls", "logs", "lake", "ledger"):
             store = opened.pop(name, None)
             if store is not None:
                 store.close()

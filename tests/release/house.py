@@ -22,6 +22,7 @@ from workbench.readiness.model import GateResult, Review, ReviewVerdict, Verdict
 from workbench.release.model import Release
 from workbench.release.service import Releases
 from workbench.spec.gates import Family
+from workbench.versions.declarations import REVIEWED
 from workbench.versions.service import Versions
 
 APP = "shop"
@@ -115,7 +116,7 @@ class Reviewer:
             raise self.failure
         found = self.versions.get(getattr(bundle, "bundle_id", bundle), app=app)
         self.baselines.append(baseline)
-        specs = tuple((kind, value) for kind in SPECS if (value := self.versions.declaration_digest(app, kind)) is not None)
+        specs = tuple((kind, value) for kind in REVIEWED if (value := self.versions.declaration_digest(app, kind)) is not None)
         is_go = self.verdict is ReviewVerdict.GO
         gates = tuple(
             GateResult(

@@ -5,10 +5,12 @@ import os
 import re
 from datetime import date
 from pathlib import Path
+from unittest.mock import Mock
 
 import jsonschema
 import pytest
 
+from workbench.controls.modules import load_entry
 from workbench.errors import ConflictError, StoreError, UnknownSubject, UsageError
 from workbench.spec.bundle import BundleSpec
 from workbench.spec.document import read_document
@@ -16,6 +18,7 @@ from workbench.spec.loading import load_app_folder, load_spec
 from workbench.spec.people import Role
 from workbench.spec.schemas import DRAFT, SPECS, export, schema_of
 from workbench.spec.starter import write_starter
+from workbench.versions.scorers import with_files
 
 
 @pytest.fixture
@@ -73,6 +76,14 @@ def test_the_rota_of_the_starter_begins_before_today_on_a_monday(starter: Path) 
     first = load_app_folder(starter).rota.layers[0].first_handoff
     assert first.date() < date(2026, 11, 4)
     assert first.weekday() == 0
+
+
+def test_the_starters_scorer_runs_as_it_is_declared(starter: Path) -> None:
+    online = with_files(load_app_folder(starter).online, starter)
+    found = load_entry(
+        online.scorers[0].entry, {path: text.encode() for path, text in online.files.items()}, digest="ab", subject="starter"
+    )
+    assert [found(Mock(answer=answer)) for answer in ("It is on its way.", "As an AI I cannot say.", " ")] == [1.0, 0.0, 0.0]
 
 
 def test_no_placeholder_is_left(starter: Path) -> None:

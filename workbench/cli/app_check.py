@@ -11,6 +11,7 @@ from workbench.spec.guards import GuardsSpec
 from workbench.spec.loading import AppFolder, load_app_folder
 from workbench.versions.guards import declared_guards
 from workbench.versions.reading import read_bundle
+from workbench.versions.scorers import with_files
 
 _MEANING = {
     "people": "nobody is declared, so nobody may decide",
@@ -19,6 +20,7 @@ _MEANING = {
     "rota": "nobody on call",
     "slo": "no objectives in service, so no alerts",
     "metrics": "no metrics of its own",
+    "online": "no live answer is scored",
 }
 
 
@@ -30,6 +32,11 @@ def check_folder(folder: Path) -> tuple[str, ...]:
     """
     loaded = load_app_folder(folder)
     found = [*faults(loaded.app, loaded.gates, loaded.plan, loaded.slo, loaded.metrics)]
+    if loaded.online is not None:
+        try:
+            with_files(loaded.online, folder)
+        except SpecError as error:
+            found.append(str(error))
     bundles = sorted(path.parent for path in folder.glob("bundles/*/bundle.yaml"))
     for bundle in bundles:
         try:

@@ -294,6 +294,7 @@ class Gateway:
             now=backing.clock(),
             upkeep=backing.upkeep(),
             carrying=backing.carrying(),
+            scoring=backing.scoring(),
         )
         return Reply(status=200, body=body, content_type=metrics.CONTENT_TYPE)
 

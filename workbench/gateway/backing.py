@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Unpack
 from workbench.controls.admission import About
 from workbench.controls.events import Finished, TextPart, ToolPart
 from workbench.controls.model import Answer, Assignment, ControlsStatus, Embedded, Head
+from workbench.evaluation.model import ScoringStatus
 from workbench.gateway.carrying import CarryingStatus
 from workbench.gateway.feedback import Tell
 from workbench.gateway.upkeep import UpkeepStatus
@@ -121,3 +122,5 @@ class Backing:
     """How the log's upkeep goes."""
     carrying: Callable[[], CarryingStatus] = CarryingStatus
     """How the controller of releases is."""
+    scoring: Callable[[], ScoringStatus] = ScoringStatus
+    """How the scoring of live answers goes."""

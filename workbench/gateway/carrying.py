@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.gateway.turns import Turns
 
 if TYPE_CHECKING:
     from workbench.release.controller import Controller
 
-log = logging.getLogger(__name__)
 TURN_S = 1.0
 """Between two turns."""
 
@@ -26,8 +25,8 @@ class CarryingStatus:
     """What kept its newest turn from its end."""
 
 
-class CarryLoop:
-    """Has a controller take its turns. Used as a context manager.
+class CarryLoop(Turns):
+    """Has a controller take its turns.
 
     Args:
         controller: makes it, in the thread; None carries nothing.
@@ -38,40 +37,22 @@ class CarryLoop:
     def __init__(
         self, controller: Callable[[], Controller] | None, *, is_needed: Callable[[], bool] = lambda: True, turn_s: float = TURN_S
     ) -> None:
+        super().__init__("release controller", wait_s=lambda: turn_s, is_on=controller is not None)
         self._make = controller
         self._is_needed = is_needed
-        self._turn_s = turn_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="release controller", daemon=True)
-        self._status = CarryingStatus(is_on=controller is not None)
+        self._controller: Controller | None = None
 
     @property
     def status(self) -> CarryingStatus:
-        return self._status
+        is_leading = self._controller is not None and self.fault is None and self._controller.is_leading
+        return CarryingStatus(is_on=self.is_on, is_leading=is_leading, fault=self.fault)
 
-    def __enter__(self) -> Self:
-        if self._make is not None:
-            self._thread.start()
-        return self
+    def turn(self) -> None:
+        if self._controller is None and self._make is not None and self._is_needed():
+            self._controller = self._make()
+        if self._controller is not None:
+            self._controller.turn()
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        controller: Controller | None = None
-        while self._make is not None and not self._ended.wait(self._turn_s):
-            try:
-                if controller is None and self._is_needed():
-                    controller = self._make()
-                if controller is not None:
-                    controller.turn()
-                    self._status = replace(self._status, is_leading=controller.is_leading, fault=None)
-            except Exception as fault:  # noqa: BLE001 - a job loop: nothing may end it unseen
-                seen = str(fault) or type(fault).__name__
-                if seen != self._status.fault:
-                    log.warning("no turn of the release controller: %s", seen)
-                self._status = replace(self._status, is_leading=False, fault=seen)
-        if controller is not None:
-            controller.resign()
+    def at_end(self) -> None:
+        if self._controller is not None:
+            self._controller.resign()

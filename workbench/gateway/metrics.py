@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import accumulate
 
 from workbench.controls.model import ControlsStatus
+from workbench.evaluation.model import ScoringStatus
 from workbench.gateway.access import Access
 from workbench.gateway.carrying import CarryingStatus
 from workbench.gateway.upkeep import UpkeepStatus
@@ -96,6 +97,7 @@ def exposition(
     now: datetime,
     upkeep: UpkeepStatus | None = None,
     carrying: CarryingStatus | None = None,
+    scoring: ScoringStatus | None = None,
 ) -> bytes:
     """The whole text."""
     shares = [((("app", route.app),), route.share) for route in controls.routes]
@@ -116,6 +118,7 @@ def exposition(
         *_upkeep(upkeep.last if upkeep else None, now),
         *_gauge("controller_leading", "Whether this gateway carries the releases.", float(carrying.is_leading) if carrying else None),
         *_gauge("controller_fault", "Whether its newest turn failed; the log says why.", float(bool(carrying.fault)) if carrying else None),
+        *_scored(scoring or ScoringStatus()),
         *_metric("traffic_share", "gauge", "The candidate's share of an app's units.", shares),
     ]
     return ("\n".join(lines) + "\n").encode()
@@ -128,6 +131,18 @@ def _upkeep(last: Kept | None, now: datetime) -> Iterator[str]:
     yield from _gauge("upkeep_duration_seconds", "That the last run took.", last.duration_s if last else None)
     failures = max(0, last.failures_in_a_row - (last.ended_at is None)) if last else None
     yield from _gauge("upkeep_failures_in_a_row", "Runs that did not come to their end.", failures)
+
+
+def _scored(scoring: ScoringStatus) -> Iterator[str]:
+    """The scores of live answers that this process gave."""
+    if not scoring.is_on:
+        return
+    yield from _gauge("scoring_leading", "Whether this gateway scores live answers.", float(scoring.is_leading))
+    yield from _gauge("scoring_fault", "Whether its newest turn failed; the log says why.", float(bool(scoring.fault)))
+    yield from _counted("scores_total", "Scores of live answers.", ("app", "score"), scoring.scores)
+    yield from _counted("score_faults_total", "Answers without a score, by what its scorer did.", ("app", "score", "kind"), scoring.faults)
+    behind = [((("app", app),), float(n)) for app, n in sorted(scoring.behind.items())]
+    yield from _metric("score_backlog", "gauge", "Final records that no scorer has looked at.", behind)
 
 
 def _add(counter: Counter[tuple[str, ...]], labels: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ from workbench.gateway.carrying import CarryLoop
 from workbench.gateway.connections import Connection, most_connections
 from workbench.gateway.health import hindrances
 from workbench.gateway.keyring import KeyRing
+from workbench.gateway.scoring import LEASE, ScoreLoop
 from workbench.gateway.upkeep import UpkeepLoop
 from workbench.ledger.releases import open_releases
 from workbench.observability.keeping import last_run
@@ -85,7 +86,7 @@ def running(ws: Workspace, *, host: str = HOST, port: int = 0, is_carrying: bool
         ws: as `serve`.
         host: as `serve`.
         port: as `serve`.
-        is_carrying: whether it carries releases by their plans; somebody else may have the controller take its turns.
+        is_carrying: whether it carries releases by their plans and scores answers; somebody else may have both take their turns.
 
     Raises: as `serve`.
     """
@@ -122,6 +123,13 @@ def _backed(ws: Workspace, *, is_carrying: bool = True) -> Iterator[Backing]:
         parts.enter_context(upkeep)
         make = (lambda: ws.controller) if ws.settings.carry and is_carrying else None
         carrying = parts.enter_context(CarryLoop(make, is_needed=partial(_is_any_canary, ws.ledger)))
+        scoring = parts.enter_context(
+            ScoreLoop(
+                (lambda: ws.evaluation) if ws.settings.score and is_carrying else None,
+                is_wanted=partial(_is_any_declared, ws, "online"),
+                leadership=lambda: ws.leadership(LEASE),
+            )
+        )
         started_at: datetime = ws.clock()
         yield Backing(
             handle=ws.controls.handle,
@@ -146,12 +154,17 @@ def _backed(ws: Workspace, *, is_carrying: bool = True) -> Iterator[Backing]:
             clock=ws.clock,
             upkeep=lambda: upkeep.status,
             carrying=lambda: carrying.status,
+            scoring=lambda: scoring.status,
         )
 
 
 def _is_any_canary(ledger: Ledger) -> bool:
     with ledger.read() as connection:
         return any(release.state in SERVING for release in open_releases(connection))
+
+
+def _is_any_declared(ws: Workspace, kind: str) -> bool:
+    return any(ws.versions.declaration_digest(app, kind) is not None for app in ws.versions.apps())
 
 
 class _Server(uvicorn.Server):

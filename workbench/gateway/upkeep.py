@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
 
 from workbench.errors import StoreBusy, WorkbenchError
+from workbench.gateway.turns import Turns
 from workbench.observability.keeping import BY_ITSELF
 from workbench.observability.kept import Kept, is_due
 from workbench.workspace import Workspace
@@ -42,8 +42,8 @@ class UpkeepStatus:
     """What kept this gateway's newest run from its end."""
 
 
-class UpkeepLoop:
-    """Looks after the log of a workspace. Used as a context manager.
+class UpkeepLoop(Turns):
+    """Looks after the log of a workspace.
 
     Args:
         stores: where they are, as environment variables.
@@ -64,44 +64,24 @@ class UpkeepLoop:
         look_s: float = _LOOK_S,
         command: Sequence[str] = (sys.executable, "-m", "workbench.gateway.upkeep"),
     ) -> None:
+        super().__init__("upkeep", wait_s=lambda: look_s * random.uniform(0.75, 1.25), is_on=every is not None)  # noqa: S311 - spreads gateways
         self._stores = stores
         self._every = every
         self._last = last
         self._clock = clock
-        self._look_s = look_s
         self._command = command
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-        self._status = UpkeepStatus(is_on=every is not None)
+        self._seen: Kept | None = None
+        self._run_fault: str | None = None
 
     @property
     def status(self) -> UpkeepStatus:
-        return self._status
+        return UpkeepStatus(is_on=self.is_on, last=self._seen, fault=self.fault or self._run_fault)
 
-    def __enter__(self) -> Self:
-        if self._every is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._look_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads the gateways
-            try:
-                self._look()
-            except Exception as fault:  # noqa: BLE001 - a job loop: nothing may end it unseen
-                self._status = replace(self._status, fault=str(fault) or type(fault).__name__)
-
-    def _look(self) -> None:
-        last = self._last()
-        self._status = replace(self._status, last=last)
-        if self._every is None or not is_due(last, every=self._every, now=self._clock()):
-            return
-        fault = self._keep()
-        self._status = replace(self._status, last=self._last(), fault=fault)
+    def turn(self) -> None:
+        self._seen = self._last()
+        if self._every is not None and is_due(self._seen, every=self._every, now=self._clock()):
+            self._run_fault = self._keep()
+            self._seen = self._last()
 
     def _keep(self) -> str | None:
         """Have a run done; what went wrong with it, or None."""

@@ -20,6 +20,7 @@ from workbench.spec.document import Path as FaultPath
 from workbench.spec.faults import faults_of, nearest, path_text
 from workbench.spec.gates import GatesSpec
 from workbench.spec.metrics import MetricsSpec
+from workbench.spec.online import OnlineSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -31,7 +32,7 @@ MAX_BYTES = 1024 * 1024
 S = TypeVar("S", bound=Spec)
 
 _STARTER = "`workbench init DIR` writes a starter app that shows every key"
-_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml", "slo.yaml", "metrics.yaml")
+_OPTIONAL = ("people.yaml", "gates.yaml", "plan.yaml", "rota.yaml", "slo.yaml", "metrics.yaml", "online.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class AppFolder:
     rota: RotaSpec | None = None
     slo: SloSpec | None = None
     metrics: MetricsSpec | None = None
+    online: OnlineSpec | None = None
 
 
 def load_spec(model: type[S], path: Path) -> S:
@@ -108,13 +110,14 @@ def load_app_folder(folder: Path) -> AppFolder:
     rota = reading.read_if_there(RotaSpec, "rota.yaml")
     slo = reading.read_if_there(SloSpec, "slo.yaml")
     metrics = reading.read_if_there(MetricsSpec, "metrics.yaml")
+    online = reading.read_if_there(OnlineSpec, "online.yaml")
     reading.look_for_misnamed_files()
     if app is not None:
         reading.look_for_foreign_bundles(app.app)
     reading.note(disagreements(app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo, metrics=metrics))
     if app is None or reading.lines:
         raise _spec_error(folder, reading.lines)
-    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo, metrics=metrics)
+    return AppFolder(folder=folder, app=app, people=people, gates=gates, plan=plan, rota=rota, slo=slo, metrics=metrics, online=online)
 
 
 class _Reading:

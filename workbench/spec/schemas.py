@@ -15,6 +15,7 @@ from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.guards import GuardsSpec
 from workbench.spec.metrics import MetricsSpec
+from workbench.spec.online import OnlineSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
@@ -29,6 +30,7 @@ SPECS: dict[str, type[Spec]] = {
     "rota": RotaSpec,
     "slo": SloSpec,
     "metrics": MetricsSpec,
+    "online": OnlineSpec,
     "bundle": BundleSpec,
     "guards": GuardsSpec,
 }

@@ -98,6 +98,8 @@ def _in_the_way(target: Path) -> ConflictError:
 def _templates() -> Iterator[tuple[str, str]]:
     def below(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
         for entry in folder.iterdir():
+            if entry.name == "__pycache__":  # an installer compiles what is code
+                continue
             if entry.is_dir():
                 yield from below(entry, f"{prefix}{entry.name}/")
             else:

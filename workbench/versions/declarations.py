@@ -1,4 +1,4 @@
-"""What an app folder declares, as values to store: one kind for each file. Pure."""
+"""What an app folder declares, as values to store: one kind for each file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from workbench.errors import StoreError, UnknownSubject
 from workbench.spec import AppSpec, GatesSpec, MetricsSpec, PeopleSpec, PlanSpec, RotaSpec
 from workbench.spec.base import Spec
 from workbench.spec.loading import AppFolder
+from workbench.spec.online import OnlineSpec
 from workbench.spec.slo import SloSpec
 from workbench.versions.canonical import digest
+from workbench.versions.scorers import with_files
 
 KINDS: Mapping[str, type[Spec]] = {
     "app": AppSpec,
@@ -24,9 +26,10 @@ KINDS: Mapping[str, type[Spec]] = {
     "rota": RotaSpec,
     "slo": SloSpec,
     "metrics": MetricsSpec,
+    "online": OnlineSpec,
 }
 """Kind, which is also the file's name, to the model that reads it."""
-REVIEWED = ("app", "people", "gates", "plan", "rota", "metrics")
+REVIEWED = ("app", "people", "gates", "plan", "rota", "metrics", "online")
 """The kinds that a review reads. Objectives call people and decide no release: to change them leaves reviews and approvals as they are."""
 NOTHING = digest(None)
 """The digest of a file that is not there."""
@@ -38,7 +41,7 @@ class Declaration:
 
     app: str
     kind: str
-    """`app`, `people`, `gates`, `plan`, `rota`, `slo` or `metrics`."""
+    """`app`, `people`, `gates`, `plan`, `rota`, `slo`, `metrics` or `online`."""
     digest: str
     """`sha256:` over the canonical JSON of the spec, defaults left out."""
     spec: Spec | None
@@ -64,8 +67,13 @@ class Declared:
 
 
 def declared(folder: AppFolder) -> tuple[Declared, ...]:
-    """Every kind of the folder, the app first; those without a file too."""
-    found = ((kind, getattr(folder, kind)) for kind in KINDS)
+    """Every kind of the folder, the app first; those without a file too. Scorers are declared with their code, which is read here.
+
+    Raises:
+        SpecError: that code cannot be read.
+    """
+    online = with_files(folder.online, folder.folder) if folder.online else None
+    found = ((kind, online if kind == "online" else getattr(folder, kind)) for kind in KINDS)
     contents = ((kind, spec.model_dump(mode="json", exclude_defaults=True) if spec else None) for kind, spec in found)
     return tuple(Declared(app=folder.app.app, kind=kind, digest=digest(content), content=content) for kind, content in contents)
 

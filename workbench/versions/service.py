@@ -91,9 +91,14 @@ class Versions:
         return tuple(_declaration(row, is_new=row.kind in changed) for row in known if row.content is not None or row.kind in changed)
 
     def declaration(self, app: str, kind: str) -> Spec | None:
-        """What the app declares: AppSpec, PeopleSpec, GatesSpec, PlanSpec, RotaSpec, SloSpec, MetricsSpec by kind; None when nothing."""
+        """What the app declares, by kind as of `declarations.KINDS`; None when nothing."""
         row = self._newest(app, kind)
         return spec_of(app, kind, row.content if row else None)
+
+    def declared(self, app: str, kind: str) -> Declaration | None:
+        """The same with who declared it when; None when nothing is declared."""
+        row = self._newest(app, kind)
+        return _declaration(row, is_new=False) if row and row.content is not None else None
 
     def declaration_digest(self, app: str, kind: str) -> str | None:
         """The digest of what the app declares now, None when nothing."""

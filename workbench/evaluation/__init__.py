@@ -1,0 +1,1 @@
+"""How good is it? Live answers are scored while they are given."""
