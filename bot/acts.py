@@ -27,7 +27,10 @@ from workbench.workspace import Workspace
 _DEFAULT_DAYS, _MOST_DAYS = 14, 366
 _MOST_ENTRIES = 1000
 """How far back the audit is searched for an act that a killed bot may have done."""
-_ENTRIES: Mapping[str, frozenset[str]] = {"release.start": frozenset({"release.ready", "release.stop"})}
+_ENTRIES: Mapping[str, frozenset[str]] = {
+    "release.start": frozenset({"release.ready", "release.stop"}),
+    "release.approve": frozenset({"release.approve", "release.break_glass"}),
+}
 """Audit entries that show an act as done, where they have not its own name."""
 
 
@@ -79,6 +82,7 @@ class Acts:
             "release.history": self._history,
             "release.approve": self._approve,
             "release.reject": self._reject,
+            "release.reviewed": self._reviewed,
             "release.promote": self._promote,
             "release.hold": self._hold,
             "release.resume": self._resume,
@@ -154,6 +158,8 @@ class Acts:
             case "rollback":
                 is_next = detail["route_version"] in (version + 1, version + 2)  # a canary that ends first takes one of its own
                 return not call["dry-run"] and is_next and detail["reason"] == call.reason and self._is_restored(detail["stable"], call)
+            case "release.reviewed":
+                return bool(entry.subject == call.release and detail["reason"] == call.reason)
             case "release.lock" | "release.unlock":
                 return bool(detail["reason"] == call.reason)
             case "owner.override":
@@ -183,11 +189,18 @@ class Acts:
         return self._moved(self._ws.releases.adopt(call.app, call["bundle"], reason=call["reason"], actor=call.actor))
 
     def _approve(self, call: Call) -> Outcome:
+        if call["break-glass"]:
+            releases, version = self._ws.releases, call.ask.decided_on
+            return self._moved(releases.break_glass(call.release, reason=call["reason"], expected_version=version, actor=call.actor))
         return self._moved(self._ws.releases.approve(call.release, expected_version=call.ask.decided_on, actor=call.actor))
 
     def _reject(self, call: Call) -> Outcome:
         releases, version = self._ws.releases, call.ask.decided_on
         return self._moved(releases.reject(call.release, reason=call["reason"], expected_version=version, actor=call.actor))
+
+    def _reviewed(self, call: Call) -> Outcome:
+        verdict = call["verdict"].lower().replace("-", "_")
+        return self._moved(self._ws.releases.reviewed(call.release, verdict=verdict, reason=call["reason"], actor=call.actor))
 
     def _promote(self, call: Call) -> Outcome:
         releases, version = self._ws.releases, call.ask.decided_on
@@ -270,7 +283,7 @@ class Acts:
 
     def _history(self, call: Call) -> Outcome:
         self._require_view(call)
-        page = history_page(call.app, self._ws.releases.history(call.app))
+        page = history_page(call.app, self._ws.releases.history(call.app), self._ws.releases.broken_glass(call.app))
         return Outcome(told=Said(text=headline(page), blocks=page_card(page)))
 
     def _show(self, call: Call) -> Outcome:

@@ -52,6 +52,8 @@ class Said:
     text: str
     """As it is to be read; it is escaped on its way to Slack. Where there are blocks it stands for them in notifications."""
     blocks: Blocks = ()
+    mentions: tuple[str, ...] = ()
+    """Slack ids of people who have to notice it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class Outcome:
 
 
 def _said(stored: Mapping[str, Any]) -> Said:
-    return Said(text=stored["text"], blocks=tuple(stored["blocks"]))
+    return Said(text=stored["text"], blocks=tuple(stored["blocks"]), mentions=tuple(stored.get("mentions", ())))
 
 
 def refused(reason: str) -> Outcome:

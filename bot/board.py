@@ -11,13 +11,14 @@ from bot.buttons import Click, Seal
 from bot.threads import Change
 from workbench.ledger.audit import AuditEntry
 from workbench.release.model import Release, ReleaseStatus, State
+from workbench.release.states import Act
 from workbench.views.cards import Button, headline, page_card
 from workbench.views.page import Page
 from workbench.views.release import release_page, release_sentence, status_page, transition_line
 from workbench.workspace import Workspace
 
 _LOUD = frozenset({State.HELD, State.PROMOTED, State.ROLLED_BACK})
-"""States that a whole channel has to hear of."""
+"""States that a whole channel has to hear of; and it has to hear of it when somebody lets a release go alone."""
 _CHATS = frozenset({"slack", "console"})
 
 
@@ -43,7 +44,14 @@ class Board:
     def changes(self, release_id: str) -> tuple[Change, ...]:
         """What happened to the release, oldest first; what was refused is between the bot and whoever asked."""
         entries = (entry for entry in self._ws.releases.entries(release_id) if "to" in entry.detail)
-        return tuple(Change(number=entry.seq, said=Said(text=transition_line(entry)), is_broadcast=_is_loud(entry)) for entry in entries)
+        return tuple(Change(number=entry.seq, said=self._change(entry), is_broadcast=_is_loud(entry)) for entry in entries)
+
+    def _change(self, entry: AuditEntry) -> Said:
+        """A change in words; one that somebody has to notice at once calls them."""
+        called = entry.detail.get("called") or ()
+        people = self._ws.ownership.people(entry.app) if called and entry.app else None
+        ids = [slack_id for name in called if people and name in people.people for slack_id in people.people[name].slack]
+        return Said(text=transition_line(entry), mentions=tuple(ids))
 
     def current(self, *, since: datetime) -> tuple[str, ...]:
         """The releases that are open or ended after that moment, of all apps."""
@@ -99,4 +107,4 @@ def _said(page: Page, buttons: Sequence[Button] = ()) -> Said:
 
 
 def _is_loud(entry: AuditEntry) -> bool:
-    return entry.detail["to"] in _LOUD
+    return entry.detail["to"] in _LOUD or entry.act == Act.BREAK_GLASS

@@ -117,4 +117,5 @@ def _code_of(error: SlackApiError) -> str:
 
 def content(said: Said) -> dict[str, Any]:
     """The message as Slack's methods take it."""
-    return {"text": escaped(said.text), **({"blocks": list(said.blocks)} if said.blocks else {})}
+    called = "".join(f" <@{slack_id}>" for slack_id in said.mentions)
+    return {"text": f"{escaped(said.text)}{called}", **({"blocks": list(said.blocks)} if said.blocks else {})}

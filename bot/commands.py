@@ -125,8 +125,19 @@ RELEASE = Command(
         Verb(name="status", help="where the app's release stands, and the buttons for what may come next", arguments=(_APP,)),
         Verb(name="gates", help="the gates of the review that the release stands on", arguments=(_APP,)),
         Verb(name="history", help="the app's releases, newest first", arguments=(_APP,)),
-        Verb(name="approve", help="say yes, as a second person", arguments=(_RELEASE,)),
+        Verb(
+            name="approve",
+            help="say yes, as a second person; `--break-glass` with a reason lets it go alone, where there is none",
+            arguments=(_RELEASE,),
+            options=(Option(name="break-glass", kind=Kind.FLAG), Option(name="reason", kind=Kind.TEXT)),
+        ),
         Verb(name="reject", help="say no; the release ends", arguments=(_RELEASE,), options=(_REASON,)),
+        Verb(
+            name="reviewed",
+            help="say of a release that went alone, as another person, whether that was `justified` or `not_justified`",
+            arguments=(_RELEASE, Argument(name="verdict")),
+            options=(_REASON,),
+        ),
         Verb(
             name="promote",
             help="go to the next step; after the last the bundle serves everybody. `--early` skips the step's waiting",

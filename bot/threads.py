@@ -115,7 +115,10 @@ class Threads:
                 await self._post(turn, said)
 
     async def _begin(self, release_id: str, channel: str) -> None:
-        """Posts the parent. What happened before is told by it. Drawn before the turn is taken, so that a fault leaves no turn behind."""
+        """Posts the parent. What happened before is told by it, but what calls somebody is still said in a reply.
+
+        It is drawn before the turn is taken, so that a fault leaves no turn behind.
+        """
         name = f"{_name(release_id)}@{channel}"
         changes = await self._pool.call(self._board.changes, release_id)
         said = await self._pool.call(self._board.parent, release_id)
@@ -124,7 +127,7 @@ class Threads:
             return
         ts = await self._post(turn, said)
         for change in changes:
-            if await self._turn(f"{name}#{change.number}", channel):
+            if not change.said.mentions and await self._turn(f"{name}#{change.number}", channel):
                 await self._place(f"{name}#{change.number}", channel, ts, change.said)
 
     async def _renew(self, release_id: str, parent: Posted, posted: Mapping[str, Posted]) -> None:

@@ -117,7 +117,7 @@ class ReleaseRefused(WorkbenchError):
     def __init__(self, subject: str, *, reason: str, seen: str, needed: str = "", next_step: str = "") -> None:
         super().__init__(subject, seen=seen, needed=needed, next_step=next_step)
         self.reason = reason
-        if reason == "not_yet":
+        if reason in ("not_yet", "not_measured"):
             self.exit_code = 3
 
 

@@ -442,9 +442,17 @@ class Workspace:
     def readiness(self) -> Readiness:
         """May it go?"""
         from workbench.readiness.service import Readiness
+        from workbench.release.collecting import Collected
 
         return Readiness(
-            self.ledger, self.versions, self.ownership, self.metrics, authority=self.ownership, author=self.actor, clock=self.clock
+            self.ledger,
+            self.versions,
+            self.ownership,
+            self.metrics,
+            authority=self.ownership,
+            collector=Collected(self.ledger),
+            author=self.actor,
+            clock=self.clock,
         )
 
     @cached_property
@@ -475,6 +483,7 @@ class Workspace:
             author=self.actor,
             clock=self.clock,
             clean=self._cleaned,
+            monotonic=self._monotonic,
         )
 
     @cached_property
@@ -512,10 +521,10 @@ class Workspace:
 
     def leadership(self, name: str) -> Leadership:
         """A part in the lease of this name, under a name of its own."""
+        from workbench.controls.acknowledging import process_name
         from workbench.release.leadership import Leadership
 
-        holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
-        return Leadership(self.ledger, name, holder, monotonic=self._monotonic)
+        return Leadership(self.ledger, name, process_name(), monotonic=self._monotonic)
 
     def _before_release(self, app: str, stable: str | None) -> Baseline:
         """What a stable bundle did until now, by metric."""

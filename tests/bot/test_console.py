@@ -120,7 +120,7 @@ def test_a_real_workspace_has_no_console(tmp_path):
 def test_completion_knows_commands_people_and_buttons(demo):
     with demo() as ws, keyboard(ws, write=lambda _: None) as opened:
         opened.play(["as @requester", "/release start shop v2 --reason x"])
-        assert opened.console.completions("/release re") == ["/release reject", "/release resume"]
+        assert opened.console.completions("/release re") == ["/release reject", "/release reviewed", "/release resume"]
         assert "as @approver" in opened.console.completions("as")
         assert opened.console.completions("cl") == ["click Approve", "click", "clock"]
 

@@ -154,4 +154,4 @@ def test_quoted_words_are_one_word_and_no_option():
 
 def test_only_flags_stand_without_a_value():
     flags = {option.name for command in COMMANDS for verb in command.verbs for option in verb.options if option.kind is Kind.FLAG}
-    assert flags == {"steal", "dry-run"}
+    assert flags == {"steal", "dry-run", "break-glass"}

@@ -153,7 +153,7 @@ def test_a_good_candidate_goes(ws, bundles):
     log(ws, bundles[0], n=400, good=360)
     log(ws, bundles[1], n=400, good=360)
     review = ws.readiness.review("support", "v2")
-    assert {gate_id for gate_id, verdict in verdicts(review).items() if verdict is not Verdict.PASS} == {"kpi.closed"}
+    assert {gate_id for gate_id, verdict in verdicts(review).items() if verdict is not Verdict.PASS} == {"kpi.closed", "rollback.drill"}
     assert (review.verdict, review.deciding, review.baseline_id) == (ReviewVerdict.GO, (), bundles[0].bundle_id)
     assert review.sentence == "GO: all 17 blocking gates that apply pass, 2 of them on measurements."
     assert review.comparison.startswith("No difference shown: success 90.0 % against 90.0 %")

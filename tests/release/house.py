@@ -14,6 +14,7 @@ import yaml
 from workbench.errors import ReleaseRefused, StoreError
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, tail
 from workbench.ledger.canonical import digest
+from workbench.ledger.releases import StoredRelease, releases_of
 from workbench.ledger.routes import StoredRoute, stored_route
 from workbench.ledger.store import Ledger
 from workbench.ownership.model import Actor, Assurance, Identity
@@ -220,6 +221,10 @@ class House:
     def route(self) -> StoredRoute | None:
         with self.ledger.read() as connection:
             return stored_route(connection, APP)
+
+    def releases_stored(self) -> tuple[StoredRelease, ...]:
+        with self.ledger.read() as connection:
+            return releases_of(connection, APP)
 
     def audit(self, n: int = 1000) -> tuple[AuditEntry, ...]:
         with self.ledger.read() as connection:

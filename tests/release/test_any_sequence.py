@@ -27,7 +27,7 @@ BUNDLE = st.sampled_from(["v1", "v2", "v3"])
 VERDICT = st.sampled_from([ReviewVerdict.GO, ReviewVerdict.GO, ReviewVerdict.NO_GO])
 TARGET = st.sampled_from([None, None, "last-good", "off", "v1", "v2"])
 DISTURBANCE = st.sampled_from(["", "", "", "wait", "review", "plan", "skip"])
-SPAN = st.sampled_from([timedelta(minutes=30), timedelta(hours=1), timedelta(hours=4), timedelta(hours=25)])
+SPAN = st.sampled_from([timedelta(minutes=30), timedelta(hours=1), timedelta(hours=4), timedelta(hours=25), timedelta(days=3)])
 
 
 REGISTRARS = {"v2": "both", "v3": "requester"}
@@ -89,7 +89,7 @@ class Company(RuleBasedStateMachine):
         self.abort("both")
         self.start(who[0], bundle, ReviewVerdict.GO)
         self.disturb(first)
-        self.approve(who[1])
+        (self.break_glass if first == "wait" else self.approve)(who[1])
         self.disturb(then)
         self.promote(who[2], "", 0)
 
@@ -108,6 +108,15 @@ class Company(RuleBasedStateMachine):
     @rule(who=WHO)
     def approve(self, who: str) -> None:
         self.on_open(self.house.releases.approve, actor=person(who))
+
+    @rule(who=WHO)
+    def break_glass(self, who: str) -> None:
+        self.on_open(self.house.releases.break_glass, reason="x", actor=person(who))
+
+    @rule(who=WHO, number=st.integers(1, 5))
+    def reviewed(self, who: str, number: int) -> None:
+        if number <= len(self.house.releases.history(APP)):
+            self.attempt(self.house.releases.reviewed, f"{APP}.{number}", verdict="justified", reason="x", actor=person(who))
 
     @rule(who=WHO)
     def reject(self, who: str) -> None:
@@ -198,23 +207,34 @@ class Company(RuleBasedStateMachine):
 
 
 def is_approved(promotion: AuditEntry, before: list[AuditEntry]) -> bool:
-    """Whether somebody else had approved the release when it entered its canary, and nothing had changed under it since."""
+    """Whether somebody else had approved the release when it entered its canary, or one alone, and nothing had changed under it since."""
     of_release = [entry for entry in before if entry.subject == promotion.subject]
     started = next(entry for entry in of_release if entry.act == "release.start")
     ready = next(entry for entry in of_release if entry.act == "release.ready")
-    decisions = [entry for entry in of_release if entry.act in ("release.approve", "release.reject")]
+    decisions = [entry for entry in of_release if entry.act in ("release.approve", "release.break_glass", "release.reject")]
     approval = decisions[-1] if decisions else None
-    if approval is None or approval.act != "release.approve":
+    if approval is None or approval.act == "release.reject":
         return False
     bundle, review = promotion.detail["bundle"], ready.detail["review"]
     registered = next(entry for entry in before if entry.act == "bundle.register" and entry.subject == bundle)
     since_ready = [entry for entry in before if entry.seq > ready.seq]
     reviews = [entry for entry in since_ready if entry.act == "review" and entry.subject == bundle]
-    is_second = approval.actor in {"approver", "both"} - {started.actor, registered.actor}
-    is_in_time = promotion.time - approval.time < timedelta(hours=4)
+    others = {"approver", "both"} - {started.actor, registered.actor}
+    is_alone = approval.act == "release.break_glass"
+    is_right = approval.actor in {"requester", "both"} - others and owes_nothing(approval, before) if is_alone else approval.actor in others
+    is_in_time = promotion.time - approval.time < timedelta(hours=1 if is_alone else 4)
     is_same = approval.detail["binds"]["review"] == review and (not reviews or reviews[-1].detail["review_id"] == review)
     is_declared = not any(entry.act in ("declare", "declare.people") for entry in since_ready)
-    return is_second and is_in_time and is_same and is_declared
+    return is_right and is_in_time and is_same and is_declared
+
+
+def owes_nothing(broken: AuditEntry, before: list[AuditEntry]) -> bool:
+    """Whether no earlier release that went alone had waited for its review for three days."""
+    earlier = [entry for entry in before if entry.seq < broken.seq]
+    late = [entry for entry in earlier if entry.act == "release.break_glass" and broken.time - entry.time >= timedelta(days=3)]
+    return all(
+        any(done.act == "release.reviewed" and done.subject == entry.subject and done.seq > entry.seq for done in earlier) for entry in late
+    )
 
 
 def still_holds(promotion: AuditEntry, before: list[AuditEntry]) -> bool:

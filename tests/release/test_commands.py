@@ -165,6 +165,31 @@ def test_a_gap_in_the_cover_stops_a_release(shop: Path):
     assert "is READY" in run("primary", "release", "start", "shop", "--reason", "x")
 
 
+def test_a_release_goes_alone_and_another_person_reviews_it(shop: Path, fails):
+    run("primary", "release", "start", "shop", "--reason", "refunds are wrong")
+    assert "an approval by a second person has none" in fails("primary", "release", "approve", "shop.1", "--reason", "now")
+    assert "reason: it is empty" in fails("primary", "release", "approve", "shop.1", "--break-glass")
+    said = run("primary", "release", "approve", "shop.1", "--break-glass", "--reason", "it cannot wait")
+    assert "shop.1 goes alone; tell at once: " in said
+    assert "approver" in said
+    review = json.loads(RUNNER.invoke(app, ["--as", "owner", "readiness", "shop", "--json"]).output)
+    assert "released-alone" in {finding["lint_id"] for finding in review["findings"]}
+    assert "Let go alone" in run("approver", "release", "status", "shop")
+    assert "primary has" in fails("primary", "release", "reviewed", "shop.1", "--verdict", "justified", "--reason", "I did it")
+    run("approver", "release", "reviewed", "shop.1", "--verdict", "justified", "--reason", "they were wrong")
+    assert "justified, says approver" in " ".join(run("owner", "release", "history", "shop").split())
+    assert "nobody let it go alone" in fails("approver", "release", "reviewed", "shop.1", "--verdict", "justified", "--reason", "x", code=1)
+
+
+def test_a_drill_without_a_gateway_is_not_enough_evidence_and_no_yes(shop: Path, fails):
+    assert "nothing of this app was ever released" in fails("primary", "release", "drill", "shop", code=1)
+    run("approver", "release", "adopt", "shop", "v1", "--reason", "serves since March")
+    assert "no gateway that serves it was heard of" in fails("primary", "release", "drill", "shop", code=3)
+    review = json.loads(RUNNER.invoke(app, ["--as", "owner", "readiness", "shop", "--json"]).output)
+    shown = {gate["gate_id"]: gate for gate in review["gates"]}["rollback.drill"]
+    assert (shown["verdict"], shown["is_blocking"]) == ("MISSING", False)
+
+
 def test_a_rollback_needs_no_log(shop: Path, tmp_path: Path, fails):
     run("approver", "release", "adopt", "shop", "v1", "--reason", "serves since March")
     lake = tmp_path / "workspace" / "lake"

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.release.carrying import judgement
+from workbench.readiness.wording import span_words
 from workbench.release.course import Decision, Situation, next_move
 from workbench.release.freezes import freeze_now
-from workbench.release.futility import forecast, unreachable, words
+from workbench.release.futility import forecast, unreachable
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.model import Kind, Objection, Release, State
 from workbench.release.plan_clock import PlanClock, ticked
@@ -127,7 +128,7 @@ def test_a_step_that_no_traffic_can_fill_is_named():
     ("seconds", "text"), [(5, "5 s"), (90, "1.5 minutes"), (3600, "1 hour"), (86_400 * 9.2, "9.2 days"), (86_400 * 29, "29 days")]
 )
 def test_spans_are_said_in_one_unit(seconds: float, text: str):
-    assert words(timedelta(seconds=seconds)) == text
+    assert span_words(timedelta(seconds=seconds)) == text
 
 
 def test_a_stretch_of_the_calendar_is_frozen_from_its_first_day_to_its_last():

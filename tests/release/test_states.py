@@ -17,6 +17,7 @@ TABLE = """
 ready       READY   -        -        -           -           -        -           -
 stop        ABORTED -        -        -           -           -        -           -
 approve     -       APPROVED APPROVED -           -           -        -           -
+break_glass -       APPROVED APPROVED -           -           -        -           -
 reject      -       ABORTED  ABORTED  -           -           -        -           -
 promote     -       -        CANARY   CANARY      -           -        -           -
 hold        -       -        -        HELD        -           -        -           -

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,14 +91,14 @@ def history(
 
     with Workspace.open(create=False) as ws:
         ws.require_view(app)
-        releases = ws.releases.history(app)
+        releases, alone = ws.releases.history(app), ws.releases.broken_glass(app)
         decisions = {release.release_id: ws.releases.decisions(release.release_id) for release in releases} if markdown else {}
     if as_json:
         print_json(releases)
     elif markdown:
         typer.echo(history_markdown(app, releases, decisions), nl=False)
     else:
-        typer.echo(history_text(app, releases))
+        typer.echo(history_text(app, releases, alone))
 
 
 @group.command("decisions")
@@ -135,12 +136,47 @@ def explain(
 
 
 @group.command("approve")
-def approve(release: Id, review: Review = None, version: Version = None, as_json: Json = False) -> None:
-    """Approve RELEASE, as a second person. It is good for four hours, and void when what was approved changes."""
+def approve(
+    release: Id,
+    break_glass: Annotated[bool, typer.Option("--break-glass", help="There is no second person: let it go alone, and say why.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why it cannot wait; with --break-glass.")] = "",
+    review: Review = None,
+    version: Version = None,
+    as_json: Json = False,
+) -> None:
+    """Approve RELEASE, as a second person. It is good for four hours, and void when what was approved changes.
+
+    With --break-glass whoever operates the app or is on call lets it go alone, for one hour. Everybody on call and every approver is told,
+    and another person has to review it within three days: `workbench release reviewed`.
+    """
+    from workbench import Workspace
+    from workbench.errors import UsageError
+    from workbench.views.broken_glass import called_text
+
+    if reason and not break_glass:
+        raise UsageError("--reason", seen="an approval by a second person has none", needed="--break-glass, or no reason")
+    with Workspace.open(create=False) as ws:
+        if not break_glass:
+            done = ws.releases.approve(release, review_id=review, expected_version=version)
+        else:
+            done = ws.releases.break_glass(release, reason=reason, review_id=review, expected_version=version)
+            owed = ws.releases.broken_glass(done.app)[-1]
+            typer.echo(called_text(owed, ws.ownership.people(done.app)), err=True)
+    _show(done, as_json=as_json)
+
+
+@group.command("reviewed")
+def reviewed(
+    release: Id,
+    verdict: Annotated[str, typer.Option("--verdict", metavar="VERDICT", help="justified or not_justified.")],
+    reason: Reason,
+    as_json: Json = False,
+) -> None:
+    """Say of RELEASE, which somebody let go alone, whether that was right; as another person. The release stays what it is."""
     from workbench import Workspace
 
     with Workspace.open(create=False) as ws:
-        done = ws.releases.approve(release, review_id=review, expected_version=version)
+        done = ws.releases.reviewed(release, verdict=verdict, reason=reason)
     _show(done, as_json=as_json)
 
 
@@ -210,6 +246,22 @@ def adopt(
         ws.require_app(app)
         done = ws.releases.adopt(app, bundle, reason=reason)
     _show(done, as_json=as_json)
+
+
+@group.command("drill")
+def drill(app: App, as_json: Json = False) -> None:
+    """Rehearse a rollback of APP: how long until every gateway follows. It serves nobody otherwise. Exit 1: it failed, 3: no gateway."""
+    from workbench import Workspace
+    from workbench.views.drill import drill_text
+
+    with Workspace.open(create=False) as ws:
+        ws.require_app(app)
+        found = ws.releases.drill(app)
+    if as_json:
+        print_json({**asdict(found), "slowest_s": found.slowest_s, "is_good": found.is_good})
+    else:
+        typer.echo(drill_text(found))
+    raise typer.Exit(0 if found.is_good else 1)
 
 
 @group.command("lock")

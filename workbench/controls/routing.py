@@ -40,7 +40,8 @@ class RouteTable:
 
     Args:
         read: asks the ledger; may raise StoreError.
-        on_reading: told of each reading, on the reading thread.
+        on_reading: told of each reading before it counts, on the reading thread.
+        on_counting: told of each reading once it counts, on the same thread; it must not take time.
         interval_s: between two readings.
         keep_s: how long a reading counts when no newer one comes.
         monotonic: the machine's time, in seconds.
@@ -51,12 +52,14 @@ class RouteTable:
         read: Callable[[], Reading],
         *,
         on_reading: Callable[[Reading], None],
+        on_counting: Callable[[Reading], None] = lambda _: None,
         interval_s: float = INTERVAL_S,
         keep_s: float = KEEP_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._on_reading = on_reading
+        self._on_counting = on_counting
         self._interval_s = interval_s
         self._keep_s = keep_s
         self._monotonic = monotonic
@@ -101,6 +104,7 @@ class RouteTable:
         reading = self._read()
         self._on_reading(reading)  # first: a call that finds the new route finds its bundle on the way
         self._reading, self._read_at = reading, asked_at
+        self._on_counting(reading)
 
     def start(self) -> None:
         """Begin to read on a thread of its own."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Self, Unpack
 
+from workbench.controls.acknowledging import Acknowledger, process_name
 from workbench.controls.admission import WHOLE, About, call_of, require_text
 from workbench.controls.assignment import assign
 from workbench.controls.blocking import LoopThread
@@ -78,6 +79,7 @@ class Controls:
         interval_s: between two readings of the routes.
         keep_s: how long the routes count while the ledger is out of reach.
         monotonic: the machine's time in seconds, for the age of what was read.
+        name: of this process, under which the ledger is told by which routes it serves.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Controls:
         interval_s: float = INTERVAL_S,
         keep_s: float = KEEP_S,
         monotonic: Callable[[], float] = time.monotonic,
+        name: str = "",
     ) -> None:
         self._ledger = ledger
         self._versions = versions
@@ -108,7 +111,15 @@ class Controls:
         self._recorder = Recorder(sealer)
         self._ground = Ground(journal=self._journal, recorder=self._recorder, desk=desk)
         self._shelf = Shelf(self._load, monotonic=monotonic)
-        self._routes = RouteTable(self._read, on_reading=self._keep, interval_s=interval_s, keep_s=keep_s, monotonic=monotonic)
+        self._acknowledger = Acknowledger(ledger, name=name or process_name(), clock=clock)
+        self._routes = RouteTable(
+            self._read,
+            on_reading=self._keep,
+            on_counting=self._acknowledger.take,
+            interval_s=interval_s,
+            keep_s=keep_s,
+            monotonic=monotonic,
+        )
         self._tally = Tally()
         self._changing = threading.Lock()
         self._is_started = False
@@ -129,6 +140,7 @@ class Controls:
             self._routes.poll()
             self._shelf.check()
             self._routes.start()
+            self._acknowledger.start()
             self._is_started = True
 
     async def handle(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> Answer:
@@ -246,6 +258,7 @@ class Controls:
         """End the threads; calls of `handle_blocking` that are in flight are cancelled."""
         self._ending = "it has ended"
         self._routes.stop()
+        self._acknowledger.stop()
         with self._changing:
             loop, self._loop = self._loop, None
         if loop is not None:
@@ -368,13 +381,15 @@ class Controls:
                     yield _Alarm(f"{app}: the {arm} bundle cannot be served: {fault}", is_hindrance=arm == "stable")
 
     def _read(self) -> Reading:
-        """What the ledger says now; a declaration is read again when the app's route changes."""
+        """What the ledger says now; a declaration is read again when what the app's route says changes."""
         with self._ledger.read() as connection:
             routes = {stored.app: _route_of(stored) for stored in stored_routes(connection)}
             known = frozenset(apps(connection))
             newest = newest_erasure(connection)
         before = self._routes.reading
-        specs = {app: before.specs[app] if before.routes.get(app) == route else self._app_spec(app) for app, route in routes.items()}
+        specs = {
+            app: before.specs[app] if _is_alike(before.routes.get(app), route) else self._app_spec(app) for app, route in routes.items()
+        }
         return Reading(routes=routes, specs=specs, apps=known, newest_erasure=newest)
 
     def _keep(self, reading: Reading) -> None:
@@ -407,6 +422,11 @@ def _require_callback(call: Call, spec: AppSpec | None) -> None:
     known = spec.handoff.callbacks if spec and spec.handoff else {}
     if call.callback is not None and call.callback not in known:
         raise bad_request("the callback is none of the app's", needed="a name under handoff.callbacks in app.yaml")
+
+
+def _is_alike(before: Route | None, now: Route) -> bool:
+    """Whether two versions of a route serve the same, as those before and after a rehearsal do."""
+    return before is not None and replace(before, route_version=now.route_version, changed_at=now.changed_at) == now
 
 
 def _route_of(stored: StoredRoute) -> Route:

@@ -171,7 +171,7 @@ approvals = Table(
     Column("seq", Serial, primary_key=True, autoincrement=False, doc="audit entry of the decision"),
     Column("release_id", Text, nullable=False),
     Column("person", Text, nullable=False),
-    Column("decision", Text, nullable=False, doc="approve or reject"),
+    Column("decision", Text, nullable=False, doc="approve, reject or break_glass"),
     Column("binds", Json, nullable=False, doc="digests that were approved: bundle, review, plan"),
     Column("decided_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
@@ -334,3 +334,32 @@ decisions = Table(
     Column("inputs_digest", String(71), nullable=False),
     Column("token", Serial, nullable=False, doc="of the lease under which it was decided"),
 )
+
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("gateway", Text, primary_key=True, doc="the process that serves: host, process id, and a random part"),
+    Column("app", Text, primary_key=True),
+    Column("route_version", Integer, nullable=False, doc="of the route that it serves the app by"),
+    Column("heard_at", UtcDateTime, nullable=False, doc="when it last said so; it says so again while it lives"),
+)
+
+broken_glass = Table(
+    "broken_glass",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False, doc="audit entry of the act"),
+    Column("release_id", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("person", Text, nullable=False, doc="who let the release go alone"),
+    Column("known_as", Json, nullable=False, doc="every name of theirs at that moment, so that a later one is no second person"),
+    Column("reason", Text, nullable=False),
+    Column("called", Json, nullable=False, doc="who was to be told at once: the people on call, and those who may approve"),
+    Column("broken_at", UtcDateTime, nullable=False),
+    Column("review_due_at", UtcDateTime, nullable=False, doc="a second person looks at it until then"),
+    Column("verdict", Text, doc="justified or not_justified; null until it was reviewed"),
+    Column("reviewed_by", Text),
+    Column("reviewed_at", UtcDateTime),
+    Column("review_reason", Text),
+    Column("version", Integer, nullable=False),
+)
+Index("ix_broken_glass_app_seq", broken_glass.c.app, broken_glass.c.seq)

@@ -9,7 +9,7 @@ from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.metric import Kind, Metric
 from workbench.spec.app import AppSpec
 from workbench.spec.faults import suggestion
-from workbench.spec.gates import GatesSpec
+from workbench.spec.gates import DRILL_METRIC, GatesSpec
 from workbench.spec.metrics import MetricsSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.slo import INDICATORS, SloSpec
@@ -32,6 +32,8 @@ def _taken(own: dict[str, Metric]) -> Iterator[str]:
 
 def _gate_faults(gates: GatesSpec | None, known: dict[str, Metric]) -> Iterator[str]:
     for number, gate in enumerate(gates.gates if gates else ()):
+        if gate.metric == DRILL_METRIC:
+            continue
         place = f"gates.yaml: gates[{number}]"
         metric = known.get(gate.metric) or find(gate.metric)
         if metric is None:

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.observability.metric import Metric
+from workbench.errors import IntegrityError
 from workbench.observability.model import Evidence, RowSet, Window
-from workbench.observability.readings import Reading
-from workbench.observability.recency import Seen
 from workbench.versions.canonical import canonical_json, digest
+
+if TYPE_CHECKING:  # a rollback drill is a record, too, and is no reason to load what asks the log
+    from workbench.observability.metric import Metric
+    from workbench.observability.readings import Reading
+    from workbench.observability.recency import Seen
 
 DIGITS = 12
 """Significant digits of a number in a record."""
@@ -55,6 +58,45 @@ def sealed(evidence: Evidence) -> Evidence:
     """The record with rounded numbers and its id."""
     whole = replace(evidence, query=rounded(evidence.query), statistics=rounded(evidence.statistics))
     return replace(whole, evidence_id=evidence_id(whole))
+
+
+def as_row(record: Evidence) -> dict[str, Any]:
+    """The record as the ledger keeps it."""
+    return {
+        "evidence_id": record.evidence_id,
+        "kind": record.kind,
+        "app": record.app,
+        "subject": record.subject,
+        "baseline": record.baseline,
+        "query": dict(record.query),
+        "statistics": dict(record.statistics),
+        "row_n": record.row_set.n,
+        "row_digest": record.row_set.digest,
+        "row_first": record.row_set.first,
+        "row_last": record.row_set.last,
+        "snapshot": record.snapshot,
+        "collected_at": record.collected_at,
+    }
+
+
+def from_row(row: Mapping[Any, Any]) -> Evidence:
+    """The record that `as_row` wrote.
+
+    Raises:
+        IntegrityError: its content is no longer what its id is the digest of.
+    """
+    rows = RowSet(n=row["row_n"], digest=row["row_digest"], first=row["row_first"], last=row["row_last"])
+    plain = ("evidence_id", "kind", "app", "subject", "baseline", "query", "statistics", "snapshot", "collected_at")
+    record = Evidence(row_set=rows, **{name: row[name] for name in plain})
+    if (seen := evidence_id(record)) != record.evidence_id:
+        step = "keep this ledger as it is, and compare it with a backup"
+        raise IntegrityError(
+            f"evidence {record.evidence_id}",
+            seen=f"its content has the digest {seen}",
+            needed="the digest that is its id",
+            next_step=step,
+        )
+    return record
 
 
 def metric_statistics(metric: Metric, reading: Reading, seen: Seen, *, is_age_asked: bool) -> dict[str, Any]:

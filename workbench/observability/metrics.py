@@ -44,6 +44,7 @@ from workbench.spec.metrics import MetricsSpec
 
 SAME, DIFFERENT = "SAME", "DIFFERENT"
 ERASED, EXPIRED = "UNAVAILABLE(erasure)", "UNAVAILABLE(retention)"
+NOT_LOGGED = "UNAVAILABLE(not in the log)"
 T = TypeVar("T")
 
 
@@ -257,15 +258,18 @@ class Metrics:
         """
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
+        snapshot = evidence.snapshot
+        if snapshot is None:
+            return NOT_LOGGED
         try:
-            return self._verified(evidence, evidence.snapshot)
+            return self._verified(evidence, snapshot)
         except duckdb.Error as fault:
             if not _is_gone(fault):
                 raise
         newest = self._lake.snapshot()
         if newest is not None and self._verified(evidence, newest) == SAME:
             return SAME
-        return self._lake.read(lambda connection: why_gone(connection, evidence.snapshot))
+        return self._lake.read(lambda connection: why_gone(connection, snapshot))
 
     def _verified(self, evidence: Evidence, snapshot: int) -> str:
         try:

@@ -86,6 +86,6 @@ class Evidence:
     statistics: Mapping[str, Any]
     """Sufficient statistics: counts, estimate, interval, method; for a comparison those of both sides and the difference."""
     row_set: RowSet
-    snapshot: int
-    """Where the query can be asked again."""
+    snapshot: int | None
+    """Where the query can be asked again; None where it is none of the log's, as a rollback drill."""
     collected_at: datetime

@@ -27,11 +27,14 @@ ACTS: Mapping[str, frozenset[Role]] = {
     "release.start": _OPERATING,
     "release.adopt": frozenset({Role.APPROVER, Role.ADMIN}),
     "release.approve": frozenset({Role.APPROVER}),
+    "release.break_glass": frozenset({Role.OPERATOR}),
+    "release.reviewed": frozenset({Role.APPROVER, Role.RISK_OWNER}),
     "release.reject": frozenset({Role.APPROVER}),
     "release.promote": frozenset({Role.OPERATOR, Role.APPROVER}),
     "release.hold": _WORKING,
     "release.resume": frozenset({Role.OPERATOR, Role.APPROVER}),
     "release.abort": frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
+    "release.drill": frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
     "release.lock": _OPERATING,
     "release.unlock": _OPERATING,
     "release.freeze": _WORKING,
@@ -57,18 +60,22 @@ BOOTSTRAP_ACTS = frozenset(
 )
 """What a login of this machine may do while the workspace declares nobody: look, measure and declare, but decide nothing."""
 
-ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "incident.open"})
-"""What whoever is on call may do without a role: making things safe must not wait for one."""
+ON_CALL_ACTS = frozenset({"view", "rollback", "release.hold", "release.break_glass", "incident.open"})
+"""What whoever is on call may do without a role: making things safe must not wait for one.
+
+Nor must a release that repairs something wait for a second person who cannot be found; it is reviewed by one afterwards.
+"""
 
 DECIDING_ACTS = frozenset({act for act in ACTS if act.startswith(("release.", "rollback"))} | {"waiver.approve", "handoff.decide"}) - {
-    "release.freeze"
+    "release.freeze",
+    "release.drill",
 }
 """Acts that need more than a login of this machine where the risk tier is high.
 
-Freezing is none: it only stops. Declaring people is none either, because no edge that verifies people takes a declaration: an
-administrator's login must do, or nobody could ever take a role away from somebody who left. So whoever has the login of an
-administrator can name themselves an approver; that needs the machine, never goes unseen (the audit keeps who declared what), and
-the register of people stays what it must be: something that can be put right.
+Freezing is none: it only stops. A drill is none: it serves nobody otherwise, and measures. Declaring people is none either, because no
+edge that verifies people takes a declaration: an administrator's login must do, or nobody could ever take a role away from somebody who
+left. So whoever has the login of an administrator can name themselves an approver; that needs the machine, never goes unseen (the audit
+keeps who declared what), and the register of people stays what it must be: something that can be put right.
 """
 
 CONTROLLER = "workbench:controller"

@@ -1,13 +1,16 @@
-"""The guide's four anti-patterns, detected and named."""
+"""The guide's four anti-patterns, detected and named; and releases that went past the two-person rule."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from workbench.readiness.declared import Declarations, is_activity, is_usage, outcome_kpis
 from workbench.readiness.model import Finding, GateResult, Verdict
+from workbench.readiness.ports import Unreviewed
+from workbench.readiness.rehearsal import FAULTS
 from workbench.readiness.wording import counted
-from workbench.spec.gates import Family
+from workbench.spec.gates import DRILL_METRIC, Family
 
 HUMAN_SOURCES = frozenset({"human"})
 """Score sources that are somebody looking at an answer."""
@@ -29,8 +32,31 @@ def findings(declared: Declarations, results: Sequence[GateResult], *, score_sou
     )
 
 
+def alone(unreviewed: Sequence[Unreviewed], *, now: datetime) -> tuple[Finding, ...]:
+    """Releases that went alone and that no second person has looked at since: shown until somebody has, and stopping nothing."""
+    if not unreviewed:
+        return ()
+    sentences = (
+        f"{each.person} let {each.release_id} go alone at {each.broken_at:%Y-%m-%d %H:%M} UTC ({each.reason}); its review"
+        f" {'was' if each.review_due_at <= now else 'is'} due at {each.review_due_at:%Y-%m-%d %H:%M} UTC."
+        for each in unreviewed
+    )
+    return (
+        Finding(
+            lint_id="released-alone",
+            title="Released by one person alone, and not reviewed since",
+            sentence=" ".join(sentences),
+            next_step=f"a second person reviews it: `workbench release reviewed {unreviewed[0].release_id} --verdict … --reason …`",
+        ),
+    )
+
+
 def _no_rollback_plan(results: Sequence[GateResult]) -> Iterator[Finding]:
-    faults = [result for result in results if result.gate_id.startswith("rollback.") and result.verdict is Verdict.FAIL]
+    faults = [
+        result
+        for result in results
+        if result.verdict is Verdict.FAIL and (result.gate_id.startswith("rollback.") or result.reason in FAULTS)
+    ]
     if faults:
         yield Finding(
             lint_id="no-rollback-plan",
@@ -72,7 +98,8 @@ def _spot_checks_only(results: Sequence[GateResult], score_sources: Mapping[str,
 def _usage_for_success(declared: Declarations) -> Iterator[Finding]:
     kpis = declared.spec.kpis if declared.spec else ()
     mislabelled = [kpi.name for kpi in kpis if kpi.kind == "outcome" and is_usage(kpi)]
-    bars = [gate.metric for gate in declared.gates.gates if gate.is_blocking] if declared.gates else []
+    blocking = [gate.metric for gate in declared.gates.gates if gate.is_blocking] if declared.gates else []
+    bars = [metric for metric in blocking if metric != DRILL_METRIC]
     reasons = []
     if mislabelled:
         reasons.append(f"{', '.join(mislabelled)} counts activity under the name of an outcome.")

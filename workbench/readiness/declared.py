@@ -18,6 +18,7 @@ from workbench.spec.metrics import CustomMetric, MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
 from workbench.spec.plan import PlanSpec, Rollback
 from workbench.spec.rota import RotaSpec
+from workbench.versions.declarations import NOTHING
 
 COVER_DAYS = 14
 """How far ahead the rota must be without a gap."""
@@ -51,6 +52,8 @@ class Declarations:
     """Hours without anybody on call in the next `COVER_DAYS`; only meaningful with a rota."""
     earlier: tuple[str, ...] = ()
     """Ids of the bundles registered before the reviewed one, oldest first."""
+    plan_digest: str = NOTHING
+    """Of the rollout plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from workbench.errors import InsufficientData, UsageError
+from workbench.errors import InsufficientData, IntegrityError, UsageError
 from workbench.observability.measuring import Sitting
 from workbench.observability.model import Evidence
 from workbench.readiness.declared import Declarations, declared_gates, outcome_kpis, quality_gates
 from workbench.readiness.gates import DEFAULT_GATES, assess, assess_default, coverage, unmeasurable
 from workbench.readiness.model import GateResult
+from workbench.readiness.rehearsal import DEFAULT_GATE, DEFAULT_ID, Rehearsal, assess_rehearsal
 from workbench.spec.app import Kpi
 from workbench.spec.base import parse_duration
-from workbench.spec.gates import Family, GateSpec
+from workbench.spec.gates import DRILL_METRIC, Family, GateSpec
 
 SUCCESS, LATENCY = "success_rate", "latency_p95"
 """What the comparison sentence speaks of, whatever the gates ask."""
@@ -35,11 +36,12 @@ class Answers:
 
 
 class Questions:
-    """The measurements of one review; each is asked once. Without a log (no sitting) there are none."""
+    """The measurements of one review; each is asked once. Without a log (no sitting) there are none but the newest rollback drill."""
 
-    def __init__(self, sitting: Sitting | None, *, has_baseline: bool) -> None:
+    def __init__(self, sitting: Sitting | None, *, has_baseline: bool, drill: Rehearsal | IntegrityError | None = None) -> None:
         self._sitting = sitting
         self.has_baseline = has_baseline
+        self._drill = drill
         self._seen: dict[_Key, Evidence] = {}
 
     @property
@@ -60,6 +62,16 @@ class Questions:
             ask = self._sitting.compare if is_relative else self._sitting.measure
             self._seen[key] = ask(gate.metric, gate.where, min_n=gate.min_n)
         return self._seen[key]
+
+    def drill(self) -> Rehearsal | None:
+        """The newest rollback drill; None before the first.
+
+        Raises:
+            IntegrityError: its record is gone or altered.
+        """
+        if isinstance(self._drill, IntegrityError):
+            raise self._drill
+        return self._drill
 
     def comparison(self, metric: str) -> Evidence | None:
         """A comparison of all requests, one that a gate asked for where there is one.
@@ -111,11 +123,19 @@ def _results(declared: Declarations, asked: Questions, *, now: datetime, is_firs
     judge = assess if declared.gates else assess_default
 
     def result(gate: GateSpec) -> GateResult:
+        if gate.metric == DRILL_METRIC:
+            return of_drill(gate)
         try:
             evidence = asked.of(gate)
         except (UsageError, InsufficientData) as error:
             return unmeasurable(gate, error, owner=owner)
         return judge(gate, evidence, now=now, has_baseline=asked.has_baseline, is_first=is_first, owner=owner)
+
+    def of_drill(gate: GateSpec) -> GateResult:
+        try:
+            return assess_rehearsal(gate, asked.drill(), plan_digest=declared.plan_digest, now=now, owner=owner)
+        except IntegrityError as error:
+            return unmeasurable(gate, error, owner=owner)
 
     measured = [result(gate) for gate in gates]
     quality = {gate.id for gate in quality_gates(gates, declared.spec, declared.metrics)}
@@ -124,7 +144,9 @@ def _results(declared: Declarations, asked: Questions, *, now: datetime, is_firs
         for kpi in outcome_kpis(declared.spec)
         if kpi.target is not None
     ]
-    return (*measured, coverage(measured, quality=quality, owner=owner), *shown, *declared_gates(declared, now=now))
+    is_drill_declared = any(gate.metric == DRILL_METRIC for gate in gates)
+    drill = () if is_drill_declared else (replace(of_drill(DEFAULT_GATE), gate_id=DEFAULT_ID),)
+    return (*measured, coverage(measured, quality=quality, owner=owner), *shown, *declared_gates(declared, now=now), *drill)
 
 
 def _kpi_gate(kpi: Kpi) -> GateSpec:

@@ -7,27 +7,29 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, select
 
 from workbench.errors import IntegrityError, UnknownSubject, UsageError
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, Head, entries_of, read_head
 from workbench.ledger.authority import Author, Authority
 from workbench.ledger.canonical import digest
+from workbench.ledger.evidence import add_evidence, add_once, evidence_row
 from workbench.ledger.store import Ledger
 from workbench.ledger.tables import evidence as evidence_table
 from workbench.ledger.tables import reviews as reviews_table
-from workbench.observability.evidence import evidence_id as sealed_id
+from workbench.observability.evidence import as_row, from_row
 from workbench.observability.measuring import Sitting
 from workbench.observability.metrics import Metrics
-from workbench.observability.model import Evidence, RowSet
+from workbench.observability.model import Evidence
 from workbench.ownership.service import Ownership
-from workbench.readiness.antipatterns import findings
+from workbench.readiness.antipatterns import alone, findings
 from workbench.readiness.declared import COVER_DAYS, Declarations
 from workbench.readiness.model import Review
+from workbench.readiness.ports import EvidenceCollector
 from workbench.readiness.questions import Answers, Questions, answers_of, latency_gates
 from workbench.readiness.readings import SIDES
 from workbench.readiness.records import CONTENT_DIGEST, from_stored, measured_bundles, review_digest, stored_content
+from workbench.readiness.rehearsal import Rehearsal
 from workbench.readiness.summary import comparison_sentence, review_sentence
 from workbench.readiness.verdicts import decide
 from workbench.spec.app import AppSpec
@@ -36,7 +38,7 @@ from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
 from workbench.spec.rota import RotaSpec
-from workbench.versions.declarations import REVIEWED
+from workbench.versions.declarations import NOTHING, REVIEWED
 from workbench.versions.model import Bundle
 from workbench.versions.service import Versions
 
@@ -54,6 +56,7 @@ class Readiness:
         metrics: Metrics,
         *,
         authority: Authority,
+        collector: EvidenceCollector,
         author: Author,
         clock: Callable[[], datetime],
     ) -> None:
@@ -62,6 +65,7 @@ class Readiness:
         self._ownership = ownership
         self._metrics = metrics
         self._authority = authority
+        self._collector = collector
         self._author = author
         self._clock = clock
 
@@ -88,11 +92,11 @@ class Readiness:
         against = self._baseline(app, candidate, baseline, others)
         now = self._clock()
         declared, digests = self._declared(app, candidate, now)
-        snapshot = self._metrics.snapshot()
+        snapshot, drill = self._metrics.snapshot(), self._drill(app)
 
         def ask(sitting: Sitting | None) -> Answers:
             is_first = against is None and not others
-            return answers_of(declared, Questions(sitting, has_baseline=against is not None), now=now, is_first=is_first)
+            return answers_of(declared, Questions(sitting, has_baseline=against is not None, drill=drill), now=now, is_first=is_first)
 
         answers = (
             ask(None)
@@ -111,7 +115,10 @@ class Readiness:
             sentence=review_sentence(decision, results),
             comparison=comparison_sentence(answers.success, answers.latency, results, latency_gates=latency_gates(declared)),
             gates=results,
-            findings=findings(declared, results, score_sources=answers.score_sources),
+            findings=(
+                *findings(declared, results, score_sources=answers.score_sources),
+                *alone(self._collector.unreviewed(app), now=now),
+            ),
             unpinned=candidate.unpinned,
             not_enforced=not_enforced(declared.spec, candidate),
             spec_digests=digests,
@@ -165,17 +172,11 @@ class Readiness:
             UnknownSubject: there is none of this id.
             IntegrityError: its content is no longer what its id is the digest of.
         """
-        wanted = select(evidence_table).where(evidence_table.c.evidence_id == evidence_id)
         with self._ledger.read() as connection:
-            row = connection.execute(wanted).mappings().one_or_none()
+            row = evidence_row(connection, evidence_id)
         if row is None:
             raise UnknownSubject(f"evidence {evidence_id}", seen="no record has this id", next_step="take the id from a review's gates")
-        seen = sealed_id(_evidence_of(row))
-        if seen != evidence_id:
-            step = "keep this ledger as it is, and compare it with a backup"
-            raise IntegrityError(
-                f"evidence {evidence_id}", seen=f"its content has the digest {seen}", needed="the digest that is its id", next_step=step
-            )
+        from_row(row)
         return dict(row)
 
     def verify(self, evidence_id: str) -> str:
@@ -185,7 +186,7 @@ class Readiness:
             UnknownSubject: there is none of this id.
             IntegrityError: its content is no longer what its id is the digest of.
         """
-        return self._metrics.verify(_evidence_of(self.evidence(evidence_id)))
+        return self._metrics.verify(from_row(self.evidence(evidence_id)))
 
     def cited_snapshots(self, since: Callable[[str], datetime | None] = lambda _app: None) -> frozenset[int]:
         """The log's snapshots that evidence names.
@@ -253,7 +254,15 @@ class Readiness:
             metrics=_as(MetricsSpec, specs["metrics"]),
             gaps=tuple(gaps),
             earlier=tuple(earlier),
+            plan_digest=dict(before).get("plan", NOTHING),
         ), before
+
+    def _drill(self, app: str) -> Rehearsal | IntegrityError | None:
+        """The newest drill; the error where its record is not what was stored, which the gate on it says."""
+        try:
+            return self._collector.drill(app)
+        except IntegrityError as error:
+            return error
 
     def _digests(self, app: str) -> tuple[tuple[str, str], ...]:
         found = ((kind, self._versions.declaration_digest(app, kind)) for kind in REVIEWED)
@@ -271,8 +280,8 @@ class Readiness:
                 return from_stored(twin, _vouchers(connection, review.app))
             head = read_head(connection, lock=True)
             content = stored_content(review, (head.seq if head else 0) + 1)
-            _add(connection, evidence_table, [_evidence_row(record) for record in taken])
-            _add(connection, reviews_table, [_review_row(review, content)])
+            add_evidence(transaction, [as_row(record) for record in taken])
+            add_once(connection, reviews_table, [_review_row(review, content)])
             entry = transaction.audit(author, REVIEW_ACT, app=review.app, subject=review.bundle_id, detail=_audit_detail(review, content))
         return replace(review, audit_head=str(Head(seq=entry.seq, digest=entry.digest)))
 
@@ -333,35 +342,3 @@ def _audit_detail(review: Review, content: Mapping[str, Any]) -> dict[str, Any]:
         "evidence": sorted({evidence_id for gate in review.gates for evidence_id in gate.evidence_ids}),
         CONTENT_DIGEST: digest(content),
     }
-
-
-def _evidence_of(row: Mapping[Any, Any]) -> Evidence:
-    rows = RowSet(n=row["row_n"], digest=row["row_digest"], first=row["row_first"], last=row["row_last"])
-    plain = ("evidence_id", "kind", "app", "subject", "baseline", "query", "statistics", "snapshot", "collected_at")
-    return Evidence(row_set=rows, **{name: row[name] for name in plain})
-
-
-def _evidence_row(record: Evidence) -> dict[str, Any]:
-    return {
-        "evidence_id": record.evidence_id,
-        "kind": record.kind,
-        "app": record.app,
-        "subject": record.subject,
-        "baseline": record.baseline,
-        "query": dict(record.query),
-        "statistics": dict(record.statistics),
-        "row_n": record.row_set.n,
-        "row_digest": record.row_set.digest,
-        "row_first": record.row_set.first,
-        "row_last": record.row_set.last,
-        "snapshot": record.snapshot,
-        "collected_at": record.collected_at,
-    }
-
-
-def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that are not there yet; content-addressed rows that are there are equal."""
-    if not rows:
-        return
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(table).on_conflict_do_nothing(), list(rows))

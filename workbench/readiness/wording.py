@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 
 DASH = "–"
 CHANGE_OF = "change of "
@@ -88,6 +89,17 @@ def metric_words(metric: str, where: Mapping[str, str] | None = None) -> str:
 def counted(n: int, one: str, many: str | None = None) -> str:
     """`1 gate`, `2 gates`, `1,204 requests`."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def span_words(span: timedelta) -> str:
+    """A span for people: days, hours or minutes."""
+    seconds = span.total_seconds()
+    for unit, size in (("day", 86_400.0), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= size:
+            n = seconds / size
+            text = f"{n:.0f}" if n >= 10 else f"{n:.1f}".removesuffix(".0")  # noqa: PLR2004 - two digits say enough
+            return f"{text} {unit}{'' if text == '1' else 's'}"
+    return f"{seconds:.0f} s"
 
 
 def _percent(value: float, more: int) -> str:

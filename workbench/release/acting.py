@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -44,6 +45,8 @@ class Acting:
         clean: takes personal data out of a reason before it is stored.
         token: random hex digits of so many bytes, for the salt of each release.
         fence: asked inside each act's transaction; raises where whoever acts may not write any more.
+        monotonic: seconds, for what a drill measures.
+        pause: waits so many seconds, between two looks of a drill.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Acting:
         clean: Callable[[str], str] = str,
         token: Callable[[int], str] = secrets.token_hex,
         fence: Callable[[WriteTransaction], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ledger = ledger
         self._versions = versions
@@ -70,6 +75,8 @@ class Acting:
         self._clean = clean
         self._token = token
         self._fence = fence
+        self._monotonic = monotonic
+        self._pause = pause
         self._listeners: list[ReleaseListener] = []
         self._names: dict[str, str] = {}
 

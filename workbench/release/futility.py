@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from workbench.readiness.wording import span_words
 from workbench.spec.plan import PlanSpec
 
 FEWEST_UNITS = 20
@@ -26,8 +27,8 @@ class Forecast:
     @property
     def sentence(self) -> str:
         if self.beyond_deadline is None:
-            return f"at this traffic the step is expected to be decided in {words(self.needs)}"
-        return f"it cannot finish before its deadline at this traffic: it needs {words(self.beyond_deadline)} more"
+            return f"at this traffic the step is expected to be decided in {span_words(self.needs)}"
+        return f"it cannot finish before its deadline at this traffic: it needs {span_words(self.beyond_deadline)} more"
 
 
 def forecast(plan: PlanSpec, judgement: Mapping[str, Any], *, step: int, run_s: float, canary_s: float) -> Forecast | None:
@@ -66,23 +67,12 @@ def unreachable(plan: PlanSpec, *, units_per_day: float) -> tuple[str, ...]:
         days = step.min_units / (units_per_day * step.share) if units_per_day > 0 else float("inf")
         deadline = plan.deadline / timedelta(days=1)
         if step.min_units and days > deadline:
-            needs = f"it needs {words(timedelta(days=days))}" if units_per_day > 0 else "nobody came in the last days"
+            needs = f"it needs {span_words(timedelta(days=days))}" if units_per_day > 0 else "nobody came in the last days"
             found.append(
                 f"step {number} takes {step.min_units:,} units at a share of {step.share:g}: "
-                f"at {units_per_day:,.0f} units a day {needs}, and the deadline is {words(plan.deadline)}"
+                f"at {units_per_day:,.0f} units a day {needs}, and the deadline is {span_words(plan.deadline)}"
             )
     return tuple(found)
-
-
-def words(span: timedelta) -> str:
-    """A span for people: days, hours or minutes."""
-    seconds = span.total_seconds()
-    for unit, size in (("day", 86_400.0), ("hour", 3600.0), ("minute", 60.0)):
-        if seconds >= size:
-            n = seconds / size
-            text = f"{n:.0f}" if n >= 10 else f"{n:.1f}".removesuffix(".0")  # noqa: PLR2004 - two digits say enough
-            return f"{text} {unit}{'' if text == '1' else 's'}"
-    return f"{seconds:.0f} s"
 
 
 def _span(seconds: float) -> timedelta:

@@ -6,7 +6,9 @@ import logging
 from datetime import datetime
 
 from workbench.errors import StoreError
+from workbench.ledger.acknowledgements import acknowledgements_of
 from workbench.ledger.audit import AuditEntry, entries_about
+from workbench.ledger.broken_glass import broken_glass_of
 from workbench.ledger.registry import content_of
 from workbench.ledger.releases import Foundation, StoredRelease, foundation, locks_of, open_releases, releases_of
 from workbench.ledger.routes import stored_route
@@ -14,6 +16,8 @@ from workbench.ledger.watches import decisions_of, known_decision, newest_decisi
 from workbench.ownership.people import names_of
 from workbench.release import approvals as rule
 from workbench.release.acting import Acting
+from workbench.release.break_glass import glass_of
+from workbench.release.followers import followers_of
 from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
@@ -88,6 +92,8 @@ class Looking(Acting):
             under = foundation(connection, row) if row else None
             seen = stored_watch(connection, row.release_id) if row else None
             newest = newest_decision(connection, row.release_id) if row else None
+            told = acknowledgements_of(connection, app)
+            glasses = tuple(map(glass_of, broken_glass_of(connection, app)))
         release = self._release(row) if row else None
         decisions = tuple(map(approval_of, under.approvals)) if under else ()
         objection = objection_to_going_on(row, under, now=now) if row and under else None
@@ -118,6 +124,8 @@ class Looking(Acting):
             next_steps=next_steps(release, objection=objection, may_approve=may_approve, waits=waits, freeze=frozen),
             names={**(release.names if release else {}), **self._names_of(stable, good)},
             watch=watch_of(seen, newest) if seen else None,
+            followers=followers_of(told, route_version=route.version, now=now) if route else None,
+            broken_glass=tuple(glass for glass in glasses if glass.is_open or (row and glass.release_id == row.release_id)),
         )
 
     def _may_approve(self, row: StoredRelease, under: Foundation) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from workbench.release.followers import Followers
 from workbench.spec.plan import PlanSpec, Step
 
 
@@ -121,6 +122,42 @@ class Approval:
     binds: Binding
     decided_at: datetime
     expires_at: datetime
+    is_alone: bool = False
+    """Whether it is no second person's: somebody broke the glass."""
+
+
+class Justification(StrEnum):
+    """What a second person says of a release that was let go alone."""
+
+    JUSTIFIED = "justified"
+    NOT_JUSTIFIED = "not_justified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenGlass:
+    """A release that one person let go alone, and the review that this owes."""
+
+    release_id: str
+    person: str
+    known_as: frozenset[str]
+    """Every name under which the record held them then."""
+    reason: str
+    called: tuple[str, ...]
+    """Who was to be told at once: the people on call, and those who may approve."""
+    broken_at: datetime
+    review_due_at: datetime
+    verdict: Justification | None
+    """None until somebody reviewed it."""
+    reviewed_by: str | None
+    reviewed_at: datetime | None
+    review_reason: str
+
+    @property
+    def is_open(self) -> bool:
+        return self.verdict is None
+
+    def is_overdue(self, now: datetime) -> bool:
+        return self.is_open and now >= self.review_due_at
 
 
 class LockKind(StrEnum):
@@ -238,3 +275,7 @@ class ReleaseStatus:
     """Bundle id to its name, for every bundle that is mentioned."""
     watch: Watch | None = None
     """How the controller last saw the release; None where none has looked."""
+    followers: Followers | None = None
+    """The processes that serve by the route; None where there is no route."""
+    broken_glass: tuple[BrokenGlass, ...] = ()
+    """What was let go alone: all that waits for its review, and that of this release."""

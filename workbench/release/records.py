@@ -93,7 +93,8 @@ def approval_of(row: StoredApproval) -> Approval:
     return Approval(
         release_id=row.release_id,
         person=row.person,
-        is_approved=row.decision == "approve",
+        is_approved=row.decision in ("approve", "break_glass"),
+        is_alone=row.decision == "break_glass",
         binds=Binding(bundle=row.binds["bundle"], review=row.binds["review"], plan=row.binds["plan"]),
         decided_at=row.decided_at,
         expires_at=row.expires_at,

@@ -1,4 +1,4 @@
-"""The verbs of release: approve, promote by steps, hold, abort, roll back; with those of starting, looking and locking.
+"""The verbs of release: approve, promote by steps, hold, abort, roll back; with those of starting, looking, locking and drilling.
 
 Each verb is one transaction: the release, the route, and the audit entry change together or not at all. What a verb was decided on is
 checked inside it: who may act, the version, the approval and what it is bound to.
@@ -18,6 +18,8 @@ from workbench.ledger.routes import stored_route
 from workbench.ledger.types import utc_text
 from workbench.release import approvals as rule
 from workbench.release.approvals import APPROVAL_HOLDS
+from workbench.release.breaking import Breaking
+from workbench.release.drilling import Drilling
 from workbench.release.freezes import objection_to_lock
 from workbench.release.locking import Locking
 from workbench.release.looking import Looking, objection_to_going_on
@@ -26,12 +28,12 @@ from workbench.release.records import approval_of, ground_of, locks_from, regist
 from workbench.release.starting import Starting
 from workbench.release.states import Act
 from workbench.release.targets import FALLBACK, LAST_GOOD, OFF, Target, target_of
-from workbench.release.turn import Doer, Done, Turn, expect_route, insist, insist_person, planned_target, refusal
+from workbench.release.turn import Doer, Done, Turn, expect_route, insist, insist_on_review, insist_person, planned_target, refusal
 from workbench.release.waits import waits_of
 from workbench.release.whole import Whole
 
 
-class Releases(Starting, Looking, Locking):
+class Releases(Starting, Looking, Locking, Breaking, Drilling):
     """How does it go? Every verb takes the actor, asks who may, and leaves its audit entry; a refusal leaves one too.
 
     A release is named by its id, or by its app where it is the app's open one.
@@ -40,7 +42,7 @@ class Releases(Starting, Looking, Locking):
     def approve(
         self, release_id: str, *, review_id: str | None = None, expected_version: int | None = None, actor: Author | None = None
     ) -> Release:
-        """The release approved by a second person, for `APPROVAL_HOLDS`.
+        """The release approved by a second person, for `APPROVAL_HOLDS`. Where none is to be had, there is `break_glass`.
 
         Args:
             release_id: its id.
@@ -54,7 +56,7 @@ class Releases(Starting, Looking, Locking):
             ConflictError: it is at another version.
         """
         with self._acting(Act.APPROVE, release_id, actor, expected_version) as (turn, seen):
-            _insist_on_review(seen, review_id)
+            insist_on_review(seen, review_id)
             under = foundation(turn.act.connection, seen)
             ground, decisions = ground_of(seen, under), tuple(map(approval_of, under.approvals))
             registrar = registrar_in(under, self._ownership.people(turn.app))
@@ -62,7 +64,7 @@ class Releases(Starting, Looking, Locking):
             insist(seen, rule.objection_to_approving(State(seen.state), decisions, ground, now=turn.now))
             expires_at = turn.now + APPROVAL_HOLDS
             done = turn.apply(Act.APPROVE, seen, detail={"binds": ground.binds.as_json(), "expires_at": utc_text(expires_at)})
-            turn.decide(done, is_approved=True, binds=ground.binds, expires_at=expires_at)
+            turn.decide(done, "approve", binds=ground.binds, expires_at=expires_at)
         return self._told(done)
 
     def reject(
@@ -83,11 +85,11 @@ class Releases(Starting, Looking, Locking):
         """
         words = self._words(reason) if reason else ""
         with self._acting(Act.REJECT, release_id, actor, expected_version) as (turn, seen):
-            _insist_on_review(seen, review_id)
+            insist_on_review(seen, review_id)
             note = f"rejected by {turn.person}{f': {words}' if words else ''}"
             done = turn.apply(Act.REJECT, seen, note=note, detail={"reason": words})
             binds = ground_of(seen, foundation(turn.act.connection, seen)).binds
-            turn.decide(done, is_approved=False, binds=binds, expires_at=turn.now)
+            turn.decide(done, "reject", binds=binds, expires_at=turn.now)
         return self._told(done)
 
     def promote(
@@ -234,13 +236,6 @@ class Releases(Starting, Looking, Locking):
 
 class _OnlyTried(Exception):
     """Undoes a transaction that was only tried."""
-
-
-def _insist_on_review(seen: StoredRelease, review_id: str | None) -> None:
-    """Return when the actor looked at the review that the release stands on; None is any."""
-    if review_id is not None and review_id != seen.review_id:
-        words = f"it stands on another review than {review_id}"
-        raise refusal(seen, Objection(reason="superseded", seen=words, needed=f"a look at {seen.review_id}"))
 
 
 def _insist_on_ground(turn: Turn, seen: StoredRelease) -> None:

@@ -18,6 +18,8 @@ class Act(StrEnum):
     STOP = "release.stop"
     """Its review did not say GO."""
     APPROVE = "release.approve"
+    BREAK_GLASS = "release.break_glass"
+    """Approved by one person alone."""
     REJECT = "release.reject"
     PROMOTE = "release.promote"
     """One step further: into the canary, to a greater share, or into service."""
@@ -31,6 +33,7 @@ FROM: Mapping[Act, frozenset[State]] = {
     Act.READY: frozenset({State.DRAFT}),
     Act.STOP: frozenset({State.DRAFT}),
     Act.APPROVE: frozenset({State.READY, State.APPROVED}),
+    Act.BREAK_GLASS: frozenset({State.READY, State.APPROVED}),
     Act.REJECT: frozenset({State.READY, State.APPROVED}),
     Act.PROMOTE: frozenset({State.APPROVED, State.CANARY}),
     Act.HOLD: frozenset({State.CANARY}),
@@ -44,6 +47,7 @@ _TO: Mapping[Act, State] = {
     Act.READY: State.READY,
     Act.STOP: State.ABORTED,
     Act.APPROVE: State.APPROVED,
+    Act.BREAK_GLASS: State.APPROVED,
     Act.REJECT: State.ABORTED,
     Act.HOLD: State.HELD,
     Act.RESUME: State.CANARY,

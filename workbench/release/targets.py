@@ -54,6 +54,44 @@ def last_good(history: Sequence[StoredRelease], *, stable: str | None, is_whole:
     return next((bundle for bundle in promoted(history) if bundle != stable and bundle not in bad and is_whole(bundle)), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restorable:
+    """What a rollback restores, should it be needed, and whether that is there."""
+
+    bundle_id: str | None
+    """None for the app's fallback or nothing."""
+    words: str
+    """For the end of "it restores …"."""
+    fault: str
+    """Why it cannot be restored; empty when it can."""
+
+
+def restorable(history: Sequence[StoredRelease], *, stable: str | None, planned: str, is_whole: IsWhole) -> Restorable:
+    """What would come back if what is new turned out to be bad: in a canary what is stable, else what was in service before.
+
+    Where nothing was, what serves is what the next canary goes back to. Otherwise than `target_of` it is never refused: it says what is
+    there for a rollback, not whether one is due.
+
+    Args:
+        history: the app's releases, oldest first.
+        stable: the bundle in service; None where there is none.
+        planned: the target of the app's plan: `last_good`, `fallback` or `off`.
+        is_whole: whether a bundle's parts resolve.
+    """
+    in_canary = bool(history) and history[-1].state in SERVING
+    if stable is None:
+        return Restorable(bundle_id=None, words="what users got before any bundle", fault="")
+    if not in_canary and planned != PLANNED_LAST_GOOD:
+        words = "nothing: it switches the app off" if planned == OFF else "the app's declared fallback"
+        return Restorable(bundle_id=None, words=words, fault="")
+    bad = rolled_back(history)
+    before = () if in_canary else tuple(bundle for bundle in promoted(history) if bundle != stable and bundle not in bad)
+    bundle = next(filter(is_whole, before), before[0] if before else stable)
+    is_there = is_whole(bundle)
+    words = f"{bundle}, which serves now" if bundle == stable else bundle
+    return Restorable(bundle_id=bundle, words=words, fault="" if is_there else f"the stored parts of {bundle} are gone or altered")
+
+
 def target_of(
     history: Sequence[StoredRelease], *, stable: str | None, to: str | None, planned: str, is_whole: IsWhole
 ) -> Target | Objection:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from workbench.errors import ConflictError, IntegrityError, NotPermitted, ReleaseRefused, UsageError
 from workbench.ledger.audit import AuditEntry
@@ -33,6 +33,11 @@ from workbench.release.records import lock_from, plan_of
 from workbench.release.states import FROM, Act, Position, Serving, after, serving
 from workbench.release.targets import FALLBACK, OFF, PLANNED_LAST_GOOD, Target
 from workbench.versions.declarations import NOTHING
+
+Decided = Literal["approve", "reject", "break_glass"]
+DRILL = "release.drill"
+REVIEWED = "release.reviewed"
+"""The act that reviews what was let go alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +179,33 @@ class Turn:
             done.append(Done(row=row, entry=self._audit(Act.ROLLBACK, row, before=None, route=route, detail={"reason": reason})))
         return tuple(done)
 
-    def decide(self, done: Done, *, is_approved: bool, binds: Binding, expires_at: datetime) -> None:
+    def rehearse(self, gateways: Sequence[str]) -> StoredRoute:
+        """The next version of the route, which serves what this one does: the way of a rollback, without its effect.
+
+        Args:
+            gateways: who has to follow it.
+
+        Raises:
+            ReleaseRefused: the app has no route yet.
+            ConflictError: somebody else changed it.
+        """
+        route = stored_route(self.act.connection, self.app)
+        if route is None:
+            seen = "nothing of this app was ever released"
+            raise refusal(
+                f"rollback drill of {self.app}", Objection(reason="nothing_serves", seen=seen, next_step="release or adopt a bundle")
+            )
+        change_route(self.act, route, at=self.now, values={"share": route.share})
+        detail: dict[str, JSON] = {"route_version": route.version + 1, "stable": route.stable, "gateways": list(gateways)}
+        self.act.audit(self.doer.author, DRILL, app=self.app, subject=self.app, detail=detail)
+        return replace(route, version=route.version + 1, changed_at=self.now)
+
+    def remark(self, act: str, seen: StoredRelease, *, detail: Mapping[str, JSON]) -> Done:
+        """An entry on a release that stays what it is."""
+        route = stored_route(self.act.connection, self.app)
+        return Done(row=seen, entry=self._audit(act, seen, before=seen, route=route, detail=detail))
+
+    def decide(self, done: Done, decision: Decided, *, binds: Binding, expires_at: datetime) -> None:
         """Keeps the decision beside the act that made it."""
         add_approval(
             self.act,
@@ -182,7 +213,7 @@ class Turn:
                 seq=done.entry.seq,
                 release_id=done.row.release_id,
                 person=self.person,
-                decision="approve" if is_approved else "reject",
+                decision=decision,
                 binds=binds.as_json(),
                 decided_at=self.now,
                 expires_at=expires_at,
@@ -367,6 +398,17 @@ def refusal(subject: StoredRelease | str, objection: Objection) -> ReleaseRefuse
     return ReleaseRefused(
         _subject(subject), reason=objection.reason, seen=objection.seen, needed=objection.needed, next_step=objection.next_step
     )
+
+
+def insist_on_review(seen: StoredRelease, review_id: str | None) -> None:
+    """Return when the actor looked at the review that the release stands on; None is any.
+
+    Raises:
+        ReleaseRefused: otherwise.
+    """
+    if review_id is not None and review_id != seen.review_id:
+        words = f"it stands on another review than {review_id}"
+        raise refusal(seen, Objection(reason="superseded", seen=words, needed=f"a look at {seen.review_id}"))
 
 
 def objection_to_state(act: Act, seen: StoredRelease) -> Objection | None:

@@ -14,6 +14,8 @@ from workbench.spec.base import Duration, Name, NotNegative, Number, Ratio, Spec
 
 SHARE_SUFFIX = "_rate"
 """How the names of metrics that are shares end; a share lies between 0 and 1."""
+DRILL_METRIC = "rollback_drill_s"
+"""Seconds until the slowest gateway followed in the newest rollback drill: no metric of the log, but a bar like any other."""
 
 
 class Family(StrEnum):
@@ -47,20 +49,36 @@ class GateSpec(Spec):
     title: str = ""
     family: Family = Family.QUALITY
     metric: Text
-    """A metric of the catalogue or a KPI of app.yaml."""
+    """A metric of the catalogue or a KPI of app.yaml. Or `rollback_drill_s`: of the slowest gateway in the newest rollback drill."""
     where: dict[str, str] = Field(default_factory=dict)
     """Restricts the requests, for example `{workflow: refund}`."""
     at_least: Number | None = None
     at_most: Number | None = None
     against_baseline: AgainstBaseline | None = None
     min_n: Annotated[int, Field(ge=1)] = 100
-    """Fewest observations on which the gate may decide."""
+    """Fewest observations on which the gate may decide; of a drill, gateways, by default 1."""
     max_age: Duration = Field(default=parse_duration("14d"), json_schema_extra={"default": "14d"})
     """How old the newest `min_n` observations may be, each unit counted once; one fresh request renews nothing."""
     is_blocking: bool = True
     """Whether a failure stops the release, or is only shown."""
     why: str = ""
     """What the bar protects, for the reader of a review."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_a_drill(cls, written: object) -> object:
+        """What a gate on drills need not say."""
+        if isinstance(written, dict) and written.get("metric") == DRILL_METRIC:
+            return {"family": Family.ROLLBACK, "min_n": 1, "max_age": "90d", **written}
+        return written
+
+    @model_validator(mode="after")
+    def _is_a_drill(self) -> Self:
+        if self.metric != DRILL_METRIC:
+            return self
+        if self.at_most is None or self.at_most <= 0 or self.where or self.family is not Family.ROLLBACK:
+            raise ValueError(f"a gate on {DRILL_METRIC} has at_most, in seconds and above 0, no where, and no other family than rollback")
+        return self
 
     @model_validator(mode="after")
     def _one_bar(self) -> Self:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workbench.ledger.audit import AuditEntry
-from workbench.release.model import Approval, Kind, Lock, LockKind, Release, ReleaseStatus, State
+from workbench.release.followers import Followers
+from workbench.release.model import Approval, BrokenGlass, Kind, Lock, LockKind, Release, ReleaseStatus, State
 from workbench.spec.base import format_duration
 from workbench.spec.plan import Step
-from workbench.views.numbers import DASH, count_cell, number
+from workbench.views.broken_glass import alone_sections
+from workbench.views.numbers import DASH, count_cell, counted, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
 from workbench.views.release_watch import watch_sections
 from workbench.views.tables import WIDTH, shown
@@ -34,9 +36,9 @@ def status_text(status: ReleaseStatus, *, width: int = WIDTH) -> str:
     return page_text(status_page(status), width=width)
 
 
-def history_text(app: str, releases: Sequence[Release], *, width: int = WIDTH) -> str:
+def history_text(app: str, releases: Sequence[Release], alone: Sequence[BrokenGlass] = (), *, width: int = WIDTH) -> str:
     """Every release of the app, for a terminal."""
-    return page_text(history_page(app, releases), width=width)
+    return page_text(history_page(app, releases, alone), width=width)
 
 
 def lock_text(lock: Lock) -> str:
@@ -87,6 +89,7 @@ def status_page(status: ReleaseStatus) -> Page:
                 _steps(release, status.units),
                 *watch_sections(status),
                 _decisions(status.approvals),
+                *alone_sections(status.broken_glass, now=status.at),
                 *_locked(status),
                 Section(title="What happens next", lines=status.next_steps),
             )
@@ -107,8 +110,8 @@ def release_page(release: Release) -> Page:
     )
 
 
-def history_page(app: str, releases: Sequence[Release]) -> Page:
-    """Every release of the app, the newest first."""
+def history_page(app: str, releases: Sequence[Release], alone: Sequence[BrokenGlass] = ()) -> Page:
+    """Every release of the app, the newest first, with what was let go alone."""
     columns = ("release", "kind", "state", "bundle", "instead of", "asked for (UTC)", "by whom, why, and how it ended")
     rows = tuple(
         (
@@ -125,7 +128,9 @@ def history_page(app: str, releases: Sequence[Release]) -> Page:
     return Page(
         title=f"Releases of {app}",
         lead=() if rows else ("Nothing of this app was released yet.",),
-        sections=(Section(title="", columns=tuple(Column(title=title) for title in columns), rows=rows),) if rows else (),
+        sections=(Section(title="", columns=tuple(Column(title=title) for title in columns), rows=rows), *alone_sections(alone))
+        if rows
+        else (),
     )
 
 
@@ -149,6 +154,8 @@ def _change(act: str, detail: Mapping[str, Any]) -> str:
         "release.stop": str(detail.get("reason")),
         "release.approve": f"approved until {str(detail.get('expires_at')).replace('T', ' '):.16} UTC",
         "release.reject": f"rejected{why}",
+        "release.break_glass": _broken_words(detail) if act == "release.break_glass" else "",
+        "release.reviewed": f"reviewed that it went alone: {str(detail.get('verdict')).replace('_', ' ')}{why}",
         "release.promote": f"promoted, {served}{early}{followed}",
         "release.hold": f"held{why}",
         "release.resume": f"resumed, {served}",
@@ -156,6 +163,16 @@ def _change(act: str, detail: Mapping[str, Any]) -> str:
         "rollback": f"rolled back{f' to {bundle}' if detail.get('from') is None else ''}{why}",
     }
     return words.get(act, f"{act}{why}")
+
+
+def _broken_words(detail: Mapping[str, Any]) -> str:
+    """A release that went alone, for those who have to hear of it at once."""
+    until, due = (str(detail.get(name)).replace("T", " ")[:16] for name in ("expires_at", "review_due_at"))
+    told = ", ".join(detail.get("called") or ()) or "nobody is on call and nobody else may approve"
+    return (
+        f"BROKE THE GLASS: approved alone, without a second person, until {until} UTC: {detail.get('reason')}; "
+        f"to be told: {told}; a second person reviews it until {due} UTC"
+    )
 
 
 def _title(release: Release) -> str:
@@ -229,9 +246,12 @@ def _units_needed(step: Step) -> str:
     return count_cell(step.min_units) if step.min_units else DASH
 
 
+_DECIDED = {(True, False): "approved", (True, True): "broke the glass and alone approved", (False, False): "rejected"}
+
+
 def _decisions(approvals: Iterable[Approval]) -> Section:
     lines = (
-        f"{approval.person} {'approved' if approval.is_approved else 'rejected'} it at {approval.decided_at:%Y-%m-%d %H:%M} UTC"
+        f"{approval.person} {_DECIDED[approval.is_approved, approval.is_alone]} it at {approval.decided_at:%Y-%m-%d %H:%M} UTC"
         + (f", for use until {approval.expires_at:%H:%M} UTC" if approval.is_approved else "")
         for approval in approvals
     )
@@ -252,7 +272,15 @@ def _provenance(release: Release) -> tuple[str, ...]:
 def _drawn(status: ReleaseStatus) -> str:
     route = f"route version {status.route_version}" if status.route_version is not None else "no route yet"
     good = f"; a rollback of what is stable restores {_named(status.last_good, status.names)}" if status.last_good else ""
-    return f"As of {status.at:%Y-%m-%d %H:%M} UTC; {route}{good}."
+    return f"As of {status.at:%Y-%m-%d %H:%M} UTC; {route}{_followed(status.followers)}{good}."
+
+
+def _followed(followers: Followers | None) -> str:
+    """How many gateways serve by the route, for people who have to know whether what they see is what users get."""
+    if followers is None or not (followers.live or followers.silent):
+        return ""
+    silent = f", {len(followers.silent)} not heard of" if followers.silent else ""
+    return f", by which {len(followers.current)} of {counted(len(followers.live), 'gateway')} serve{silent}"
 
 
 def _short(digest: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from workbench.release.futility import forecast, words
+from workbench.readiness.wording import span_words
+from workbench.release.futility import forecast
 from workbench.release.model import DecisionRecord, Release, ReleaseStatus, Watch
 from workbench.views.numbers import DASH, count_cell, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
@@ -50,11 +51,11 @@ def _lines(status: ReleaseStatus, release: Release, watch: Watch) -> Iterable[st
     yield f"{DECISIONS[watch.decision]}: {watch.sentence}"
     looked_s = (status.at - watch.looked_at).total_seconds()
     if looked_s > UNWATCHED_S:
-        yield f"Nobody watches: the last look was {words(timedelta(seconds=looked_s))} ago. `workbench serve` runs a controller."
+        yield f"Nobody watches: the last look was {span_words(timedelta(seconds=looked_s))} ago. `workbench serve` runs a controller."
     yield _age(watch.data_at, status.at)
     step = release.present_step
     if step is not None:
-        yield f"The step has counted {words(timedelta(seconds=watch.run_s))} of {words(step.at_least)}."
+        yield f"The step has counted {span_words(timedelta(seconds=watch.run_s))} of {span_words(step.at_least)}."
     if release.plan is not None and watch.judgement is not None and watch.step == release.step:
         expected = forecast(release.plan, watch.judgement, step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s)
         if expected is not None:
@@ -161,7 +162,7 @@ def decision_page(decision: DecisionRecord) -> Page:
     judgement = inputs["judgement"]
     lines = [
         f"The release was {inputs['state']} at step {decision.step + 1}, version {decision.release_version}.",
-        f"The step had counted {words(timedelta(seconds=inputs['run_s']))}, the canary {words(timedelta(seconds=inputs['canary_s']))}.",
+        f"The step had counted {_seconds(inputs['run_s'])}, the canary {_seconds(inputs['canary_s'])}.",
         *(f"It waited: {wait}." for wait in inputs["waits"]),
         *(f"In the way: {objection}." for objection in inputs["objections"]),
         *([f"It could not be judged: {inputs['fault']}."] if inputs["fault"] else []),
@@ -203,3 +204,7 @@ def history_markdown(app: str, releases: Sequence[Release], decisions: Mapping[s
 def _md(text: str) -> str:
     """Words that somebody wrote, which are no Markdown."""
     return "".join(f"\\{character}" if character in "\\`*_[]<>|#" else character for character in text)
+
+
+def _seconds(seconds: float) -> str:
+    return span_words(timedelta(seconds=seconds))
