@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from workbench.ledger.authority import Author
     from workbench.ledger.inbox import Inbox
     from workbench.ledger.messages import Messages
-    from workbench.ledger.store import Ledger
+    from workbench.ledger.store import Ledger, WriteTransaction
     from workbench.observability.erasure import Erasure
     from workbench.observability.export import Exports
     from workbench.observability.feedback_log import Feedback
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from workbench.observability.otlp.receiving import Receiver
     from workbench.observability.otlp.settling import Settler
     from workbench.observability.redaction import Redactor
-    from workbench.observability.release_rows import ReleaseRows
+    from workbench.observability.release_rows import ReleaseLog
     from workbench.observability.retention import Retention
     from workbench.observability.slo_watch import Objectives
     from workbench.observability.spark import SparkMetrics
@@ -472,6 +472,9 @@ class Workspace:
     @cached_property
     def releases(self) -> Releases:
         """How does it go? It opens the log only where it is asked for it, so that a rollback works without."""
+        return self._releases()
+
+    def _releases(self, fence: Callable[[WriteTransaction], None] | None = None) -> Releases:
         from workbench.release.service import Releases
 
         return Releases(
@@ -480,40 +483,32 @@ class Workspace:
             self.ownership,
             reviewer=lambda: self.readiness,
             units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - the log is opened when it counts
+            log=self._release_log,
             author=self.actor,
             clock=self.clock,
             clean=self._cleaned,
             monotonic=self._monotonic,
+            fence=fence,
         )
+
+    @cached_property
+    def _release_log(self) -> ReleaseLog:
+        from workbench.observability.release_rows import ReleaseLog
+
+        return ReleaseLog(lambda: self.lake)
 
     @cached_property
     def controller(self) -> Controller:
         """Carries releases by their plans, while this process leads."""
-        from workbench.observability.release_rows import read_release
         from workbench.release.controller import LEASE, Controller
         from workbench.release.judging import LakeJudging
-        from workbench.release.service import Releases
-
-        def rows(app: str, release_id: str, metrics: Sequence[str], *, after: int) -> ReleaseRows:
-            return self.lake.read(lambda connection: read_release(connection, app, release_id, metrics, after=after))
 
         leadership = self.leadership(LEASE)
-        releases = Releases(
-            self.ledger,
-            self.versions,
-            self.ownership,
-            reviewer=lambda: self.readiness,
-            units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - as above
-            author=self.actor,
-            clock=self.clock,
-            clean=self._cleaned,
-            fence=leadership.fence,
-        )
         return Controller(
             self.ledger,
-            releases,
+            self._releases(leadership.fence),
             leadership,
-            judging=LakeJudging(rows, self._before_release),
+            judging=LakeJudging(self._release_log, self._before_release),
             budget=self._burnt,
             clock=self.clock,
             monotonic=self._monotonic,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tests.release.house import House, person
+from tests.release.house import House, NoLog, person
 from workbench.errors import StoreError
 from workbench.release.controller import LEASE, Controller
 from workbench.release.judge_model import Decision, Judgement
@@ -18,7 +18,7 @@ REASONS = {
     Decision.HOLD: "gathering",
     Decision.ROLLBACK: "harm",
     Decision.INVALID: "split",
-    Decision.NO_DATA: "no_rows",
+    Decision.NO_DATA: "NoLog",
     Decision.INCONCLUSIVE: "deadline",
 }
 
@@ -101,6 +101,7 @@ class Carrier:
             house.ownership,
             reviewer=lambda: house.reviewer,
             units=house.units,
+            log=NoLog(),
             author=person("requester"),
             clock=house.clock,
             fence=self.leadership.fence,

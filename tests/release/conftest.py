@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres import new_database, running_postgres
+from tests.release.canary import Live
 from tests.release.house import Clock, House
+from workbench.demo.place import fresh_workspace
 from workbench.ledger.store import Ledger
+from workbench.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +30,18 @@ def house(tmp_path, clock) -> Iterator[House]:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite", clock=clock)
     yield House(ledger, tmp_path / "shop", clock)
     ledger.close()
+
+
+@pytest.fixture
+def live(tmp_path, clock: Clock) -> Iterator[Live]:
+    with fresh_workspace(tmp_path / "ws"):
+        pass
+    seconds = [1000.0]
+    with Workspace.open(tmp_path / "ws", clock=clock, monotonic=lambda: seconds[0]) as ws:
+        house = Live(ws, tmp_path / "shop", clock, seconds)
+        house.promoted("v1")
+        house.canary("v2")
+        yield house
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Never
 
 import pytest
 import yaml
@@ -169,6 +170,16 @@ class Units:
         return self.n
 
 
+class NoLog:
+    """The log of a company that has none."""
+
+    def rows(self, app: str, release_id: str, *_metrics: object, **_batches: object) -> Never:
+        raise StoreError(f"log of {app}", seen=f"nothing of {release_id} can be read")
+
+    def times(self, first: int, last: int) -> Never:
+        raise StoreError("log", seen=f"nothing of batches {first} to {last} can be read")
+
+
 class House:
     """Everything of the company, over one ledger."""
 
@@ -195,6 +206,7 @@ class House:
             self.ownership,
             reviewer=lambda: self.reviewer,
             units=self.units,
+            log=NoLog(),
             author=person("requester"),
             clock=clock,
         )

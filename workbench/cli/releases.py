@@ -22,6 +22,8 @@ Version = Annotated[
     int | None, typer.Option("--version", min=1, help="The version that you looked at; when the release is at another, nothing is done.")
 ]
 Review = Annotated[str | None, typer.Option("--review", help="The review that you looked at; when it stands on another, nothing is done.")]
+EXIT_OF_REPLAY = {"SAME": 0, "DIFFERENT": 1, "UNAVAILABLE": 3}
+"""Exit code by what became of a release's decisions when they were made again."""
 Steal = Annotated[bool, typer.Option("--steal", help="Take it from whoever holds it; the audit shows that.")]
 
 
@@ -133,6 +135,26 @@ def explain(
         print_json(found)
     else:
         typer.echo(decision_text(found))
+
+
+@group.command("replay")
+def replay(release: Id, as_json: Json = False) -> None:
+    """Make every decision about RELEASE again from the log. Exit 1 when one comes out differently, 3 when rows are gone.
+
+    The same judge also reads two halves of the stable arm, which differ by nothing.
+    """
+    from workbench import Workspace
+    from workbench.views.replay import replay_text
+
+    with Workspace.open(create=False) as ws:
+        found = ws.releases.get(release)
+        ws.require_view(found.app)
+        again = ws.releases.replay(found.release_id)
+    if as_json:
+        print_json(again)
+    else:
+        typer.echo(replay_text(again))
+    raise typer.Exit(EXIT_OF_REPLAY[again.found])
 
 
 @group.command("approve")

@@ -41,6 +41,31 @@ def readiness(
     raise typer.Exit(EXIT_OF_VERDICT[review.verdict])
 
 
+@group.command("release")
+def release(
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="The release's id, or the app for its open release.")],
+    html: Annotated[Path, typer.Option("--html", help="File to write.")],
+) -> None:
+    """How RELEASE went: evidence, intervals, users exposed, decisions, and all of them made again from the log, in one HTML file.
+
+    The file is written whatever comes out of that. Exit 1 when a decision comes out differently, 3 when rows are gone.
+    """
+    from workbench import Workspace
+    from workbench.cli.releases import EXIT_OF_REPLAY
+    from workbench.cli.writing import write_file
+    from workbench.views.release import release_text
+    from workbench.views.release_figures import release_document
+    from workbench.views.replay import halves_line
+
+    with Workspace.open(create=False) as ws:
+        found = ws.releases.get(release)
+        ws.require_view(found.app)
+        again, points = ws.releases.replay(found.release_id), ws.releases.trace(found.release_id)
+    write_file(html, release_document(found, again, points))
+    typer.echo(f"{release_text(found)}\n{halves_line(again.halves)}\nwrote {html}")
+    raise typer.Exit(EXIT_OF_REPLAY[again.found])
+
+
 @group.command("impact")
 def impact(
     app: Annotated[str, typer.Argument(help="The app.")],

@@ -10,6 +10,7 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from workbench.notebook.handoff_panel import HandoffPanel
     from workbench.notebook.operations_page import Operations
+    from workbench.notebook.release_page import ReleaseWatch
     from workbench.observability.impact_model import Effect, KpiImpact
     from workbench.readiness.model import Review
     from workbench.versions.model import BundleDiff
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.views.theme import Drawing
     from workbench.workspace import Workspace
 
-__all__ = ["changes", "handoffs", "impact_figure", "open", "operations", "part"]
+__all__ = ["changes", "handoffs", "impact_figure", "open", "operations", "part", "releases"]
 
 
 def open(home: str | Path | None = None) -> Workspace:  # noqa: A001  # `notebook.open()` reads as what it does
@@ -86,6 +87,18 @@ def operations(ws: Workspace, app: str, *, window: str = "28d", grain: str | Non
     from workbench.notebook.operations_page import Operations  # noqa: PLC0415
 
     return Operations(ws, app, window=window, grain=grain)
+
+
+def releases(ws: Workspace, app: str, release: str | None = None) -> ReleaseWatch:
+    """The releases of one app, and one of them closely: by default the one under way, else the newest that was watched.
+
+    Raises:
+        UnknownSubject: there is no such app or release.
+        NotPermitted: you may not look at it.
+    """
+    from workbench.notebook.release_page import ReleaseWatch  # noqa: PLC0415
+
+    return ReleaseWatch(ws, app, release)
 
 
 def impact_figure(noun: KpiImpact | Effect, name: str = "effect") -> Drawing:

@@ -7,10 +7,11 @@ judge is told what was known when. A score stands with its own batch, or with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -21,6 +22,9 @@ from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
 from workbench.observability.success import FAILED
 from workbench.observability.tables import at_snapshot
+
+if TYPE_CHECKING:
+    from workbench.observability.lake import Lake
 
 QUALITY, SCORE = "quality_mean", "score:"
 _REACHED = (
@@ -55,13 +59,55 @@ class ReleaseRows:
     values: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]
     """Metric to its values and to which rows have one."""
     newest_batch: int
-    """Of the whole log; the next look begins behind it."""
+    """Of the log, as far as it was read; the next look begins behind it."""
     data_at: datetime | None
     """When the newest batch was stored, whatever is in it; None before the first."""
 
     @property
     def n(self) -> int:
         return len(self.batch_id)
+
+    def part(self, begin: int, end: int) -> ReleaseRows:
+        """The rows from one place to before another."""
+        return ReleaseRows(
+            batch_id=self.batch_id[begin:end],
+            place=self.place[begin:end],
+            arm=self.arm[begin:end],
+            share=self.share[begin:end],
+            unit=self.unit[begin:end],
+            values={name: (values[begin:end], present[begin:end]) for name, (values, present) in self.values.items()},
+            newest_batch=int(self.batch_id[end - 1]),
+            data_at=self.data_at,
+        )
+
+
+class ReleaseLog:
+    """Releases in a lake.
+
+    Args:
+        lake: gives it; it is opened when something is read.
+    """
+
+    def __init__(self, lake: Callable[[], Lake]) -> None:
+        self._lake = lake
+
+    def rows(self, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None) -> ReleaseRows:
+        """As `read_release`.
+
+        Raises:
+            StoreError: the lake cannot be read.
+        """
+        return self._lake().read(lambda connection: read_release(connection, app, release_id, metrics, after=after, until=until))
+
+    def times(self, first: int, last: int) -> Mapping[int, datetime]:
+        """When the batches from one to another were stored; without those of which the lake does not know it any more.
+
+        Raises:
+            StoreError: the lake cannot be read.
+        """
+        asked = f"SELECT batch_id, epoch_us(max(flushed_at)) FROM lake.flushed WHERE batch_id BETWEEN {first} AND {last} GROUP BY batch_id"
+        found = self._lake().read(lambda connection: connection.execute(asked).fetchall())
+        return {int(batch): at for batch, us in found if (at := instant(us)) is not None}
 
 
 def read_release(
@@ -88,8 +134,9 @@ def read_release(
             seen="it is not a value of one request",
             needed=f"one of {', '.join(_EVENTS)}, latency_…, {QUALITY}, {SCORE}NAME",
         )
-    newest, flushed = connection.execute("SELECT coalesce(max(batch_id), 0), epoch_us(max(flushed_at)) FROM lake.flushed").fetchall()[0]
-    newest = int(newest) if until is None else min(int(newest), until)
+    wanted = "" if until is None else f" WHERE batch_id <= {until}"
+    known = connection.execute(f"SELECT coalesce(max(batch_id), 0), epoch_us(max(flushed_at)) FROM lake.flushed{wanted}").fetchall()[0]
+    newest, flushed = int(known[0]), known[1]
     found = connection.execute(_sql(app, release_id, metrics, after=after, until=newest)).fetchnumpy()
     batch_id = _plain(found["batch_id"]).astype(np.int64)
     return ReleaseRows(

@@ -19,7 +19,7 @@ from workbench.ownership.people import names_of
 from workbench.ownership.service import Ownership
 from workbench.release.freezes import objection_to_release
 from workbench.release.model import Release
-from workbench.release.ports import CandidateUnits, ReleaseListener, Reviewer
+from workbench.release.ports import CandidateUnits, ReleaseListener, ReleaseLog, Reviewer
 from workbench.release.records import locks_from, plan_of, release_of
 from workbench.release.states import Act
 from workbench.release.turn import Doer, Done, Turn, expect, insist, objection_to_state
@@ -40,6 +40,7 @@ class Acting:
         ownership: who may, and how an app names whoever acts.
         reviewer: gives the maker of readiness reviews; only `start` asks for it, so that nothing else needs the log to be there.
         units: counts the units that a candidate has served.
+        log: reads releases from the log; only a replay asks for it.
         author: who acts by default.
         clock: the time, aware.
         clean: takes personal data out of a reason before it is stored.
@@ -57,6 +58,7 @@ class Acting:
         *,
         reviewer: Callable[[], Reviewer],
         units: CandidateUnits,
+        log: ReleaseLog,
         author: Author,
         clock: Callable[[], datetime],
         clean: Callable[[str], str] = str,
@@ -70,6 +72,7 @@ class Acting:
         self._ownership = ownership
         self._reviewer = reviewer
         self._units = units
+        self._log = log
         self._author = author
         self._clock = clock
         self._clean = clean

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
-from workbench.release.course import Move, Situation, next_move
+from workbench.release.course import Move, Situation, asked_at, next_move
 from workbench.release.freezes import objection_to_release
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.judge_model import Judgement
@@ -139,7 +139,6 @@ class Controller:
         """What was done about a release; None where somebody else did something first."""
         try:
             looked = self._look(row)
-            asked = {each.reason for each in looked.decisions if each.step == row.step and each.inputs.get("act") == Act.HOLD}
             move = next_move(
                 Situation(
                     release=looked.release,
@@ -147,7 +146,7 @@ class Controller:
                     fault=looked.fault,
                     waits=looked.waits,
                     objections=looked.objections,
-                    asked=asked,
+                    asked=asked_at(looked.decisions, looked.clock.step),
                 )
             )
             decision_id = self._note(looked, move)
@@ -218,7 +217,7 @@ class Controller:
             "sentence": move.sentence,
             "act": str(move.act) if move.act else None,
             "waits": list(looked.waits),
-            "objections": [str(objection) for objection in looked.objections],
+            "objections": [asdict(objection) for objection in looked.objections],
             "fault": looked.fault,
             "judgement": dict(judged.as_json()) if judged else None,
         }
@@ -250,8 +249,8 @@ class Controller:
                 "state": str(release.state),
                 "step": release.step,
                 "note": release.note,
-                "run_s": round(looked.clock.run_s, 3),
-                "canary_s": round(looked.clock.canary_s, 3),
+                "run_s": looked.clock.run_s,
+                "canary_s": looked.clock.canary_s,
                 "plan": looked.plan,
                 "memory": self._judging.digest(release.release_id) if judged else None,
             }

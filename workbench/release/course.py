@@ -10,9 +10,10 @@ otherwise                      CONTINUE, with what is waited for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Protocol
 
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.judge_model import Judgement
@@ -43,6 +44,17 @@ class Move:
     """None: everything stays as it is."""
     early: str = ""
     """Why a promotion does not wait for what its step asks for."""
+
+
+class Asked(Protocol):
+    """A decision that was noted."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +88,16 @@ def next_move(at: Situation) -> Move:
     if at.release.state is State.HELD:
         return Move(decision=Decision.HOLD, reason="held", sentence=at.release.note or "it is held")
     return _under_way(at, judged)
+
+
+def asked_at(decisions: Iterable[Asked], step: int) -> frozenset[str]:
+    """The reasons for which a person was asked at this step already.
+
+    Args:
+        decisions: that were noted.
+        step: from 0.
+    """
+    return frozenset(each.reason for each in decisions if each.step == step and each.inputs.get("act") == Act.HOLD)
 
 
 def _under_way(at: Situation, judged: Judgement) -> Move:

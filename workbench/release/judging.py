@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,38 +22,84 @@ from workbench.release.judge_rows import observation as at_steps
 from workbench.release.judge_state import JudgeState
 from workbench.release.judge_terms import COST, FAILURES, Baseline, as_json, bars_of, from_json, judge_plan
 from workbench.release.model import Release
+from workbench.release.ports import ReleaseLog
 from workbench.spec.plan import PlanSpec
 
 
-class ReadRows(Protocol):
-    """Reads the rows of a release behind a batch, with these metrics."""
-
-    def __call__(self, app: str, release_id: str, metrics: Sequence[str], *, after: int) -> ReleaseRows: ...
-
-
 @dataclass(slots=True)
-class _Memory:
-    """What is known of one release."""
+class Memory:
+    """What the judge knows of one release."""
 
     plan: JudgePlan
     state: JudgeState
-    bars: Mapping[str, float] = field(default_factory=dict)
+    bars: Mapping[str, float]
+    """Name of a score to the value below which its request failed."""
     after: int = 0
+    """The last batch that it has read."""
     data_at: datetime | None = None
+    """Until when the log was known then."""
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any]) -> Self:
+        """Before the first row.
+
+        Args:
+            plan: as `LakeJudging.plan_of` gave it.
+        """
+        asked = from_json(plan)
+        return cls(plan=asked, state=begin(asked), bars=bars_of(plan))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metrics that rows must have."""
+        return columns_of(self.plan, self.bars)
+
+    def feed(self, rows: ReleaseRows, plan: PlanSpec | None, *, seen_as: Callable[[Observation], Observation] = lambda seen: seen) -> None:
+        """Takes in rows behind the last batch.
+
+        Args:
+            rows: of the release, with `columns`.
+            plan: of the release.
+            seen_as: what the judge is shown of them; by default all.
+        """
+        if rows.n:
+            self.state = observe(self.state, self.plan, seen_as(observation(rows, self.plan, plan, self.bars)))
+            self.data_at = rows.data_at
+        self.after = rows.newest_batch
+
+    def judged(self, release: Release, *, step: int, canary_s: float, at: datetime, data_at: datetime | None) -> Judgement:
+        """What the judge says of what it has read.
+
+        Args:
+            release: whose plan has the deadline.
+            step: its present one, from 0.
+            canary_s: seconds of its canary that count.
+            at: now.
+            data_at: until when the log was known.
+        """
+        deadline = release.plan.deadline if release.plan else None
+        return decide(
+            self.state,
+            self.plan,
+            at,
+            step=step,
+            data_at=data_at,
+            deadline=at + deadline - timedelta(seconds=canary_s) if deadline else None,
+        )
 
 
 class LakeJudging:
     """Judges the canaries of a workspace.
 
     Args:
-        rows: reads the log.
+        log: where they are.
         baseline: what the stable bundle of an app did before the release.
     """
 
-    def __init__(self, rows: ReadRows, baseline: Callable[[str, str | None], Baseline]) -> None:
-        self._rows = rows
+    def __init__(self, log: ReleaseLog, baseline: Callable[[str, str | None], Baseline]) -> None:
+        self._log = log
         self._baseline = baseline
-        self._memories: dict[str, _Memory] = {}
+        self._memories: dict[str, Memory] = {}
 
     def plan_of(self, release: Release) -> Mapping[str, Any]:
         """What the judge is asked, fixed from now on.
@@ -74,22 +120,9 @@ class LakeJudging:
         """
         memory = self._memories.get(release.release_id)
         if memory is None:
-            asked = from_json(plan)
-            memory = self._memories[release.release_id] = _Memory(plan=asked, state=begin(asked), bars=bars_of(plan))
-        rows = self._rows(release.app, release.release_id, columns_of(memory.plan, memory.bars), after=memory.after)
-        if rows.n:
-            memory.state = observe(memory.state, memory.plan, observation(rows, memory.plan, release.plan, memory.bars))
-            memory.data_at = rows.data_at
-        memory.after = rows.newest_batch
-        deadline = release.plan.deadline if release.plan else None
-        return decide(
-            memory.state,
-            memory.plan,
-            at,
-            step=release.step or 0,
-            data_at=memory.data_at,
-            deadline=at + deadline - timedelta(seconds=canary_s) if deadline else None,
-        )
+            memory = self._memories[release.release_id] = Memory.of(plan)
+        memory.feed(self._log.rows(release.app, release.release_id, memory.columns, after=memory.after), release.plan)
+        return memory.judged(release, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
 
     def digest(self, release_id: str) -> str | None:
         """Of the judge's memory of a release; None where there is none."""

@@ -22,8 +22,10 @@ from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
 from workbench.release.records import approval_of, decision_of, ground_of, locks_from, plan_of, registrar_in, watch_of
+from workbench.release.replaying import Replay, replay
 from workbench.release.states import Act
 from workbench.release.targets import last_good
+from workbench.release.tracing import Point, trace
 from workbench.release.waits import waits_of
 from workbench.release.whole import Whole
 
@@ -81,6 +83,28 @@ class Looking(Acting):
         """
         with self._ledger.read() as connection:
             return decision_of(known_decision(connection, decision_id))
+
+    def replay(self, release_id: str) -> Replay:
+        """The controller's decisions about the release, made again from the log.
+
+        Raises:
+            UnknownSubject: there is no such release.
+            StoreError: the log cannot be read.
+        """
+        row = self._stored(release_id)
+        return replay(self._release(row), self.decisions(row.release_id), self._log)
+
+    def trace(self, release_id: str) -> tuple[Point, ...]:
+        """What the judge would have said along the release's way, oldest first; empty before the controller's first look.
+
+        Raises:
+            UnknownSubject: there is no such release.
+            StoreError: the log cannot be read.
+        """
+        row = self._stored(release_id)
+        with self._ledger.read() as connection:
+            watch = stored_watch(connection, row.release_id)
+        return trace(self._release(row), watch.plan, self._log) if watch and watch.plan else ()
 
     def status(self, app: str) -> ReleaseStatus:
         """What serves the app now, the release under way or else the newest, and what happens next."""

@@ -26,7 +26,7 @@ class PlanClock:
 
 
 def ticked(clock: PlanClock, *, step: int, elapsed_s: float | None, is_silent: bool, longest_gap_s: float = LONGEST_GAP_S) -> PlanClock:
-    """The clock after a look.
+    """The clock after a look, to the millisecond, so that what is stored is what was decided by.
 
     Args:
         clock: after the look before.
@@ -36,7 +36,7 @@ def ticked(clock: PlanClock, *, step: int, elapsed_s: float | None, is_silent: b
         longest_gap_s: what is longer does not count.
     """
     counted = elapsed_s if elapsed_s is not None and 0 <= elapsed_s <= longest_gap_s else 0.0
-    canary_s = clock.canary_s + counted
+    canary_s = round(clock.canary_s + counted, 3)
     if step != clock.step:
         return PlanClock(step=step, canary_s=canary_s)
-    return replace(clock, run_s=clock.run_s + (0.0 if is_silent else counted), canary_s=canary_s)
+    return replace(clock, run_s=round(clock.run_s + (0.0 if is_silent else counted), 3), canary_s=canary_s)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from workbench.ledger.audit import AuditEntry
 from workbench.ledger.authority import Author
+from workbench.observability.release_rows import ReleaseRows
 from workbench.readiness.model import Review
 from workbench.release.judge_model import Judgement
 from workbench.release.model import Release
@@ -30,6 +31,20 @@ class CandidateUnits(Protocol):
     """
 
     def __call__(self, app: str, release_id: str) -> int: ...
+
+
+class ReleaseLog(Protocol):
+    """Reads releases from the log.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+
+    def rows(self, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None) -> ReleaseRows:
+        """The rows of a release behind a batch, with these metrics, up to another batch or to the newest."""
+
+    def times(self, first: int, last: int) -> Mapping[int, datetime]:
+        """When the batches from one to another were stored, as far as that is known."""
 
 
 class Judging(Protocol):

@@ -9,7 +9,7 @@ from workbench.ledger.canonical import digest
 from workbench.ledger.releases import Foundation, StoredApproval, StoredLock, StoredRelease
 from workbench.ledger.watches import StoredDecision, StoredWatch
 from workbench.release.approvals import Ground
-from workbench.release.model import Approval, Binding, DecisionRecord, Kind, Lock, LockKind, Release, State, Watch
+from workbench.release.model import Approval, Binding, DecisionRecord, Kind, Lock, LockKind, Objection, Release, State, Watch
 from workbench.release.registrars import Registrar, registrar_of
 from workbench.spec.people import PeopleSpec
 from workbench.spec.plan import PlanSpec
@@ -124,7 +124,7 @@ def watch_of(row: StoredWatch, newest: StoredDecision | None) -> Watch:
         canary_s=row.canary_s,
         data_at=row.newest_row_at,
         waits=tuple(standing["waits"]),
-        objections=tuple(standing["objections"]),
+        objections=tuple(str(Objection(**each)) for each in standing["objections"]),
         judgement=standing["judgement"],
         decision_id=newest.decision_id if newest else None,
     )

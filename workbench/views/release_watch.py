@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.readiness.wording import span_words
 from workbench.release.futility import forecast
-from workbench.release.model import DecisionRecord, Release, ReleaseStatus, Watch
+from workbench.release.model import DecisionRecord, Objection, Release, ReleaseStatus, Watch
 from workbench.views.numbers import DASH, count_cell, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
 from workbench.views.tables import WIDTH
@@ -164,7 +164,7 @@ def decision_page(decision: DecisionRecord) -> Page:
         f"The release was {inputs['state']} at step {decision.step + 1}, version {decision.release_version}.",
         f"The step had counted {_seconds(inputs['run_s'])}, the canary {_seconds(inputs['canary_s'])}.",
         *(f"It waited: {wait}." for wait in inputs["waits"]),
-        *(f"In the way: {objection}." for objection in inputs["objections"]),
+        *(f"In the way: {Objection(**each)}." for each in inputs["objections"]),
         *([f"It could not be judged: {inputs['fault']}."] if inputs["fault"] else []),
         f"What followed: {inputs['act'] or 'nothing was changed'}.",
     ]
