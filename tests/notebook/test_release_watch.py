@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,10 @@ WATCH = Path(__file__).parents[2] / "notebooks" / "03_release_watch.ipynb"
 
 
 @pytest.fixture
-def taken_back(live: Live, monkeypatch) -> Iterator[Live]:  # noqa: F811
+def taken_back(live: Live, monkeypatch) -> Live:  # noqa: F811
     monkeypatch.setenv("WORKBENCH_PERSON", "requester")
     carried(live, failing={"stable": 0.1, "candidate": 0.5})
-    yield live
+    return live
 
 
 @pytest.mark.slow
