@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.wheels import python
-from workbench.demo.story import EXPECTED, FIRST_LIVE_CUSTOMER, REHEARSAL, SECOND_REHEARSAL, faults_of, run_story
+from workbench.demo.story import EXPECTED, FIRST_LIVE_CUSTOMER, LATER_REHEARSALS, REHEARSAL, SECOND_REHEARSAL, faults_of, run_story
 from workbench.errors import NotPermitted
 from workbench.ledger.audit import entries_of, verify
 from workbench.readiness.model import ReviewVerdict
-from workbench.release.model import State
+from workbench.release.model import Release, State
 from workbench.workspace import Workspace
 
 
 def test_the_customers_of_the_story_are_distinct():
-    shares = (*REHEARSAL, SECOND_REHEARSAL)
+    shares = (*REHEARSAL, SECOND_REHEARSAL, *LATER_REHEARSALS)
     taken = [set(range(share.first_customer, share.first_customer + share.n)) for share in shares]
     assert sum(map(len, taken)) == len(set().union(*taken)) == FIRST_LIVE_CUSTOMER
 
@@ -51,7 +51,20 @@ def test_the_wheel_alone_tells_the_story_in_another_folder(wheel: Path, tmp_path
         with ws.ledger.read() as connection:
             assert verify(connection).is_whole
             approved = Counter(entry.subject for entry in entries_of(connection, "release.approve", app="support"))
-        assert approved == {"support.4": 1, "support.5": 1}
+        assert approved == {f"support.{number}": 1 for number in (4, 5, 6, 7)}
+
+        # the controller took back the two that failed, each where it failed, and carried the good one through every step
+        did = {release.release_id: _acts(ws, release) for release in ws.releases.history("support")}
+        assert did["support.5"] == [("ROLLBACK", 0.1)]
+        assert did["support.6"] == [("PROMOTE", 0.1), ("PROMOTE", 0.25), ("ROLLBACK", 0.5)]
+        assert did["support.7"] == [("PROMOTE", 0.1), ("PROMOTE", 0.25), ("PROMOTE", 0.5)]
+
+
+def _acts(ws: Workspace, release: Release) -> list[tuple[str, float]]:
+    """What the controller did with a release, and at which share."""
+    decisions = [each for each in ws.releases.decisions(release.release_id) if each.inputs["act"]]
+    assert all(each.is_whole for each in decisions)
+    return [(each.decision, release.plan.steps[each.step].share) for each in decisions]
 
 
 def test_a_release_that_came_out_otherwise_is_told(tmp_path):

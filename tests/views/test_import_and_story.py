@@ -61,6 +61,7 @@ class Told:
     releases: tuple = ()
     transcript: tuple = ("@primary: /release start support v2", "  only @primary sees:")
     audit: tuple = ()
+    moves: tuple = ()
     by_arm: pl.DataFrame = field(default_factory=pl.DataFrame)
     n_rows: int = 1_000
     seconds: float = 1.4

@@ -42,7 +42,9 @@ def fresh_workspace(place: Path) -> Iterator[Workspace]:
             f"workspace {place}", seen=error.strerror or str(error), needed="a folder that this user can write", next_step=_ELSEWHERE
         ) from error
     clock = StoryClock(story_start(utc_now()), now=utc_now)
-    with Workspace(Settings(home=place, ledger="", catalog="", data=""), clock=clock, turn_clock=VirtualClock) as ws:
+    with Workspace(
+        Settings(home=place, ledger="", catalog="", data=""), clock=clock, turn_clock=VirtualClock, monotonic=lambda: clock().timestamp()
+    ) as ws:
         yield ws
 
 

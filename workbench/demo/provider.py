@@ -22,7 +22,7 @@ from workbench.demo.language import INTENT_WORDS, Rules, Wish, plain_words, read
 _PASSAGE = re.compile(r"^\[([a-z0-9-]+)\] ([^:\n]+): (.+)$", re.MULTILINE)
 _SENTENCE = re.compile(r"[^.?!]*(?:\d\.\d[^.?!]*)*[.?!]")
 _ITEM = re.compile(r"\bthe ([a-z' -]+?) (?:is |are )?(?:in stock|available|left)", re.IGNORECASE)
-_ORDER_TOOLS = ("order_lookup", "order_service", "order_archive")
+_ORDER_TOOLS = ("order_lookup", "order_service", "order_archive", "order_replica", "order_copy")
 """Tools that find an order by its number; the model takes the first that it is given."""
 _LEAD_S, _READ_S, _WRITE_S = 0.14, 0.00012, 0.011
 _READ_USD, _WRITE_USD = 0.15, 0.60

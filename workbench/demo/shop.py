@@ -16,7 +16,9 @@ from workbench.controls.clock import Clock, RealClock
 from workbench.controls.tools import ToolContext, ToolError
 from workbench.demo.chance import Draws, identity
 
-CUSTOMERS = 24_000
+CUSTOMERS = 48_000
+SPRING_ACCOUNTS, ACCOUNTS_BEFORE_CAMPAIGN = 20_540, 40_000
+"""How many accounts the shop had when its order system was copied: in spring, and before the campaign of the story."""
 ORDERS_EACH = 2
 _NUMBERS = 1_000_000
 _STEP = 387_421
@@ -24,7 +26,7 @@ _SHIFT = 104_729
 _STEP_BACK = pow(_STEP, -1, _NUMBERS)
 _DELIVERED_SHARE = (0.55, 0.85)
 """Of the newest and of the older order of each customer."""
-_ARCHIVE_S_PER_ROW = 0.00011
+_ARCHIVE_S_PER_ROW = 0.000055
 _OUTAGE_SHARE = 0.012
 
 SHOP_SEED = 7
@@ -199,6 +201,20 @@ class Desk:
         await self.clock.sleep(0.2 + rows * _ARCHIVE_S_PER_ROW * draws.spread(0.1))
         return self._seen(order)
 
+    async def order_replica(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
+        """The order, from the copy that was made in spring."""
+        return await self._copied(arguments, draws, accounts=SPRING_ACCOUNTS)
+
+    async def order_copy(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
+        """The order, from last week's copy."""
+        return await self._copied(arguments, draws, accounts=ACCOUNTS_BEFORE_CAMPAIGN)
+
+    async def _copied(self, arguments: Mapping[str, Any], draws: Draws, *, accounts: int) -> dict[str, Any]:
+        """The order, from a copy that was made when the shop had so many accounts."""
+        await self.clock.sleep(0.07 * draws.spread(0.35))
+        order = self.shop.order(arguments["order_number"])
+        return self._seen(order if order is not None and order.customer < accounts else None)
+
     async def recent_orders(self, arguments: Mapping[str, Any], draws: Draws) -> dict[str, Any]:
         """The orders of the signed-in account, newest first; none without an account."""
         del arguments
@@ -245,6 +261,8 @@ TOOLS: Mapping[str, Callable[[Desk, Mapping[str, Any], Draws], Awaitable[dict[st
     "order_lookup": Desk.order_lookup,
     "order_service": Desk.order_service,
     "order_archive": Desk.order_archive,
+    "order_replica": Desk.order_replica,
+    "order_copy": Desk.order_copy,
     "recent_orders": Desk.recent_orders,
     "return_label": Desk.return_label,
     "refund": Desk.refund,

@@ -1,9 +1,11 @@
-"""The demo's story: four bundles of one assistant, rehearsed in process, then released by people from the chat.
+"""The demo's story: six bundles of one assistant, rehearsed in process, released by people from the chat, carried by the controller.
 
     v1  serves today                                        adopted
     v3  lost a rule, a good index and a fast order system   NO_GO, stopped at its gates
     v4  hardly rehearsed yet                                NOT_ENOUGH_EVIDENCE; after more of it GO, and taken back by hand in mid-canary
-    v2  truly better                                        GO, approved, released by steps, promoted
+    v5  does not know new accounts, as no rehearsal shows   GO, begun, and taken back by the controller at its first share
+    v6  does not know the accounts that a campaign brings   GO, carried to half of the users, and taken back when the campaign begins
+    v2  truly better                                        GO, begun, and carried to everybody by the controller
 
 Nothing here decides a verdict or a release: the reviews do, on the rows that the talks left, and the rules of the release.
 """
@@ -29,7 +31,8 @@ from workbench.demo.customers import customers
 from workbench.demo.live import Street, opened_street
 from workbench.demo.resources import demo_folder
 from workbench.demo.rows import RowWriter
-from workbench.demo.shop import Shop
+from workbench.demo.shop import ACCOUNTS_BEFORE_CAMPAIGN, SPRING_ACCOUNTS, Shop
+from workbench.demo.timeline import StoryClock
 from workbench.demo.traffic import run_traffic
 from workbench.errors import UnknownSubject
 from workbench.gateway.server import running
@@ -38,8 +41,7 @@ from workbench.observability.sealing import Sealer
 from workbench.observability.tables import arrow_table
 from workbench.ownership.model import Actor, Assurance
 from workbench.readiness.model import Review, ReviewVerdict
-from workbench.release.model import Kind, Release, State
-from workbench.spec.base import format_duration
+from workbench.release.model import DecisionRecord, Kind, Release, State
 from workbench.versions.model import Bundle
 
 if TYPE_CHECKING:
@@ -71,11 +73,16 @@ REHEARSAL = (
     Share(name="v4", first_customer=15000, n=40),
 )
 SECOND_REHEARSAL = Share(name="v4", first_customer=15040, n=2500)
-FIRST_LIVE_CUSTOMER = 17540
+LATER_REHEARSALS = (Share(name="v5", first_customer=17540, n=1500), Share(name="v6", first_customer=19040, n=1500))
+FIRST_LIVE_CUSTOMER = SPRING_ACCOUNTS
 CROWD = 100
 """Customers who come before somebody looks again."""
-MOST_CROWDS = 60
-"""In one step; a candidate that nobody meets does not keep the story waiting for ever."""
+BY_HAND_AFTER = 4
+"""Crowds until customers' complaints about v4 are heard."""
+MOST_CROWDS = 120
+"""In one canary; a candidate of which nothing can be shown does not keep the story waiting for ever."""
+LOOK, LOOKS = timedelta(seconds=50), 5
+"""Between two looks of the controller, and how many of them there are between two crowds."""
 _MOST_ENTRIES = 10_000
 METRICS = ("volume", "success_rate", "failure_rate", "latency_p95", "quality_mean")
 
@@ -96,6 +103,8 @@ EXPECTED = (
     Ending(bundle="v3", kind=Kind.RELEASE, state=State.ABORTED, verdict=ReviewVerdict.NO_GO),
     Ending(bundle="v4", kind=Kind.RELEASE, state=State.ABORTED, verdict=ReviewVerdict.NOT_ENOUGH_EVIDENCE),
     Ending(bundle="v4", kind=Kind.RELEASE, state=State.ROLLED_BACK, verdict=ReviewVerdict.GO),
+    Ending(bundle="v5", kind=Kind.RELEASE, state=State.ROLLED_BACK, verdict=ReviewVerdict.GO),
+    Ending(bundle="v6", kind=Kind.RELEASE, state=State.ROLLED_BACK, verdict=ReviewVerdict.GO),
     Ending(bundle="v2", kind=Kind.RELEASE, state=State.PROMOTED, verdict=ReviewVerdict.GO),
 )
 
@@ -129,6 +138,8 @@ class StoryResult:
     """What people typed and saw in the chat."""
     audit: tuple[AuditEntry, ...]
     """Every act, oldest first."""
+    moves: tuple[DecisionRecord, ...]
+    """What the controller decided and did, oldest first."""
     by_arm: pl.DataFrame
     """`METRICS` by arm and bundle, of the requests that came through the gateway."""
     units_by_arm: Mapping[str, int]
@@ -167,6 +178,7 @@ def run_story(
     open_console: OpenConsole | None = None,
     rehearsal: tuple[Share, ...] = REHEARSAL,
     second_rehearsal: Share = SECOND_REHEARSAL,
+    later_rehearsals: tuple[Share, ...] = LATER_REHEARSALS,
 ) -> StoryResult:
     """The whole story in a fresh demo workspace.
 
@@ -177,13 +189,14 @@ def run_story(
         open_console: the chat; by default the installed one.
         rehearsal: who talks to which bundle before anything is released.
         second_rehearsal: of the bundle that was rehearsed too little.
+        later_rehearsals: of the two whose faults no rehearsal shows.
 
     Raises:
         NotPermitted: the workspace is not the demo's, so nobody may act in the name of its people.
     """
     story = _Story(ws, seed=seed, progress=progress)
     story.prepare(rehearsal)
-    return asyncio.run(story.told(open_console or installed_console(), second_rehearsal))
+    return asyncio.run(story.told(open_console or installed_console(), second_rehearsal, later_rehearsals))
 
 
 def faults_of(releases: Iterable[Release], *, names: Mapping[str, str], verdicts: Mapping[str, ReviewVerdict]) -> tuple[str, ...]:
@@ -235,11 +248,14 @@ class _Story:
         for share in rehearsal:
             self._rehearse(share)
 
-    async def told(self, open_console: OpenConsole, second_rehearsal: Share) -> StoryResult:
+    async def told(self, open_console: OpenConsole, second_rehearsal: Share, later_rehearsals: tuple[Share, ...]) -> StoryResult:
         async with self._open(open_console) as (console, street):
             await self._cover_the_nights(console)
             await self._stop_the_bad_one(console)
             await self._take_the_third_back(console, street, second_rehearsal)
+            for share in later_rehearsals:
+                await asyncio.to_thread(self._rehearse, share)
+            await self._let_two_fail(console, street)
             await self._release_the_good_one(console, street)
             await console.play(["# How it stands at the end.", "/release status support", "/release history support"])
             await street.settle()
@@ -247,7 +263,7 @@ class _Story:
         return self._result(time.monotonic() - self._started)
 
     def _register(self) -> None:
-        """The four bundles by name, with what the app declares; the first is in service already."""
+        """The bundles by name, with what the app declares; the first is in service already."""
         folders = sorted((demo_folder() / "bundles").iterdir())
         for done, folder in enumerate(folders, start=1):
             self.bundles[folder.name] = self.ws.versions.register(folder, actor=self.actor).bundle
@@ -297,7 +313,10 @@ class _Story:
             ["# After a longer rehearsal it may go, once a second person agrees.", '/release start support v4 --reason "a warmer tone"']
         )
         await self._approve(console, lines=["click approve", "as @stranger", "click approve"])
-        await self._step(console, street, wait=False)
+        await console.play([f"/release promote {self._release().release_id}"])
+        for _ in range(BY_HAND_AFTER):
+            await self._serve_crowd(street)
+            await asyncio.to_thread(self._look)
         await console.play(
             [
                 "# Customers find the tone odd. The engineer on call takes it back, without asking anybody.",
@@ -307,38 +326,61 @@ class _Story:
         )
         await self._serve_crowd(street)
 
-    async def _release_the_good_one(self, console: Console, street: Street) -> None:
+    async def _let_two_fail(self, console: Console, street: Street) -> None:
         await console.play(
-            ["# v2 goes out, step by step.", "as @primary", '/release start support v2 --reason "finds orders without a number"']
+            [
+                "# v5 reads orders from a copy. Its rehearsal is fine; that new accounts are missing there only new customers can show.",
+                "as @primary",
+                '/release start support v5 --reason "spares the order system"',
+            ]
         )
+        await self._carry(console, street)
+        await console.play(
+            [
+                "# v6 has a newer copy. When half of the users are on it a campaign begins, with accounts that the copy does not know.",
+                '/release start support v6 --reason "spares the order system, with a newer copy"',
+            ]
+        )
+        await self._carry(console, street, campaign_at=0.5)
+
+    async def _release_the_good_one(self, console: Console, street: Street) -> None:
+        await console.play(["# v2 goes out, step by step.", '/release start support v2 --reason "finds orders without a number"'])
+        await self._carry(console, street)
+
+    async def _carry(self, console: Console, street: Street, *, campaign_at: float = 1.0) -> None:
+        """A person begins the canary; customers come, the controller looks, and does what it decides, until the release has ended.
+
+        Args:
+            console: the chat.
+            street: the customers' way in.
+            campaign_at: share from which on the customers of the campaign come; at 1 they never do.
+        """
         await self._approve(console, lines=[])
-        plan = self._release().plan
-        for _ in plan.steps if plan else ():
-            await self._step(console, street)
         await console.play([f"/release promote {self._release().release_id}"])
-        await self._serve_crowd(street)
+        for done in range(MOST_CROWDS):
+            release = self._release()
+            step = release.present_step
+            if step is None:
+                break
+            self.progress(f"{self._name(release.bundle_id)} at {step.share:.0%}", done, MOST_CROWDS)
+            if step.share >= campaign_at:
+                self._next_customer = max(self._next_customer, ACCOUNTS_BEFORE_CAMPAIGN)
+            await self._serve_crowd(street)
+            await asyncio.to_thread(self._look)
+        await console.play(["# The controller has done the rest.", "/release status support"])
+
+    def _look(self) -> None:
+        """What came in is judged at once; then nobody comes for a while, and the controller looks on."""
+        self.ws.logs.flush()
+        self.ws.controller.turn()
+        for _ in range(LOOKS):
+            if isinstance(self.ws.clock, StoryClock):
+                self.ws.clock.advance(LOOK)
+            self.ws.controller.turn()
 
     async def _approve(self, console: Console, *, lines: list[str]) -> None:
         """The approver says yes, after the others tried; the delivery comes twice, as deliveries do."""
         await console.play([*lines, "as @approver", "click approve", "retry last", "as @primary"])
-
-    async def _step(self, console: Console, street: Street, *, wait: bool = True) -> None:
-        """The next step of the plan, and the customers and hours that it asks for."""
-        await console.play([f"/release promote {self._release().release_id}"])
-        release = self._release()
-        step = release.present_step
-        if step is None:
-            return
-        label = f"{self._name(release.bundle_id)} at {step.share:.0%}"
-        for _ in range(MOST_CROWDS):
-            await self._serve_crowd(street)
-            await asyncio.to_thread(self.ws.logs.flush)
-            seen = self.ws.releases.status(APP).units or 0
-            self.progress(label, min(seen, step.min_units), step.min_units)
-            if seen >= step.min_units:
-                break
-        if wait:
-            await console.play([f"clock +{format_duration(step.at_least)}"])
 
     async def _serve_crowd(self, street: Street) -> None:
         leg = await street.serve(customers(self.shop, first=self._next_customer, n=CROWD))
@@ -398,6 +440,9 @@ class _Story:
             releases=releases,
             transcript=tuple(self.transcript),
             audit=self._audit(),
+            moves=tuple(
+                decision for release in releases for decision in self.ws.releases.decisions(release.release_id) if decision.inputs["act"]
+            ),
             by_arm=self.ws.metrics.query(list(METRICS), by=["arm", "bundle"], where={"app": APP}).filter(pl.col("arm") != "none"),
             units_by_arm=dict(self.units_by_arm),
             n_talks=self.n_talks,

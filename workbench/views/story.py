@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +11,11 @@ import polars as pl
 
 from workbench.ledger.audit import AuditEntry
 from workbench.readiness.model import Review
-from workbench.release.model import Release
+from workbench.release.model import DecisionRecord, Release
 from workbench.versions.model import Bundle
 from workbench.views.audit import entries_text
 from workbench.views.metrics import Described, metrics_text
-from workbench.views.numbers import counted
+from workbench.views.numbers import counted, number
 from workbench.views.page import Page, Section, page_text
 from workbench.views.release import history_text
 from workbench.views.review import BANNERS
@@ -42,6 +42,8 @@ class Story(Protocol):
     def transcript(self) -> Sequence[str]: ...
     @property
     def audit(self) -> Sequence[AuditEntry]: ...
+    @property
+    def moves(self) -> Sequence[DecisionRecord]: ...
     @property
     def by_arm(self) -> pl.DataFrame: ...
     @property
@@ -73,6 +75,7 @@ def story_text(story: Story, *, metrics: Sequence[Described], home: Path | None,
             Section(title="In the chat", literal="\n".join(story.transcript).strip()),
             Section(title="What the log says of the arms", literal=metrics_text(story.by_arm, metrics=metrics, names=names, width=inner)),
             Section(title="What the audit holds", literal=entries_text(acts, names=names, width=inner)),
+            *_moves(story, names),
             Section(title="Releases", literal=history_text(story.app, story.releases, width=inner)),
             *(_section(review, story) for review in story.reviews),
             *((Section(title="Not as told", lines=tuple(story.faults)),) if story.faults else ()),
@@ -80,6 +83,19 @@ def story_text(story: Story, *, metrics: Sequence[Described], home: Path | None,
         ),
     )
     return page_text(page, width=width)
+
+
+def _moves(story: Story, names: Mapping[str, str]) -> tuple[Section, ...]:
+    """What the controller did by itself: to which candidate, at which share, with how many users exposed, and why."""
+    releases = {release.release_id: release for release in story.releases}
+    lines = []
+    for move in story.moves:
+        release, judgement = releases[move.release_id], move.inputs["judgement"]
+        share = release.plan.steps[move.step].share if release.plan else None
+        name = names.get(release.bundle_id or "", "?")
+        exposed = counted(judgement["units_candidate"], "user") if judgement else "unknown users"
+        lines.append(f"{move.decision} {name} at {number(share, 'share')}, {exposed} exposed: {move.sentence} ({move.decision_id})")
+    return (Section(title="What the controller did", lines=tuple(lines)),) if lines else ()
 
 
 def _section(review: Review, story: Story) -> Section:
@@ -99,6 +115,7 @@ def _commands(story: Story, home: Path | None) -> list[str]:
     shown = [
         (f"workbench readiness {app} {worst} --baseline {base}", "the whole review of the bundle that was stopped"),
         (f"workbench release status {app}", "what serves now; `workbench release history` has every attempt"),
+        *([(f"workbench release explain {story.moves[0].decision_id}", "why the controller did what it did")] if story.moves else []),
         (f"workbench metrics show success_rate latency_p95 --by arm,bundle --app {app}", "the numbers behind it"),
         (f"workbench slo show {app}", "what was promised in service, and how much of the error budget is left"),
         (f"workbench impact {app} --release", "what the new bundle changed in the business"),
