@@ -28,4 +28,6 @@ def test_tails_are_those_of_scipy(value: float, df: int):
 def test_binomial_counts_are_those_of_scipy(n: int, p: float, level: float, data: st.DataObject):
     k = data.draw(st.integers(0, n))
     assert ours.binomial_cdf(k, n, p) == pytest.approx(stats.binom.cdf(k, n, p), rel=1e-9, abs=1e-300)
-    assert ours.binomial_quantile(level, n, p) == stats.binom.ppf(level, n, p)
+    found, theirs = ours.binomial_quantile(level, n, p), int(stats.binom.ppf(level, n, p))
+    is_tie = stats.binom.cdf(min(found, theirs), n, p) == pytest.approx(level, rel=1e-12)  # then rounding decides between the two
+    assert found == theirs or (is_tie and abs(found - theirs) == 1)
