@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.release.house import APP, SPECS, Clock, House
 from workbench.cli.main import app as command
+from workbench.observability.release_rows import ReleaseLog
 from workbench.release.controller import Controller
 from workbench.workspace import Workspace
 
@@ -23,7 +24,7 @@ class Live(House):
 
     def __init__(self, ws: Workspace, folder: Path, clock: Clock, seconds: list[float]) -> None:
         self.ws, self.seconds = ws, seconds
-        super().__init__(ws.ledger, folder, clock, specs={**SPECS, "plan": PLAN})
+        super().__init__(ws.ledger, folder, clock, specs={**SPECS, "plan": PLAN}, log=ReleaseLog(lambda: ws.lake))
         self.n = 0
 
     @property

@@ -18,7 +18,7 @@ REASONS = {
     Decision.HOLD: "gathering",
     Decision.ROLLBACK: "harm",
     Decision.INVALID: "split",
-    Decision.NO_DATA: "NoLog",
+    Decision.NO_DATA: "no_rows",
     Decision.INCONCLUSIVE: "deadline",
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.postgres import new_database, running_postgres
 from tests.release.canary import Live
-from tests.release.house import Clock, House
+from tests.release.house import Clock, House, person
 from workbench.demo.place import fresh_workspace
 from workbench.ledger.store import Ledger
 from workbench.workspace import Workspace
@@ -37,7 +37,7 @@ def live(tmp_path, clock: Clock) -> Iterator[Live]:
     with fresh_workspace(tmp_path / "ws"):
         pass
     seconds = [1000.0]
-    with Workspace.open(tmp_path / "ws", clock=clock, monotonic=lambda: seconds[0]) as ws:
+    with Workspace.open(tmp_path / "ws", clock=clock, actor=person("requester"), monotonic=lambda: seconds[0]) as ws:
         house = Live(ws, tmp_path / "shop", clock, seconds)
         house.promoted("v1")
         house.canary("v2")

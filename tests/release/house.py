@@ -22,6 +22,7 @@ from workbench.ownership.model import Actor, Assurance, Identity
 from workbench.ownership.service import Ownership
 from workbench.readiness.model import GateResult, Review, ReviewVerdict, Verdict
 from workbench.release.model import Release
+from workbench.release.ports import ReleaseLog
 from workbench.release.service import Releases
 from workbench.spec.gates import Family
 from workbench.versions.declarations import REVIEWED
@@ -192,6 +193,7 @@ class House:
         specs: Mapping[str, object] = SPECS,
         names: Iterable[str] = ("v1", "v2", "v3"),
         registrars: Mapping[str, str] = MappingProxyType({}),
+        log: ReleaseLog | None = None,
     ) -> None:
         self.ledger = ledger
         self.folder = folder
@@ -206,7 +208,7 @@ class House:
             self.ownership,
             reviewer=lambda: self.reviewer,
             units=self.units,
-            log=NoLog(),
+            log=log or NoLog(),
             author=person("requester"),
             clock=clock,
         )
