@@ -9,10 +9,12 @@ import pytest
 
 from tests.release.carrying import judgement
 from workbench.readiness.wording import span_words
-from workbench.release.course import Decision, Situation, next_move
+from workbench.release import judge_model
+from workbench.release.course import Decision, Situation, fails_less, next_move
 from workbench.release.freezes import freeze_now
 from workbench.release.futility import forecast, unreachable
 from workbench.release.judge_model import Decision as Advice
+from workbench.release.judge_model import MetricJudgement, Role
 from workbench.release.model import Kind, Objection, Release, State
 from workbench.release.plan_clock import PlanClock, ticked
 from workbench.release.states import Act
@@ -138,3 +140,35 @@ def test_a_stretch_of_the_calendar_is_frozen_from_its_first_day_to_its_last():
         day for day in (datetime(2026, 12, 19, 23, 59, tzinfo=UTC) + timedelta(days=k) for k in range(20)) if freeze_now((), plan, now=day)
     ]
     assert (frozen[0].date().isoformat(), frozen[-1].date().isoformat()) == ("2026-12-20", "2027-01-02")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "high", "expected"),
+    [
+        ("failure_rate", judge_model.Kind.EVENT, 0.9, True),
+        ("failure_rate", judge_model.Kind.EVENT, 1.0, False),
+        ("failure_rate", judge_model.Kind.EVENT, None, False),
+        ("failure_rate", judge_model.Kind.BUDGET, 0.1, False),
+        ("latency_p95", judge_model.Kind.LATENCY, 0.5, False),
+    ],
+)
+def test_only_a_candidate_that_is_shown_to_fail_less_often_relieves_a_burnt_budget(name, kind, high, expected):
+    metric = MetricJudgement(
+        name=name,
+        kind=kind,
+        role=Role.CRITICAL,
+        e_harm=0.1,
+        e_safe=30.0,
+        harm=1.2,
+        safe=3.0,
+        estimate=0.5,
+        low=0.2,
+        high=high,
+        n_stable=50,
+        n_candidate=5,
+        n_refused=0,
+        is_safe=True,
+        is_harmful=False,
+    )
+    judged = situation(Advice.PROMOTE).judgement
+    assert fails_less(replace(judged, metrics=(metric,))) is expected

@@ -22,7 +22,7 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
-from workbench.release.course import Move, Situation, asked_at, next_move
+from workbench.release.course import Move, Situation, asked_at, fails_less, next_move
 from workbench.release.freezes import objection_to_release
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.judge_model import Judgement
@@ -199,13 +199,17 @@ class Controller:
                 objection_to_release(CONTROLLER, locks_from(locks_of(connection, row.app)), plan, now=now),
                 objection_to_going_on(row, foundation(connection, row), now=now),
             ]
+        if not fails_less(judgement):
+            found.append(self._burnt(row.app))
+        return tuple(objection for objection in found if objection is not None)
+
+    def _burnt(self, app: str) -> Objection | None:
+        """Why the error budget of the app forbids to go on; None where it does not."""
         try:
-            burnt = self._budget(row.app)
+            burnt = self._budget(app)
         except StoreError as error:
             burnt = f"whether its error budget lasts cannot be told: {error}"
-        if burnt:
-            found.append(Objection(reason="budget", seen=burnt, next_step="wait until the budget recovers, or promote it by hand"))
-        return tuple(objection for objection in found if objection is not None)
+        return Objection(reason="budget", seen=burnt, next_step="wait until the budget recovers, or promote it by hand") if burnt else None
 
     def _note(self, looked: _Looked, move: Move) -> str | None:
         """Stores the look, and the decision where it is another than the one before; its id, or that of the same before when it acts."""

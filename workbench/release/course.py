@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from workbench.release.judge_model import Decision as Advice
-from workbench.release.judge_model import Judgement
+from workbench.release.judge_model import Judgement, Kind
+from workbench.release.judge_terms import FAILURES
 from workbench.release.model import Objection, Release, State
 from workbench.release.states import Act
 
@@ -98,6 +99,13 @@ def asked_at(decisions: Iterable[Asked], step: int) -> frozenset[str]:
         step: from 0.
     """
     return frozenset(each.reason for each in decisions if each.step == step and each.inputs.get("act") == Act.HOLD)
+
+
+def fails_less(judged: Judgement) -> bool:
+    """Whether the candidate is shown to fail less often than stable: then going on is what lets a burnt error budget recover."""
+    return any(
+        metric.name == FAILURES and metric.kind is Kind.EVENT and metric.high is not None and metric.high < 1 for metric in judged.metrics
+    )
 
 
 def _under_way(at: Situation, judged: Judgement) -> Move:
