@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -88,6 +89,19 @@ def test_a_fault_that_comes_late_is_found_and_hardly_later_than_without_the_good
     ratio = np.where((batch.arm == 1) & (np.arange(24_000) >= 16_000), 3.0, 1.0)
     state = seen(with_values(batch, failure_rate=rng.random(24_000) < 0.03 * ratio), FAILURES)
     assert state.harmed.place.batch_id < 161 + 20
+
+
+def test_the_words_about_a_late_fault_say_since_when_and_what_it_is_since_then():
+    rng, batch = np.random.default_rng(31), rows(24_000, 30)
+    ratio = np.where(batch.arm == 1, np.where(np.arange(24_000) >= 16_000, 3.0, 0.5), 1.0)
+    late = judged(with_values(batch, failure_rate=rng.random(24_000) < 0.03 * ratio), FAILURES)
+    assert late.decision is Decision.ROLLBACK
+    since = re.search(r"; since step 3 (\S+) \((\S+) to (\S+)\), ", late.sentence)
+    assert since, late.sentence
+    estimate, low, high = map(float, since.groups())
+    assert low < 3 < high
+    assert 2.4 < estimate < 3.6
+    assert " since step " not in judged(failing(24_000, 8, base=0.03, ratio=3.0), FAILURES).sentence
 
 
 @pytest.mark.parametrize(("factor", "decision"), [(1.0, Decision.PROMOTE), (1.5, Decision.ROLLBACK)])

@@ -75,7 +75,8 @@ def _advice(  # noqa: PLR0911 - one return for each decision reads best
     harmed, invalid = state.harmed, state.invalid
     if harmed and (invalid is None or harmed.place <= invalid.place):
         found = next(metric for metric in metrics if metric.name == harmed.blame)
-        return Decision.ROLLBACK, "harm", f"{_words(found)}; evidence {harmed.e:.3g} passed its limit {1 / plan.alpha:.3g}"
+        words = f"{_words(found)}{_since(state.metrics[harmed.blame], _named(plan, harmed.blame), plan)}"
+        return Decision.ROLLBACK, "harm", f"{words}; evidence {harmed.e:.3g} passed its limit {1 / plan.alpha:.3g}"
     if invalid:
         what = (
             "units are not split as the route says"
@@ -124,6 +125,18 @@ def _words(metric: MetricJudgement) -> str:
     estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (metric.estimate, metric.low, metric.high))
     units = f"{metric.n_candidate:,} candidate and {metric.n_stable:,} stable"
     return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:g}, {units}"
+
+
+def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
+    """What a metric is since the step from which on it most likely is worse; empty where that is the first one."""
+    onset = judge_metrics.late_onset(state, metric, plan)
+    if onset is None:
+        return ""
+    step, counts = onset
+    found = tilted.ratio_interval(counts, alpha=plan.alpha)
+    candidate, stable = (sum(getattr(cell, arm) for cell in counts) for arm in ("candidate", "stable"))
+    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
+    return f"; since step {step + 1} {estimate} ({low} to {high}), {candidate:,} candidate and {stable:,} stable"
 
 
 def _metric(state: MetricState, metric: MetricPlan, plan: JudgePlan, step: int) -> MetricJudgement:

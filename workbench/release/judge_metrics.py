@@ -235,6 +235,20 @@ def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     return 1.0
 
 
+def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple[int, tilted.Counts] | None:
+    """The step from which on the candidate most likely is worse, and the events from there on; None where that is the first one."""
+    if metric.kind not in (Kind.EVENT, Kind.LATENCY):
+        return None
+    stakes = onsets(plan.n_steps)
+    evidence = [
+        (stake * tilted.e_value(counts, tilted.HARM, metric.harm, since=step), -step, counts)
+        for counts in state.counts
+        for step, stake in enumerate(stakes)
+    ]
+    _, place, counts = max(evidence, key=lambda one: one[:2])
+    return (-place, tuple(cell for cell in counts if cell.step >= -place)) if place else None
+
+
 def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:
     """The evidence that the candidate is better than the safe margin of that step: the least over the thresholds of a latency."""
     margin = metric.safe_at(step)
