@@ -488,6 +488,7 @@ class Workspace:
             clock=self.clock,
             clean=self._cleaned,
             monotonic=self._monotonic,
+            before=self._before_release,
             fence=fence,
         )
 
@@ -530,13 +531,14 @@ class Workspace:
         declared = self.app_spec(app)
         bars = declared.score_bars if declared else {}
         limits = {gate.metric: gate.at_most for gate in spec.gates if gate.at_most is not None} if isinstance(spec, GatesSpec) else {}
+        units_per_day = self.metrics.units_per_day(app) if self.lake.snapshot() is not None else None
         if stable is None or self.lake.snapshot() is None:
-            return Baseline(values={}, limits=limits, bars=bars, is_compared=stable is not None)
+            return Baseline(values={}, limits=limits, bars=bars, is_compared=stable is not None, units_per_day=units_per_day)
         asked = {**{name: name for name in (*QUANTILES, QUALITY)}, "cost_per_request": COST}
         frame = self.metrics.query(list(asked), where={"app": app, "bundle": stable}, app=app)
         row = next(frame.iter_rows(named=True), {})
         values = {name: float(row[column]) for column, name in asked.items() if row.get(column) is not None}
-        return Baseline(values=values, limits=limits, bars=bars)
+        return Baseline(values=values, limits=limits, bars=bars, units_per_day=units_per_day)
 
     def _burnt(self, app: str) -> str | None:
         """Which error budget of the app is burnt, in words; None where none is, or none is declared."""

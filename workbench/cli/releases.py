@@ -38,14 +38,18 @@ def start(
     """Review APP's BUNDLE and start its release. Exit 1 when it is stopped at its gates, 3 when there is not enough evidence."""
     from workbench import Workspace
     from workbench.release.model import State
+    from workbench.views.tables import shown
 
     with Workspace.open(create=False) as ws:
         ws.require_app(app)
         release = ws.releases.start(app, bundle, reason=reason, baseline=baseline)
+        left_open = () if as_json else ws.releases.left_open(release.release_id)
         code = 0
         if release.state is State.ABORTED and release.review_id is not None:
             code = EXIT_OF_VERDICT[ws.readiness.get(release.review_id).verdict] or 1
     _show(release, as_json=as_json)
+    for line in left_open:
+        typer.echo(shown(line))
     raise typer.Exit(code)
 
 

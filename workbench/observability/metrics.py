@@ -105,6 +105,10 @@ class Metrics:
         """How many different units the candidate of a release has served, as the log shows until now."""
         return self._look(None, lambda reader: reader.candidate_units(app, release_id))
 
+    def units_per_day(self, app: str) -> float | None:
+        """How many different units come to the app in a day, of late; None where the log knows less than a day of it."""
+        return self._look(None, lambda reader: reader.units_per_day(app, until=self._clock()))
+
     def request(self, app: str, request_id: str) -> Mapping[str, Any] | None:
         """What the log knows of one request, without its text; None where it knows nothing (yet)."""
         if self._lake.snapshot() is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -13,6 +13,7 @@ from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import DERIVED, source_sql
+from workbench.observability.flusher import timestamp
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import RowSet, Window
 from workbench.observability.query import DIALECT, row_set_sql, to_sql, units
@@ -27,6 +28,8 @@ from workbench.observability.tables import at_snapshot
 
 EMPTY = 0
 """Snapshot number of a lake to which nothing was ever written."""
+PACE, _DAY = timedelta(days=7), timedelta(days=1)
+"""How far back it is looked for how many users come in a day."""
 
 
 class Reader(SumReader):
@@ -99,6 +102,18 @@ class Reader(SumReader):
         sql = f"""SELECT count(DISTINCT unit_hash) AS n FROM "requests"
                   WHERE app = {_text(app)} AND release_id = {_text(release_id)} AND arm = 'candidate'"""
         return int(self.rows(sql)[0]["n"])
+
+    def units_per_day(self, app: str, *, until: datetime) -> float | None:
+        """How many different units come to the app in a day, on the mean of `PACE`; None where the log knows less than a day of it."""
+        since = until - PACE
+        days = f"""SELECT count(DISTINCT unit_hash) AS n, epoch_us(min(ts_start)) AS first_us FROM "requests"
+                   WHERE app = {_text(app)} AND unit_hash IS NOT NULL AND ts_start > {timestamp(since)} AND ts_start <= {timestamp(until)}
+                   GROUP BY CAST({utc_sql("ts_start")} AS DATE)"""
+        (row,) = self.rows(f"SELECT sum(n)::BIGINT AS n, min(first_us) AS first_us FROM ({days}) AS days")
+        if row["n"] is None:
+            return 0.0 if app in self.apps() else None
+        lasted = until - max(since, instant(row["first_us"]) or since)
+        return float(row["n"] / (lasted / _DAY)) if lasted >= _DAY else None
 
     def summed_rows(self, window: Window, apps: Sequence[str]) -> int:
         """How many requests the daily sums count that hold for the window's days; some of the first and the last day lie outside of it."""

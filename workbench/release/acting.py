@@ -19,7 +19,7 @@ from workbench.ownership.people import names_of
 from workbench.ownership.service import Ownership
 from workbench.release.freezes import objection_to_release
 from workbench.release.model import Release
-from workbench.release.ports import CandidateUnits, ReleaseListener, ReleaseLog, Reviewer
+from workbench.release.ports import Before, CandidateUnits, ReleaseListener, ReleaseLog, Reviewer
 from workbench.release.records import locks_from, plan_of, release_of
 from workbench.release.states import Act
 from workbench.release.turn import Doer, Done, Turn, expect, insist, objection_to_state
@@ -45,6 +45,7 @@ class Acting:
         clock: the time, aware.
         clean: takes personal data out of a reason before it is stored.
         token: random hex digits of so many bytes, for the salt of each release.
+        before: what the log holds of the time before a release; without it nobody is told what its plan leaves open.
         fence: asked inside each act's transaction; raises where whoever acts may not write any more.
         monotonic: seconds, for what a drill measures.
         pause: waits so many seconds, between two looks of a drill.
@@ -63,6 +64,7 @@ class Acting:
         clock: Callable[[], datetime],
         clean: Callable[[str], str] = str,
         token: Callable[[int], str] = secrets.token_hex,
+        before: Before | None = None,
         fence: Callable[[WriteTransaction], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -77,6 +79,7 @@ class Acting:
         self._clock = clock
         self._clean = clean
         self._token = token
+        self._before = before
         self._fence = fence
         self._monotonic = monotonic
         self._pause = pause

@@ -43,6 +43,8 @@ class Baseline:
     """Name of each score that decides success to the value below which it says failure."""
     is_compared: bool = True
     """Whether a stable bundle serves beside the candidate; a first release has none."""
+    units_per_day: float | None = None
+    """Different units that come to the app in a day; None where that is not known."""
 
 
 def judge_plan(plan: PlanSpec, baseline: Baseline) -> tuple[JudgePlan, tuple[str, ...]]:

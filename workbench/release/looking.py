@@ -12,7 +12,7 @@ from workbench.ledger.broken_glass import broken_glass_of
 from workbench.ledger.registry import content_of
 from workbench.ledger.releases import Foundation, StoredRelease, foundation, locks_of, open_releases, releases_of
 from workbench.ledger.routes import stored_route
-from workbench.ledger.watches import decisions_of, known_decision, newest_decision, stored_watch
+from workbench.ledger.watches import StoredWatch, decisions_of, known_decision, newest_decision, stored_watch
 from workbench.ownership.people import names_of
 from workbench.release import approvals as rule
 from workbench.release.acting import Acting
@@ -21,6 +21,7 @@ from workbench.release.followers import followers_of
 from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
+from workbench.release.outlook import beforehand, under_way
 from workbench.release.records import approval_of, decision_of, ground_of, locks_from, plan_of, registrar_in, watch_of
 from workbench.release.replaying import Replay, replay
 from workbench.release.states import Act
@@ -150,7 +151,29 @@ class Looking(Acting):
             watch=watch_of(seen, newest) if seen else None,
             followers=followers_of(told, route_version=route.version, now=now) if route else None,
             broken_glass=tuple(glass for glass in glasses if glass.is_open or (row and glass.release_id == row.release_id)),
+            left_open=self._left_open(release, seen),
         )
+
+    def left_open(self, release_id: str) -> tuple[str, ...]:
+        """What the release's plan cannot measure or reach, one sentence each; empty where it has ended.
+
+        Raises:
+            UnknownSubject: there is no such release.
+        """
+        release = self.get(release_id)
+        with self._ledger.read() as connection:
+            seen = stored_watch(connection, release.release_id)
+        return self._left_open(release, seen)
+
+    def _left_open(self, release: Release | None, seen: StoredWatch | None) -> tuple[str, ...]:
+        if release is None or release.plan is None or not release.is_open or self._before is None:
+            return ()
+        if seen is not None:
+            return under_way(seen.plan).lines
+        try:
+            return beforehand(release.plan, self._before(release.app, release.previous_stable)).lines
+        except StoreError as error:
+            return (f"What of its plan can be measured is not known: {error}.",)
 
     def _may_approve(self, row: StoredRelease, under: Foundation) -> tuple[str, ...]:
         people = self._ownership.people(row.app)

@@ -279,3 +279,5 @@ class ReleaseStatus:
     """The processes that serve by the route; None where there is no route."""
     broken_glass: tuple[BrokenGlass, ...] = ()
     """What was let go alone: all that waits for its review, and that of this release."""
+    left_open: tuple[str, ...] = ()
+    """What its plan cannot measure or reach, one sentence each."""

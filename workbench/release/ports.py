@@ -11,6 +11,7 @@ from workbench.ledger.authority import Author
 from workbench.observability.release_rows import ReleaseRows
 from workbench.readiness.model import Review
 from workbench.release.judge_model import Judgement
+from workbench.release.judge_terms import Baseline
 from workbench.release.model import Release
 from workbench.versions.model import Bundle
 
@@ -31,6 +32,16 @@ class CandidateUnits(Protocol):
     """
 
     def __call__(self, app: str, release_id: str) -> int: ...
+
+
+class Before(Protocol):
+    """Tells what a stable bundle of an app did until now.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+
+    def __call__(self, app: str, stable: str | None) -> Baseline: ...
 
 
 class ReleaseLog(Protocol):

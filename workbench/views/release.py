@@ -87,6 +87,7 @@ def status_page(status: ReleaseStatus) -> Page:
             for section in (
                 _serving(status),
                 _steps(release, status.units),
+                Section(title="What its plan leaves open", lines=status.left_open),
                 *watch_sections(status),
                 _decisions(status.approvals),
                 *alone_sections(status.broken_glass, now=status.at),
