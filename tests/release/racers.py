@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.release.carrying import Carrier, ToldJudge
 from tests.release.house import APP, Clock, House, person
 from workbench.errors import WorkbenchError
 from workbench.ledger.store import Ledger
+from workbench.release.judge_model import Decision
 from workbench.release.turn import Turn
 
 
@@ -60,6 +62,20 @@ def swing(house: House) -> None:
         print("resume", flush=True)
 
 
+def carry(house: House) -> None:
+    """Takes a turn as a controller, and before it does what it decided it waits for another word."""
+    carrier = Carrier(house, "racer", judge=ToldJudge(decision=Decision.INCONCLUSIVE))
+    act = carrier.controller._act
+
+    def late(*decided: object) -> None:
+        print("deciding", flush=True)
+        sys.stdin.readline()
+        act(*decided)
+
+    carrier.controller._act = late
+    print(carrier.turn(), carrier.turn(), flush=True)
+
+
 def main(url: str, folder: str, how: str) -> None:
     house = company(url, folder)
     if how == "swing":
@@ -70,7 +86,10 @@ def main(url: str, folder: str, how: str) -> None:
     seen = next((release.version for release in house.releases.open()), None)
     print("ready", flush=True)
     sys.stdin.readline()
-    print(act(house, how, seen), flush=True)
+    if how == "carry":
+        carry(house)
+    else:
+        print(act(house, how, seen), flush=True)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,14 @@ def test_old_data_holds_and_says_how_old_it_is():
     assert decide(state, FAILURES, AT, step=2, data_at=None).reason == "stale"
 
 
+def test_data_from_a_time_that_has_not_come_yet_holds_as_old_data_does():
+    state = seen(failing(60_000, 121, base=0.03, ratio=1.0), FAILURES)
+    held = advice(state, FAILURES, age_s=-86_400)
+    assert (held.decision, held.reason) == (Decision.HOLD, "stale")
+    assert "86400 s in the future: two clocks differ" in held.sentence
+    assert advice(state, FAILURES, age_s=-10).decision is Decision.PROMOTE
+
+
 def test_harm_is_acted_on_however_old_the_data_is():
     assert advice(seen(failing(24_000, 131, base=0.03, ratio=4.0), FAILURES), FAILURES, age_s=3600).decision is Decision.ROLLBACK
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from tests.observability.lakes import NOON, open_lake, open_logs
+from tests.observability.lakes import NOON, Clock, open_lake, open_logs
 from tests.release.judging import AT, THRESHOLDS_MS
 from workbench.observability.release_rows import read_release
 from workbench.release.judge import begin, decide, observe
@@ -76,6 +76,18 @@ def test_a_release_is_judged_the_same_bit_by_bit_and_at_once(tmp_path):
     assert judgements[0] == judgements[1]
     assert (judgements[0].decision, judgements[0].blame) == (Decision.ROLLBACK, "failure_rate")
     assert judgements[0].metrics[2].n_stable > 500
+    logs.close()
+
+
+def test_the_newest_batch_says_how_fresh_the_log_is_whatever_another_clock_said_before(tmp_path):
+    lake, rng, clock = open_lake(tmp_path), np.random.default_rng(3), Clock()
+    logs = open_logs(tmp_path, lake=lake, clock=clock)
+    for number, ahead_s in enumerate((86_400, -86_390)):
+        clock.move(ahead_s)
+        logs.record({"requests": [logged(number, rng)[0]]})
+        logs.flush()
+    rows = lake.read(lambda connection: read_release(connection, "shop", "shop.1", ["failure_rate"]))
+    assert rows.data_at == clock.at == NOON + timedelta(seconds=10)
     logs.close()
 
 

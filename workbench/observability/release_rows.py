@@ -61,7 +61,7 @@ class ReleaseRows:
     newest_batch: int
     """Of the log, as far as it was read; the next look begins behind it."""
     data_at: datetime | None
-    """When the newest batch was stored, whatever is in it; None before the first."""
+    """When the newest batch was stored, whatever is in it, by the clock of whoever stored it; None before the first."""
 
     @property
     def n(self) -> int:
@@ -135,7 +135,8 @@ def read_release(
             needed=f"one of {', '.join(_EVENTS)}, latency_…, {QUALITY}, {SCORE}NAME",
         )
     wanted = "" if until is None else f" WHERE batch_id <= {until}"
-    known = connection.execute(f"SELECT coalesce(max(batch_id), 0), epoch_us(max(flushed_at)) FROM lake.flushed{wanted}").fetchall()[0]
+    mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
+    known = connection.execute(mark).fetchall()[0]
     newest, flushed = int(known[0]), known[1]
     found = connection.execute(_sql(app, release_id, metrics, after=after, until=newest)).fetchnumpy()
     batch_id = _plain(found["batch_id"]).astype(np.int64)
@@ -170,24 +171,42 @@ def _sql(app: str, release_id: str, metrics: Sequence[str], *, after: int, until
     columns = f"batch_id, 0 AS part, seq, '' AS tie, {_WHO}, {', '.join(values)}"
     parts = [f"SELECT {columns} FROM {at_snapshot('requests', None)} WHERE {own}"]
     scores = {score_of(name): k for k, name in enumerate(metrics) if score_of(name)}
+    tables: list[str] = []
     if scores:
         taken = [f"CASE WHEN s.name = {literal(score_of(name) or '')} THEN s.value END AS v{k}" for k, name in enumerate(metrics)]
         names = ", ".join(literal(name) for name in sorted(map(str, scores)))
-        for wanted, of in ((f"s.batch_id > {after}", "true"), (f"s.batch_id <= {after}", f"first_batch > {after}")):
-            found = (
-                f"SELECT * FROM {at_snapshot('scores', None)} AS s WHERE app = {literal(app)} AND name IN ({names}) "
-                f"AND value IS NOT NULL AND {wanted} AND batch_id <= {until}"
-            )
-            whose = (
-                f"SELECT request_id, {_WHO}, batch_id AS first_batch FROM {at_snapshot('requests', None)} WHERE {is_its} "
-                f"AND batch_id <= {until} QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY batch_id, seq) = 1"
-            )
-            parts.append(
-                "SELECT greatest(s.batch_id, r.first_batch) AS batch_id, 1 AS part, s.seq, concat(s.batch_id, ' ', s.score_id) AS tie, "
-                f"r.arm, r.share, r.unit, {', '.join(taken)} FROM ({found}) AS s JOIN ({whose}) AS r "
-                f"ON s.request_id = r.request_id AND {of}"
-            )
-    return f"SELECT * EXCLUDE (part, seq, tie) FROM ({' UNION ALL '.join(parts)}) AS all_rows ORDER BY batch_id, part, seq, tie"
+        for name, is_new in (("came", True), ("waited", False))[: 1 + (after > 0)]:
+            found, joined = _scores(name, app, is_its, names, ", ".join(taken), after=after, until=until, is_new=is_new)
+            tables.append(found)
+            parts.append(joined)
+    given = f"WITH {', '.join(tables)} " if tables else ""
+    return f"{given}SELECT * EXCLUDE (part, seq, tie) FROM ({' UNION ALL '.join(parts)}) AS all_rows ORDER BY batch_id, part, seq, tie"
+
+
+def _scores(table: str, app: str, is_its: str, names: str, taken: str, *, after: int, until: int, is_new: bool) -> tuple[str, str]:
+    """A table of that name, and what is read of it: scores that came behind a batch, or earlier ones whose request came behind it.
+
+    Only the requests of those scores are looked for: which unit a request is of says its first row, and that may be old.
+    """
+    requests, scores = at_snapshot("requests", None), at_snapshot("scores", None)
+    came = f"batch_id > {after}" if is_new else f"batch_id <= {after}"
+    found = (
+        f"SELECT * FROM {scores} AS s WHERE app = {literal(app)} AND name IN ({names}) AND value IS NOT NULL "
+        f"AND {came} AND batch_id <= {until}"
+    )
+    if not is_new:
+        found += f" AND request_id IN (SELECT request_id FROM {requests} WHERE {is_its} AND batch_id > {after} AND batch_id <= {until})"
+    whose = (
+        f"SELECT request_id, {_WHO}, batch_id AS first_batch FROM {requests} WHERE {is_its} AND batch_id <= {until}"
+        f"{f' AND request_id IN (SELECT request_id FROM {table})' if after else ''} "
+        "QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY batch_id, seq) = 1"
+    )
+    joined = (
+        "SELECT greatest(s.batch_id, r.first_batch) AS batch_id, 1 AS part, s.seq, concat(s.batch_id, ' ', s.score_id) AS tie, "
+        f"r.arm, r.share, r.unit, {taken} FROM {table} AS s JOIN ({whose}) AS r "
+        f"ON s.request_id = r.request_id AND {'true' if is_new else f'first_batch > {after}'}"
+    )
+    return f"{table} AS MATERIALIZED ({found})", joined
 
 
 _WHO = (

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from workbench.errors import ConflictError, StoreError, WorkbenchError
 from workbench.ledger.canonical import digest
 from workbench.ledger.registry import content_of
-from workbench.ledger.releases import StoredRelease, foundation, locks_of, open_releases
+from workbench.ledger.releases import StoredRelease, foundation, known_release, locks_of, open_releases
 from workbench.ledger.routes import stored_route
 from workbench.ledger.store import Ledger
 from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
-from workbench.release.course import Move, Situation, asked_at, fails_less, next_move
+from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, next_move
 from workbench.release.freezes import objection_to_release
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.judge_model import Judgement
@@ -34,7 +35,8 @@ from workbench.release.ports import Budget, Judging
 from workbench.release.records import locks_from, plan_of, release_of
 from workbench.release.service import Releases
 from workbench.release.states import Act
-from workbench.release.waits import unmet_by_plan_clock
+from workbench.release.turn import expect, objection_to_route
+from workbench.release.waits import unmet_by_plan_clock, waits_of
 
 log = logging.getLogger(__name__)
 LEASE = "release controller"
@@ -125,7 +127,8 @@ class Controller:
         if not self._leadership.leads():
             self._looked_at.clear()
             return ()
-        return tuple(turned for row in rows if (turned := self._carried(row)) is not None)
+        with self._leadership.kept():  # whoever takes over reads all of a release's rows, which takes its time
+            return tuple(turned for row in rows if (turned := self._carried(row)) is not None)
 
     def resign(self) -> None:
         """Let another process lead."""
@@ -138,7 +141,13 @@ class Controller:
     def _carried(self, row: StoredRelease) -> Turned | None:
         """What was done about a release; None where somebody else did something first."""
         try:
-            looked = self._look(row)
+            release = release_of(row, {})
+        except StoreError as error:  # of this release alone: the others are carried on
+            log.warning("release %s cannot be carried: %s", row.release_id, error)
+            move = Move(decision=Decision.HOLD, reason="unreadable", sentence=str(error))
+            return Turned(release_id=row.release_id, move=move, decision_id=None, fault=str(error))
+        try:
+            looked = self._look(row, release)
             move = next_move(
                 Situation(
                     release=looked.release,
@@ -155,10 +164,11 @@ class Controller:
             log.info("release %s was changed by somebody else: %s", row.release_id, conflict)
             return None
 
-    def _look(self, row: StoredRelease) -> _Looked:
-        release = release_of(row, {})
+    def _look(self, row: StoredRelease, release: Release) -> _Looked:
         with self._ledger.read() as connection:
             watch, decisions = stored_watch(connection, row.release_id), decisions_of(connection, row.release_id)
+            expect(known_release(connection, row.release_id), row.version)
+            route = stored_route(connection, row.app)
         now_s = self._monotonic()
         before_s = self._looked_at.get(row.release_id)
         self._looked_at[row.release_id] = now_s
@@ -173,6 +183,10 @@ class Controller:
             judgement = self._judging.judge(release, plan, canary_s=clock.canary_s, at=self._clock())
         except WorkbenchError as error:
             fault = str(error)
+        except Exception as error:  # the release is held and says so, and the others are looked at
+            log.exception("release %s could not be judged", row.release_id)
+            fault = f"{type(error).__name__}: {error}"
+        in_the_way = [objection_to_route(row, route), *self._objections(row, judgement)]
         return _Looked(
             release=release,
             watch=watch,
@@ -180,34 +194,38 @@ class Controller:
             fault=fault,
             plan=plan,
             clock=clock,
-            objections=self._objections(row, judgement),
-            waits=_waits(release, clock, judgement),
+            objections=tuple(objection for objection in in_the_way if objection is not None),
+            waits=_waits(release, clock, judgement, now=self._clock()),
             decisions=decisions,
         )
 
     def _is_silent(self, newest: datetime | None) -> bool:
-        return newest is None or (self._clock() - newest).total_seconds() > SILENCE_S
+        """Whether the newest row says nothing of the present: it is old, or comes from a time that has not come yet."""
+        return newest is None or abs((self._clock() - newest).total_seconds()) > SILENCE_S
 
-    def _objections(self, row: StoredRelease, judgement: Judgement | None) -> tuple[Objection, ...]:
+    def _objections(self, row: StoredRelease, judgement: Judgement | None) -> tuple[Objection | None, ...]:
         """Why it may not go on; asked only where it would."""
         if judgement is None or judgement.decision not in (Advice.PROMOTE, Advice.INCONCLUSIVE):
             return ()
+        return (*self._of_rules(row), *(() if fails_less(judgement) else (self._burnt(row.app),)))
+
+    def _of_rules(self, row: StoredRelease) -> tuple[Objection | None, ...]:
         now = self._clock()
         with self._ledger.read() as connection:
-            plan = plan_of(row.app, content_of(connection, row.app, "plan"))
-            found = [
+            try:
+                plan = plan_of(row.app, content_of(connection, row.app, "plan"))
+            except StoreError as error:
+                return (Objection(reason="unreadable", seen=str(error), next_step="promote it by hand"),)
+            return (
                 objection_to_release(CONTROLLER, locks_from(locks_of(connection, row.app)), plan, now=now),
                 objection_to_going_on(row, foundation(connection, row), now=now),
-            ]
-        if not fails_less(judgement):
-            found.append(self._burnt(row.app))
-        return tuple(objection for objection in found if objection is not None)
+            )
 
     def _burnt(self, app: str) -> Objection | None:
         """Why the error budget of the app forbids to go on; None where it does not."""
         try:
             burnt = self._budget(app)
-        except StoreError as error:
+        except WorkbenchError as error:
             burnt = f"whether its error budget lasts cannot be told: {error}"
         return Objection(reason="budget", seen=burnt, next_step="wait until the budget recovers, or promote it by hand") if burnt else None
 
@@ -285,7 +303,16 @@ class Controller:
             except WorkbenchError as error:
                 fault = str(error)
                 log.warning("%s of release %s could not be done: %s", move.act, release.release_id, fault)
+                self._tell(release, f"{move.sentence}; {move.act} could not be done: {fault}", fault)
         return Turned(release_id=release.release_id, move=move, decision_id=decision_id, fault=fault)
+
+    def _tell(self, release: Release, sentence: str, fault: str) -> None:
+        """Whoever looks at the release reads why what was decided is not done."""
+        with suppress(ConflictError, StoreError), self._ledger.write() as act:
+            self._leadership.fence(act)
+            seen = stored_watch(act.connection, release.release_id)
+            if seen is not None:
+                put_watch(act, replace(seen, standing={**seen.standing, "sentence": sentence, "fault": fault}), seen)
 
     def _act(self, release: Release, move: Move, decision_id: str) -> None:
         words = f"{move.sentence[:800]} ({decision_id})"
@@ -312,10 +339,12 @@ class Controller:
         return route.version
 
 
-def _waits(release: Release, clock: PlanClock, judgement: Judgement | None) -> tuple[str, ...]:
+def _waits(release: Release, clock: PlanClock, judgement: Judgement | None, *, now: datetime) -> tuple[str, ...]:
+    """By the plan's clock, and then by the calendar: where that was set back a promotion would be refused."""
     step = release.present_step
     units = judgement.units_candidate if judgement else None
-    return unmet_by_plan_clock(step, run_s=clock.run_s, units=units) if step is not None else ()
+    unmet = unmet_by_plan_clock(step, run_s=clock.run_s, units=units) if step is not None else ()
+    return unmet or waits_of(release, now=now, units=units)
 
 
 def _is_same(last: StoredDecision, release: Release, move: Move, now: datetime) -> bool:

@@ -113,16 +113,18 @@ def _under_way(at: Situation, judged: Judgement) -> Move:
         return _proven(at, judged)
     if judged.decision is Advice.INCONCLUSIVE:
         return _at_deadline(at, judged)
-    is_stopped = judged.decision is Advice.NO_DATA or judged.reason in ("stale", "kpi")
-    return Move(decision=Decision.HOLD if is_stopped else Decision.CONTINUE, reason=judged.reason, sentence=judged.sentence)
+    if judged.decision is Advice.NO_DATA or judged.reason in ("stale", "kpi"):
+        return Move(decision=Decision.HOLD, reason=judged.reason, sentence=judged.sentence)
+    if at.objections:
+        return _kept(at)
+    return Move(decision=Decision.CONTINUE, reason=judged.reason, sentence=judged.sentence)
 
 
 def _proven(at: Situation, judged: Judgement) -> Move:
     if at.waits:
         return Move(decision=Decision.CONTINUE, reason="not_yet", sentence=f"{judged.sentence}; it waits: {'; '.join(at.waits)}")
     if at.objections:
-        first = at.objections[0]
-        return Move(decision=Decision.HOLD, reason=first.reason, sentence=f"it cannot go on: {first}")
+        return _kept(at)
     if not _is_carried(at.release):
         return Move(decision=Decision.CONTINUE, reason="by_people", sentence=f"{judged.sentence}; its plan leaves the promotion to people")
     return Move(decision=Decision.PROMOTE, reason=judged.reason, sentence=judged.sentence, act=Act.PROMOTE)
@@ -137,9 +139,14 @@ def _at_deadline(at: Situation, judged: Judgement) -> Move:
         words = f"{judged.sentence}; its plan promotes it then"
         return Move(decision=Decision.PROMOTE, reason=judged.reason, sentence=words, act=Act.PROMOTE, early=words)
     if policy == "promote":
-        return Move(decision=Decision.HOLD, reason=at.objections[0].reason, sentence=f"it cannot go on: {at.objections[0]}")
+        return _kept(at)
     ask = None if judged.reason in at.asked else Act.HOLD
     return Move(decision=Decision.HOLD, reason=judged.reason, sentence=f"{judged.sentence}; a person has to decide", act=ask)
+
+
+def _kept(at: Situation) -> Move:
+    first = at.objections[0]
+    return Move(decision=Decision.HOLD, reason=first.reason, sentence=f"it cannot go on: {first}")
 
 
 def _is_carried(release: Release) -> bool:

@@ -92,9 +92,8 @@ def _advice(  # noqa: PLR0911 - one return for each decision reads best
     stable, candidate = state.units
     if not state.rows:
         return Decision.NO_DATA, "no_rows", "no request of this release is known yet"
-    if data_at is None or (at - data_at).total_seconds() > plan.max_data_age_s:
-        age = "of unknown age" if data_at is None else f"{(at - data_at).total_seconds():.0f} s old"
-        return Decision.HOLD, "stale", f"the data is {age}; at most {plan.max_data_age_s:g} s are allowed"
+    if data_at is None or abs((at - data_at).total_seconds()) > plan.max_data_age_s:
+        return Decision.HOLD, "stale", f"the data is {_age(data_at, at)}; at most {plan.max_data_age_s:g} s are allowed"
     needs_stable = any(metric.kind is not Kind.BUDGET for metric in plan.metrics if metric.role in DECIDING)
     if not candidate or (needs_stable and not stable):
         empty = "the candidate" if not candidate else "the stable bundle"
@@ -105,6 +104,14 @@ def _advice(  # noqa: PLR0911 - one return for each decision reads best
     if deadline is not None and at >= deadline:
         return Decision.INCONCLUSIVE, "deadline", f"the deadline passed; {waits[0][1]}"
     return Decision.HOLD, waits[0][0], "; ".join(sentence for _, sentence in waits)
+
+
+def _age(data_at: datetime | None, at: datetime) -> str:
+    """How old the data is. What a clock that runs ahead dated in the future is as unknown as what is old."""
+    if data_at is None:
+        return "of unknown age"
+    age_s = (at - data_at).total_seconds()
+    return f"{age_s:.0f} s old" if age_s >= 0 else f"dated {-age_s:.0f} s in the future: two clocks differ"
 
 
 def _waits(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJudgement], step: int) -> list[tuple[str, str]]:

@@ -118,9 +118,9 @@ class LakeJudging:
         Raises:
             StoreError: the log cannot be read.
         """
-        memory = self._memories.get(release.release_id)
-        if memory is None:
-            memory = self._memories[release.release_id] = Memory.of(plan)
+        memory, asked = self._memories.get(release.release_id), Memory.of(plan)
+        if memory is None or (memory.plan, memory.bars) != (asked.plan, asked.bars):  # another process had fixed another plan first
+            memory = self._memories[release.release_id] = asked
         memory.feed(self._log.rows(release.app, release.release_id, memory.columns, after=memory.after), release.plan)
         return memory.judged(release, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
 
@@ -162,7 +162,8 @@ def columns_of(judged: JudgePlan, bars: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _below(column: Column, bar: float) -> Column:
-    return dataclasses.replace(column, values=(column.values < bar).astype(np.float64))
+    """Whether each score is below its bar; a score that is no number says nothing."""
+    return Column(values=(column.values < bar).astype(np.float64), is_present=_present(column) & ~np.isnan(column.values))
 
 
 def _either(one: Column, other: Column) -> Column:

@@ -6,8 +6,9 @@ A leader that was asleep meanwhile finds another token there, and everything tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from workbench.errors import ConflictError, StoreError
 from workbench.ledger.leases import Lease, beat, give_back, require_lease, stored_lease, take_lease
@@ -16,6 +17,8 @@ from workbench.ledger.store import Ledger, WriteTransaction
 TAKEN_OVER_AFTER_S = 5.0
 BEAT_S = 1.5
 """Longest between two beats."""
+LONGEST_WORK_S = 300.0
+"""How long the lease beats for work that does not end; after that whoever works is taken for dead."""
 
 
 class Leadership:
@@ -47,6 +50,7 @@ class Leadership:
         self._beaten_at = 0.0
         self._seen: Lease | None = None
         self._seen_at = 0.0
+        self._mutex = threading.RLock()
 
     @property
     def token(self) -> int | None:
@@ -59,11 +63,35 @@ class Leadership:
         Raises:
             StoreError: the ledger is out of reach; then it does not lead.
         """
+        with self._mutex:
+            try:
+                return self._renewed(self._held) if self._held else self._taken()
+            except ConflictError:
+                self._held = None
+                return False
+
+    @contextmanager
+    def kept(self, longest_s: float = LONGEST_WORK_S) -> Iterator[None]:
+        """A block whose work may take longer than the lease lives: a thread lets it beat meanwhile.
+
+        Args:
+            longest_s: after which it beats no more.
+        """
+        ended, ends = threading.Event(), self._monotonic() + longest_s
+
+        def beat_on() -> None:
+            while not ended.wait(BEAT_S) and self._monotonic() < ends:
+                with self._mutex, suppress(StoreError):
+                    if self._held is None or not self.leads():  # what was lost amid the work is not taken again in it
+                        return
+
+        thread = threading.Thread(target=beat_on, name=f"lease {self._name}", daemon=True)
+        thread.start()
         try:
-            return self._renewed() if self._held else self._taken()
-        except ConflictError:
-            self._held = None
-            return False
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def fence(self, act: WriteTransaction) -> None:
         """Return when this process leads still, as the transaction sees it.
@@ -71,9 +99,10 @@ class Leadership:
         Raises:
             ConflictError: otherwise.
         """
-        if self._held is None:
+        held = self._held
+        if held is None:
             raise ConflictError(f"lease {self._name}", seen="this process does not hold it", next_step="leave it to the process that does")
-        require_lease(act.connection, self._held)
+        require_lease(act.connection, held)
 
     def resign(self) -> None:
         """Give the lease back, so that the next process need not wait."""
@@ -82,11 +111,11 @@ class Leadership:
                 give_back(act, self._held)
             self._held = None
 
-    def _renewed(self) -> bool:
-        if self._held is None or self._monotonic() - self._beaten_at < BEAT_S:
-            return self._held is not None
+    def _renewed(self, held: Lease) -> bool:
+        if self._monotonic() - self._beaten_at < BEAT_S:
+            return True
         with self._ledger.write() as act:
-            held = beat(act, self._held)
+            held = beat(act, held)
         self._held, self._beaten_at = held, self._monotonic()
         return True
 

@@ -264,14 +264,9 @@ class Turn:
         Raises:
             IntegrityError: otherwise; nothing but releases changes routes.
         """
-        says, left = _shape(stored_route(self.act.connection, self.app)), _serving(seen)
-        if says != left:
-            raise IntegrityError(
-                f"route of {self.app}",
-                seen=f"it says {_in_words(says)}",
-                needed=f"{_in_words(left)}, as release {seen.release_id} left it",
-                next_step="roll back, and find out who wrote to the ledger: `workbench audit verify`",
-            )
+        found = objection_to_route(seen, stored_route(self.act.connection, self.app))
+        if found is not None:
+            raise IntegrityError(f"route of {self.app}", seen=found.seen, needed=found.needed, next_step=found.next_step)
 
     def _new(
         self,
@@ -418,6 +413,19 @@ def objection_to_state(act: Act, seen: StoredRelease) -> Objection | None:
     why = f" ({seen.note})" if seen.note else ""
     states = " or ".join(state for state in State if state in FROM[act])
     return Objection(reason="wrong_state", seen=f"it is {seen.state}{why}", needed=f"{states} for {act}")
+
+
+def objection_to_route(seen: StoredRelease, route: StoredRoute | None) -> Objection | None:
+    """Why the route is not what the release left there; None when it is."""
+    says, left = _shape(route), _serving(seen)
+    if says == left:
+        return None
+    return Objection(
+        reason="route_changed",
+        seen=f"the route says {_in_words(says)}",
+        needed=f"{_in_words(left)}, as release {seen.release_id} left it",
+        next_step="roll back, and find out who wrote to the ledger: `workbench audit verify`",
+    )
 
 
 def expect(seen: StoredRelease, version: int | None) -> None:

@@ -67,7 +67,10 @@ def _lines(status: ReleaseStatus, release: Release, watch: Watch) -> Iterable[st
 def _age(data_at: datetime | None, at: datetime) -> str:
     if data_at is None:
         return "The log of this release was not read yet."
-    age_s = max(0.0, (at - data_at).total_seconds())
+    age_s = (at - data_at).total_seconds()
+    if age_s < -FRESH_S:
+        return f"Its data are dated {-age_s:.0f} s in the future: two clocks differ, and it is held meanwhile."
+    age_s = max(0.0, age_s)
     stale = "" if age_s <= FRESH_S else f": it is held while they are older than {FRESH_S:.0f} s"
     return f"Its data are {age_s:.0f} s old{stale}."
 
