@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.gateway.place import APP, Load, Place, processes, put_in_canary, wait_until
+from tests.gateway.place import APP, ROOT, Load, Place, processes, put_in_canary, wait_until
 from workbench.ledger.routes import stored_route
 from workbench.workspace import Settings, Workspace
 
@@ -17,15 +20,38 @@ LONGEST_S = 1.0
 
 @contextlib.contextmanager
 def unreadable_lake(place: Place) -> Iterator[None]:
-    """The log lake is gone for the block."""
+    """In the place of the log lake there is rubbish for the block."""
     lake = place.ws.home / "lake"
     aside = lake.rename(place.ws.home / "lake-aside")
-    lake.write_text("no folder")
+    (lake / "data").mkdir(parents=True)
+    (lake / "catalog.sqlite").write_bytes(b"no catalogue" * 1000)
     try:
         yield
     finally:
-        lake.unlink()
+        shutil.rmtree(lake)
         aside.rename(lake)
+
+
+class ChatIsDown:
+    """Somebody who wants to tell of a rollback, and cannot."""
+
+    def on_transition(self, *_: object) -> None:
+        raise ConnectionError("the chat is out of reach")
+
+
+def by_verb(place: Place) -> None:
+    """A person rolls back, and whoever is told of it fails."""
+    with Workspace(Settings(home=place.ws.home, ledger=place.ws.settings.ledger)) as operator:
+        operator.releases.listen(ChatIsDown())
+        operator.releases.rollback(APP, reason="complaints")
+
+
+def by_command(place: Place) -> None:
+    """A person rolls back by the command line."""
+    command = [sys.executable, "-m", "workbench", "rollback", APP, "--reason", "complaints"]
+    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ROLLED BACK" in done.stdout
 
 
 def starts(place: Place) -> list[tuple[float, str, str]]:
@@ -42,16 +68,16 @@ def changed_at(place: Place) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
-def test_four_gateways_send_nobody_to_the_candidate_a_second_after_the_rollback(place: Place):
+@pytest.mark.parametrize(("place", "roll_back"), [("sqlite", by_command), ("postgresql", by_verb)], indirect=["place"])
+def test_four_gateways_send_nobody_to_the_candidate_a_second_after_the_rollback(place: Place, roll_back: Callable[[Place], None]):
     put_in_canary(place.ws, place.v2, 0.5)
     place.ws.lake.write(lambda _: None, what="make the lake")
     with contextlib.ExitStack() as stack:
         gateways = stack.enter_context(processes(4, place))
         loads = [stack.enter_context(Load(gateway.url, place.key, clients=1, pause_s=0.01)) for gateway in gateways]
         wait_until(lambda: all(any(answer.arm == "candidate" for answer in load.answered) for load in loads))
-        with unreadable_lake(place), Workspace(Settings(home=place.ws.home, ledger=place.ws.settings.ledger)) as operator:
-            operator.releases.rollback(APP, reason="complaints")
+        with unreadable_lake(place):
+            roll_back(place)
             enough = changed_at(place) + 2 * LONGEST_S
             wait_until(lambda: all(load.answered[-1].at > enough for load in loads))
     delays = [(at - changed_at(place), arm, bundle) for at, arm, bundle in starts(place)]

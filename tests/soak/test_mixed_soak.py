@@ -143,7 +143,7 @@ def run(kind: str, home: Path, *, seconds: float, pause: tuple[float, float]) ->
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("kind", "seconds"), [("sqlite", 600), ("postgres", 120)])
+@pytest.mark.parametrize(("kind", "seconds"), [("sqlite", 600), ("postgres", 600)])
 def test_processes_that_do_everything_at_once_and_are_killed_lose_nothing(kind, seconds, tmp_path):
     run(kind, tmp_path, seconds=seconds, pause=(0.5, 4.0))
 
