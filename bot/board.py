@@ -84,8 +84,8 @@ class Board:
             case State.APPROVED:
                 yield self._promotion(release, 0)
             case State.CANARY:
-                if not status.waits and release.step is not None:
-                    yield self._promotion(release, release.step + 1)
+                if not status.waits:
+                    yield self._promotion(release, 0 if release.step is None else release.step + 1)
                 yield self._button(release, "release.hold", "Hold")
             case State.HELD:
                 yield self._button(release, "release.resume", "Resume", is_primary=True)

@@ -482,7 +482,7 @@ class Workspace:
             self.versions,
             self.ownership,
             reviewer=lambda: self.readiness,
-            units=lambda app, release_id: self.metrics.candidate_units(app, release_id),  # noqa: PLW0108 - the log is opened when it counts
+            units=self._candidate_units,
             log=self._release_log,
             author=self.actor,
             clock=self.clock,
@@ -539,6 +539,10 @@ class Workspace:
         row = next(frame.iter_rows(named=True), {})
         values = {name: float(row[column]) for column, name in asked.items() if row.get(column) is not None}
         return Baseline(values=values, limits=limits, bars=bars, units_per_day=units_per_day)
+
+    def _candidate_units(self, app: str, release_id: str, *, arm: str = "candidate") -> int:
+        """How many units a release's candidate has answered; the log is opened when it counts."""
+        return self.metrics.candidate_units(app, release_id, arm=arm)
 
     def _burnt(self, app: str) -> str | None:
         """Which error budget of the app is burnt, in words; None where none is, or none is declared."""

@@ -68,7 +68,8 @@ class Metrics:
     def __init__(self) -> None:
         self.units = Units(n=1000)
 
-    def candidate_units(self, app: str, release_id: str) -> int:
+    def candidate_units(self, app: str, release_id: str, *, arm: str = "candidate") -> int:
+        del arm
         return self.units(app, release_id)
 
     def has_rows(self, app: str) -> bool:  # noqa: ARG002

@@ -133,12 +133,12 @@ class Oracle:
         for row in log["requests"]:
             if row["request_id"] not in latest or row["revision"] >= latest[row["request_id"]]["revision"]:
                 latest[row["request_id"]] = row
-        self.requests = list(latest.values())
+        self.requests = [row for row in latest.values() if row["arm"] != "shadow"]  # what it answered reached nobody
         self.choose(self.requests)
         self.scores = log["scores"]
         self.outcomes = list({o["outcome_id"]: o for o in log["outcomes"]}.values())
         self.event = f"order-{app}"
-        seen = [r["ts_start"] for r in self.requests] + [o["ts"] for o in log["outcomes"] if o["kpi"] == self.event]
+        seen = [r["ts_start"] for r in latest.values()] + [o["ts"] for o in log["outcomes"] if o["kpi"] == self.event]
         self.as_of = min(max(seen), until) if until else max(seen)
 
     def newest(self, request_id: str, name: str, scorer: str | None = "*") -> dict | None:

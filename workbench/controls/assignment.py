@@ -20,6 +20,24 @@ def is_candidates(route: Route, unit: str) -> bool:
     return bucket(route.salt, unit) < round(route.share * BUCKETS)
 
 
+def is_mirrored(route: Route, unit: str | None) -> bool:
+    """Whether the unit's requests are copied for the shadow; the units that a canary takes first are the first."""
+    return route.shadow is not None and bool(unit) and bucket(route.salt, unit or "") < round(route.shadow_share * BUCKETS)
+
+
+def mirror(route: Route) -> Assignment:
+    """The shadow, for a copy of a request."""
+    return Assignment(
+        app=route.app,
+        bundle_id=route.shadow,
+        arm="shadow",
+        share=route.share,
+        route_version=route.route_version,
+        release_id=route.release_id,
+        reason=Reason.SHADOW,
+    )
+
+
 def assign(route: Route, unit: str | None, *, withheld: Reason | None = None) -> Assignment:
     """The bundle that serves this unit under this route.
 

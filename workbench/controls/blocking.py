@@ -13,11 +13,15 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for other threads, each to its end."""
+    """Runs coroutines for other threads, each to its end.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str = "controls loop") -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="controls loop", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -31,6 +35,10 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run the coroutine, which says itself what came of it; nobody waits."""
+        asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
         """Cancel what is still running, let it end, and end the thread."""

@@ -33,7 +33,7 @@ from workbench.controls.modules import load_entry
 from workbench.controls.providers import ProviderError, ProviderFactory
 from workbench.controls.question import Asking
 from workbench.controls.retries import pause_s
-from workbench.controls.tools import BadToolResult, ToolError, Tools, is_json_object
+from workbench.controls.tools import BadToolResult, ToolError, Tools, Withheld, is_json_object
 from workbench.controls.turn import Say, Step, Turn, first_token_s, is_served_by_another, said
 from workbench.errors import UsageError, WorkbenchError
 from workbench.spec.base import parse_duration
@@ -162,6 +162,8 @@ class TurnHost:
             return await self._attempts(name, attempt)
         except ToolError as fault:
             return {"error": str(fault)}
+        except Withheld:
+            return {"error": f"{name} was not called: nothing may change now"}
         except Exception as fault:  # noqa: BLE001 - a tool is somebody else's code
             _note("tool", name, fault)
             return {"error": f"{name} failed"}

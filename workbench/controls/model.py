@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from workbench.controls.events import Choice
 
-Arm = Literal["stable", "candidate", "none"]
+Arm = Literal["stable", "candidate", "shadow", "none"]
 Operation = Literal["chat", "embeddings"]
 """What is asked for: an answer, or vectors."""
 Priority = Literal["interactive", "batch", "shadow"]
@@ -37,6 +37,10 @@ class Route:
     """`fallback` or `off`: what a unit gets where there is no stable bundle."""
     route_version: int
     changed_at: datetime
+    shadow: str | None = None
+    """Id of the bundle that answers copies; None outside a shadow stage."""
+    shadow_share: float = 0.0
+    """Of units whose requests it gets, too."""
 
 
 class Reason(StrEnum):
@@ -52,6 +56,8 @@ class Reason(StrEnum):
     """The ledger was out of reach for too long: stable only."""
     NOT_LOADED = "candidate_not_loaded"
     """The candidate cannot be run here (yet): its units stay on stable."""
+    SHADOW = "shadow"
+    """It is a copy of a request that stable answered."""
     NO_STABLE = "no_stable"
     """There is no stable bundle, and the candidate is not for this call."""
 
@@ -110,6 +116,8 @@ class Call:
     """How often the caller's own client tried before."""
     callback: str | None = None
     """Name of the app's callback to which a held answer is delivered."""
+    shadow_of: str | None = None
+    """Id of the request that this one is a copy of; None for one that somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,3 +226,5 @@ class ControlsStatus:
     """Calls that were refused, by code."""
     alarms: tuple[str, ...]
     """What somebody has to look at, one sentence each."""
+    shadows: Mapping[str, int] = field(default_factory=dict)
+    """Copies for a shadow, by how they ended; `dropped` for those that were not made. They are among none of the others."""

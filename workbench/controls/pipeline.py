@@ -57,8 +57,8 @@ class Ground:
     """Commits the records."""
     recorder: Recorder
     """Makes them."""
-    desk: Desk
-    """Takes what people decide."""
+    desk: Desk | None
+    """Takes what people decide; None where nobody is to be asked."""
     sessions: Sessions = field(default_factory=Sessions)
 
 
@@ -162,7 +162,11 @@ class Attempt:
         unanswered = Turn(choices=said(""), status="ok", start_s=0.0, latency_s=0.0, steps=())
         asked = signs_of(self._call, unanswered, (), (), n_session_failures=failures)
         is_held = mode_of(uncertainty.signals(asked)) is HandoffMode.HOLD
-        return is_held and self._ground.desk.can_hold(self._call.app)
+        return is_held and self._can_hold
+
+    @property
+    def _can_hold(self) -> bool:
+        return self._ground.desk is not None and self._ground.desk.can_hold(self._call.app)
 
     @property
     def _has_left(self) -> bool:
@@ -272,9 +276,13 @@ class Attempt:
         mode = mode_of(signals)
         if mode is None:
             return turn
-        can_hold = mode is HandoffMode.HOLD and not self._has_left and self._ground.desk.can_hold(self._call.app)
+        desk = self._ground.desk
+        if desk is None:
+            self._steps.append(handoff_step(Mode.FLAG, signals, at_s=self._clock.now(), fault=None))
+            return turn
+        can_hold = mode is HandoffMode.HOLD and not self._has_left and self._can_hold
         kept = Mode.HOLD if can_hold else Mode.FLAG
-        handoff_id, fault = await self._opened(raw, signals, kept)
+        handoff_id, fault = await self._opened(desk, raw, signals, kept)
         self._steps.append(handoff_step(kept, signals, at_s=self._clock.now(), fault=fault))
         if handoff_id is None and kept is Mode.HOLD and raw.error_type is None:
             raise cannot_be_held()
@@ -282,10 +290,10 @@ class Attempt:
             return replace(turn, handoff_id=turn.handoff_id or handoff_id)
         holding = self._serving.guards.handoff.holding_text
         if holding is None:
-            holding = await asyncio.to_thread(self._ground.desk.holding_text, self._call.app)
+            holding = await asyncio.to_thread(desk.holding_text, self._call.app)
         return replace(turn, choices=said(holding, "stop"), status="handed_off", handoff_id=handoff_id)
 
-    async def _opened(self, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
+    async def _opened(self, desk: Desk, raw: Turn, signals: Sequence[Signal], mode: Mode) -> tuple[str | None, str | None]:
         """The id of the item that people decide, or why there is none. What the guards take from an answer nobody is shown."""
         shown = await self._serving.guards.check_output(raw.content, clock=self._clock)
         sla = self._serving.guards.handoff.sla
@@ -300,7 +308,7 @@ class Attempt:
             at=self._call.received_at + timedelta(seconds=self._clock.now() - self._arrived_s),
         )
         try:
-            return (await asyncio.to_thread(self._ground.desk.open, new)).handoff_id, None
+            return (await asyncio.to_thread(desk.open, new)).handoff_id, None
         except WorkbenchError as fault:
             _LOG.error("call %s of %s could not be handed over: %s", self._start["request_id"], self._call.app, error_type(fault))
             return None, "handoff_unavailable"

@@ -246,7 +246,7 @@ def _identity(call: Call) -> Row:
         "workflow": call.workflow or UNASSIGNED,
         "ts_start": call.received_at,
         "session_id": call.session_id,
-        "trace_id": derived_id("", call.request_id, size=16),
+        "trace_id": derived_id("", call.shadow_of or call.request_id, size=16),
         "operation": call.operation,
         "source": call.source,
         "sample_probability": 1.0,

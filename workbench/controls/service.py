@@ -9,21 +9,23 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple, Self, Unpack
 
 from workbench.controls.acknowledging import Acknowledger, process_name
 from workbench.controls.admission import WHOLE, About, call_of, require_text
-from workbench.controls.assignment import assign
+from workbench.controls.assignment import assign, is_mirrored, mirror
 from workbench.controls.blocking import LoopThread
 from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
 from workbench.controls.handover import Desk
 from workbench.controls.journal import Journal, Log
 from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Embedded, Message, Reason, Route
+from workbench.controls.modules import forget_modules
 from workbench.controls.outlet import AnswerStream
 from workbench.controls.pipeline import Attempt, Ground, sealed_start, streamed
 from workbench.controls.providers import Providers
-from workbench.controls.recording import Recorder
+from workbench.controls.recording import Recorder, derived_id
 from workbench.controls.refusals import (
     bad_request,
     cannot_be_loaded,
@@ -38,6 +40,7 @@ from workbench.controls.refusals import (
 )
 from workbench.controls.routing import INTERVAL_S, KEEP_S, Reading, RouteTable
 from workbench.controls.serving import HOSTED, PROXIED, Canned, Models, Serving, ServingMode, open_serving, serving_mode
+from workbench.controls.shadows import Shadows
 from workbench.controls.shedding import most_in_flight
 from workbench.controls.shelf import Shelf
 from workbench.controls.tally import Tally
@@ -102,7 +105,8 @@ class Controls:
     ) -> None:
         self._ledger = ledger
         self._versions = versions
-        self._models = Models(providers=providers)
+        self._models, self._shadow_models = Models(providers=providers), Models(providers=providers)
+        """A shadow has its own record of the targets: its failures close none of them for those who wait."""
         self._app_spec = app_spec
         self._clock = clock
         self._turn_clock = turn_clock
@@ -110,7 +114,10 @@ class Controls:
         self._journal = Journal(log, may_go_on=self._goes_on_without_audit, monotonic=monotonic)
         self._recorder = Recorder(sealer)
         self._ground = Ground(journal=self._journal, recorder=self._recorder, desk=desk)
-        self._shelf = Shelf(self._load, monotonic=monotonic)
+        self._shadow_ground = Ground(journal=self._journal, recorder=self._recorder, desk=None)
+        self._shadows = Shadows()
+        self._shelf = Shelf(partial(self._load, self._models), monotonic=monotonic)
+        self._shadow_shelf = Shelf(partial(self._load, self._shadow_models), forget=self._forget_shadow, monotonic=monotonic)
         self._acknowledger = Acknowledger(ledger, name=name or process_name(), clock=clock)
         self._routes = RouteTable(
             self._read,
@@ -160,10 +167,12 @@ class Controls:
         try:
             about["asked"] = replace(about.get("asked", WHOLE), is_streamed=False)
             call = call_of(app, messages, **about, received_at=self._clock())
-            return (await self._answered(call))[1]
+            answer = (await self._answered(call))[1]
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)
             raise
+        self._mirror(call)
+        return answer
 
     async def embed(self, app: str, texts: Sequence[str], **about: Unpack[About]) -> Embedded:
         """Vectors for the texts, from the embedding model of the bundle that the app's route gives the unit.
@@ -212,6 +221,7 @@ class Controls:
             self._tally.refuse(refusal.code)
             raise
         self._tally.serve(stream.head.arm, has_unit=call.unit is not None)
+        self._mirror(call)
 
     def handle_blocking(self, app: str, messages: Sequence[Message], **about: Unpack[About]) -> Answer:
         """`handle` for callers without an event loop; takes the same arguments."""
@@ -251,6 +261,7 @@ class Controls:
             served=counts.served,
             no_unit=counts.no_unit,
             refused=counts.refused,
+            shadows=self._shadows.counts,
             alarms=tuple(alarm.sentence for alarm in alarms),
         )
 
@@ -263,6 +274,8 @@ class Controls:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
+        self._shadows.close()
+        self._shadow_shelf.close()
         self._shelf.close()
         self._journal.close()
 
@@ -316,6 +329,36 @@ class Controls:
             raise
         attempt = Attempt(self._ground, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
         return attempt, deadline
+
+    def _mirror(self, call: Call) -> None:
+        """Give a copy of an answered call to the shadow, where the route names one and the unit is of its share. Returns at once."""
+        route = self._routes.reading.routes.get(call.app)
+        if route is None or not is_mirrored(route, call.unit) or self._routes.is_stale:
+            return
+        most = most_in_flight("shadow", most=self._most_in_flight, pressure=self._journal.pressure)
+        copy = replace(
+            call,
+            request_id=derived_id("sh_", call.request_id),
+            shadow_of=call.request_id,
+            received_at=self._clock(),
+            asked=replace(call.asked, is_streamed=False),
+            priority="shadow",
+            callback=None,
+            retries=0,
+        )
+        self._shadows.offer(partial(self._copied, copy, route), is_crowded=self._tally.counts().in_flight >= most)
+
+    async def _copied(self, call: Call, route: Route) -> str:
+        """How the shadow's answer to a copy ended; its record is all that comes of it."""
+        serving = self._shadow_shelf.ready(route.shadow)
+        if serving is None:
+            return Reason.NOT_LOADED
+        clock = self._turn_clock()
+        arrived_s = clock.now()
+        assignment = mirror(route)
+        start = await sealed_start(self._recorder, call, assignment, serving)
+        attempt = Attempt(self._shadow_ground, call, assignment, serving, start=start, clock=clock, arrived_s=arrived_s)
+        return (await attempt.answer(Deadline.after(call.deadline_s, now_s=arrived_s))).status
 
     def _record(self, call: Call, refusal: RequestRefused) -> None:
         """Record what refuses the call before it has begun."""
@@ -379,6 +422,8 @@ class Controls:
                 fault = faults.get(bundle_id or "")
                 if fault:
                     yield _Alarm(f"{app}: the {arm} bundle cannot be served: {fault}", is_hindrance=arm == "stable")
+            if fault := self._shadow_shelf.faults.get(route.shadow or ""):
+                yield _Alarm(f"{app}: the shadow cannot be asked: {fault}", is_hindrance=False)
 
     def _read(self) -> Reading:
         """What the ledger says now; a declaration is read again when what the app's route says changes."""
@@ -397,12 +442,19 @@ class Controls:
         if reading.newest_erasure != self._newest_erasure:
             self._newest_erasure = reading.newest_erasure
             self._models.last_good.clear()
+            self._shadow_models.last_good.clear()
         served = [route for app, route in reading.routes.items() if serving_mode(reading.specs[app]) in _HERE]
         self._shelf.keep({bundle_id for route in served for bundle_id in (route.stable, route.candidate) if bundle_id})
+        self._shadow_shelf.keep({route.shadow for route in served if route.shadow})
 
-    def _load(self, bundle_id: str) -> Serving:
+    def _load(self, models: Models, bundle_id: str) -> Serving:
         bundle = self._versions.get(bundle_id)
-        return open_serving(bundle, self._versions.files(bundle_id), self._app_spec(bundle.app), self._models)
+        return open_serving(bundle, self._versions.files(bundle_id), self._app_spec(bundle.app), models)
+
+    def _forget_shadow(self, bundle_id: str) -> None:
+        """Let go of a shadow's modules, unless it has become a candidate meanwhile, which runs on the same ones."""
+        if self._shelf.ready(bundle_id) is None:
+            forget_modules(bundle_id)
 
 
 def _without_bundle(route: Route, spec: AppSpec | None, call: Call) -> Serving:
@@ -440,4 +492,6 @@ def _route_of(stored: StoredRoute) -> Route:
         without_stable=stored.without_stable,
         route_version=stored.version,
         changed_at=stored.changed_at,
+        shadow=stored.shadow,
+        shadow_share=stored.shadow_share,
     )

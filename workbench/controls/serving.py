@@ -24,7 +24,7 @@ from workbench.controls.model import Call
 from workbench.controls.providers import Providers
 from workbench.controls.proxied import Proxied
 from workbench.controls.targets import TargetHealth
-from workbench.controls.tools import OpenedWhenUsed, ToolContext, ToolsFactory, tools_behind
+from workbench.controls.tools import OpenedWhenUsed, ReadOnly, ToolContext, Tools, ToolsFactory, tools_behind
 from workbench.controls.turn import Step, Turn, said
 from workbench.controls.underway import Underway
 from workbench.spec.app import AppSpec
@@ -103,11 +103,12 @@ class Hosted:
     async def answer(self, underway: Underway) -> Turn:
         call, clock = underway.call, underway.clock
         context = ToolContext(unit=call.unit, session_id=call.session_id, metadata=call.metadata, clock=clock)
+        tools: Tools = OpenedWhenUsed(self._tools, context)
         return await self._hosted.answer(
             call.messages,
             unit=call.unit or call.request_id,
             caller=self._caller,
-            tools=OpenedWhenUsed(self._tools, context),
+            tools=tools if call.shadow_of is None else ReadOnly(tools, self._hosted.content.side_effects),
             clock=clock,
             limit_s=underway.left_s,
             steps=underway.steps,

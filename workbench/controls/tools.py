@@ -24,6 +24,12 @@ class BadToolResult(Exception):
     code = "bad_tool_result"
 
 
+class Withheld(Exception):
+    """A tool was not called, because it may change something and nobody asked for that."""
+
+    code = "withheld"
+
+
 class Tools(Protocol):
     """What the assistant may do in the world."""
 
@@ -56,6 +62,29 @@ class OpenedWhenUsed:
     async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if self._tools is None:
             self._tools = self._factory(self._context)
+        return await self._tools.call(name, arguments)
+
+
+class ReadOnly:
+    """The tools of a copy of a request: those that only read; the others are not called.
+
+    Args:
+        tools: what the assistant could do.
+        side_effects: name of each tool to what it does to the world; what is not there may do anything.
+    """
+
+    def __init__(self, tools: Tools, side_effects: Mapping[str, str]) -> None:
+        self._tools = tools
+        self._side_effects = side_effects
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the tool answers.
+
+        Raises:
+            Withheld: it is none that only reads.
+        """
+        if self._side_effects.get(name) != "read":
+            raise Withheld
         return await self._tools.call(name, arguments)
 
 

@@ -115,6 +115,7 @@ def exposition(
         *_counted("answers_total", "Answers that left the controls.", ("arm",), _keyed(controls.served)),
         *_counted("answers_without_unit_total", "Of them, those for nobody in particular.", (), {(): controls.no_unit}),
         *_counted("refused_total", "Calls that the controls refused, by code.", ("code",), _keyed(controls.refused)),
+        *_counted("shadow_copies_total", "Copies for a shadow, by how they ended.", ("ended",), _keyed(controls.shadows)),
         *_upkeep(upkeep.last if upkeep else None, now),
         *_gauge("controller_leading", "Whether this gateway carries the releases.", float(carrying.is_leading) if carrying else None),
         *_gauge("controller_fault", "Whether its newest turn failed; the log says why.", float(bool(carrying.fault)) if carrying else None),

@@ -27,6 +27,8 @@ class StoredRoute:
     without_stable: str
     version: int
     changed_at: datetime
+    shadow: str | None = None
+    shadow_share: float = 0.0
 
 
 def stored_routes(connection: Connection) -> tuple[StoredRoute, ...]:

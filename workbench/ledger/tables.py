@@ -131,6 +131,8 @@ routes = Table(
     Column("without_stable", Text, nullable=False, doc="fallback or off: what a unit gets where there is no stable bundle"),
     Column("version", Integer, nullable=False, doc="the route_version: grows with every change"),
     Column("changed_at", UtcDateTime, nullable=False),
+    Column("shadow", Text, doc="bundle id that answers copies, which nobody hears; null outside a shadow stage"),
+    Column("shadow_share", Float, nullable=False, server_default="0", doc="of units whose requests are copied, 0 to 1"),
     CheckConstraint("share >= 0 AND share <= 1", name="share"),
 )
 
@@ -141,7 +143,7 @@ releases = Table(
     Column("app", Text, nullable=False),
     Column("kind", Text, nullable=False, doc="release or rollback"),
     Column("state", Text, nullable=False),
-    Column("step", Integer, doc="place in the plan, from 0; null before the canary"),
+    Column("step", Integer, doc="place in the plan, from 0; null before the canary and in its shadow stage"),
     Column("bundle_id", Text, doc="the candidate; of a rollback, what it restored, null when there was nothing to restore"),
     Column("previous_stable", Text, doc="bundle id in service at the start; null for a first release"),
     Column("plan", Json, nullable=False, doc="the rollout plan as it was at the start"),

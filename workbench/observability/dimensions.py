@@ -18,6 +18,8 @@ from workbench.spec.base import parse_duration
 DIMENSIONS = ("app", "workflow", "bundle", "arm", "release_id", "model_served", "provider", "status", "error_type")
 """Columns of a request that a metric can be grouped or filtered by; a missing value stays null."""
 
+SHADOW = "shadow"
+"""The arm of copies that a candidate answered for nobody."""
 FAILURE_REASON = "failure_reason"
 """Why a request failed, by the success rule of its workflow; null for one that did not. To group by, not to filter by."""
 GROUPINGS = (*DIMENSIONS, FAILURE_REASON)
@@ -125,9 +127,22 @@ def parse_where(where: Mapping[str, str | Sequence[str]] | None) -> Filters:
     return tuple(sorted(filters.items()))
 
 
+def counts_shadows(filters: Filters) -> bool:
+    """Whether what a shadow answered is asked for: it never reached anybody, and counts only where a filter names its arm."""
+    return SHADOW in dict(filters).get("arm", ())
+
+
+def chosen(t: ir.Table, filters: Filters) -> list[ir.Value]:
+    """What a row must satisfy by the filters, as predicates on a table with the dimensions."""
+    predicates: list[ir.Value] = [t[name].isin(values) for name, values in filters]
+    if "arm" not in dict(filters):
+        predicates.append(t.arm.fill_null("none") != SHADOW)
+    return predicates
+
+
 def condition(t: ir.Table, filters: Filters, start: datetime | None, until: datetime | None) -> list[ir.Value]:
     """What a row must satisfy, as Ibis predicates on a table with the dimensions and `ts_start`."""
-    predicates = [t[name].isin(values) for name, values in filters]
+    predicates = chosen(t, filters)
     if start is not None:
         predicates.append(t.ts_start >= moment(start))
     if until is not None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.dimensions import DIMENSIONS, FAILURE_REASON, Filters, condition
+from workbench.observability.dimensions import DIMENSIONS, FAILURE_REASON, Filters, condition, counts_shadows
 from workbench.observability.lookups import JUDGMENTS, lookup_facts
 from workbench.observability.steps import SPANS, steps
 from workbench.observability.success import SuccessRules, failure_reason, success, success_weight
@@ -62,6 +62,7 @@ class Selection:
         theirs = dict(other.filters)
         is_within = all(name in theirs and set(theirs[name]) <= set(values) for name, values in self.filters)
         is_alike = "success" not in needs or (self.rules, self.as_of) == (other.rules, other.as_of)
+        is_within = is_within and counts_shadows(other.filters) <= counts_shadows(self.filters)
         return needs <= DERIVED and is_within and is_alike and self.start in (None, other.start) and self.until in (None, other.until)
 
 

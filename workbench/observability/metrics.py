@@ -101,9 +101,9 @@ class Metrics:
         """How many scores the bundle's requests have, by who gave them: rule, judge, human or user."""
         return self._look(snapshot, lambda reader: reader.score_sources(app, bundle))
 
-    def candidate_units(self, app: str, release_id: str) -> int:
-        """How many different units the candidate of a release has served, as the log shows until now."""
-        return self._look(None, lambda reader: reader.candidate_units(app, release_id))
+    def candidate_units(self, app: str, release_id: str, *, arm: str = "candidate") -> int:
+        """How many different units the candidate of a release has served, or answered in the arm `shadow`, as the log shows until now."""
+        return self._look(None, lambda reader: reader.candidate_units(app, release_id, arm))
 
     def units_per_day(self, app: str) -> float | None:
         """How many different units come to the app in a day, of late; None where the log knows less than a day of it."""

@@ -86,7 +86,7 @@ class Reader(SumReader):
 
     def bundles(self, app: str) -> tuple[str, ...]:
         """The bundles that answered requests of the app, oldest first."""
-        sql = f"""SELECT bundle FROM "requests" WHERE app = {_text(app)} AND bundle IS NOT NULL
+        sql = f"""SELECT bundle FROM "requests" WHERE app = {_text(app)} AND bundle IS NOT NULL AND arm IS DISTINCT FROM 'shadow'
                   GROUP BY bundle ORDER BY min(ts_start), bundle"""
         return tuple(row["bundle"] for row in self.rows(sql))
 
@@ -97,10 +97,10 @@ class Reader(SumReader):
                   WHERE s.source IS NOT NULL GROUP BY s.source ORDER BY s.source"""
         return {row["source"]: row["n"] for row in self.rows(sql)}
 
-    def candidate_units(self, app: str, release_id: str) -> int:
-        """How many different units the candidate of a release has served."""
+    def candidate_units(self, app: str, release_id: str, arm: str = "candidate") -> int:
+        """How many different units the candidate of a release has served, or answered in another arm."""
         sql = f"""SELECT count(DISTINCT unit_hash) AS n FROM "requests"
-                  WHERE app = {_text(app)} AND release_id = {_text(release_id)} AND arm = 'candidate'"""
+                  WHERE app = {_text(app)} AND release_id = {_text(release_id)} AND arm = {_text(arm)}"""
         return int(self.rows(sql)[0]["n"])
 
     def units_per_day(self, app: str, *, until: datetime) -> float | None:

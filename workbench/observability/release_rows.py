@@ -20,6 +20,7 @@ import numpy.typing as npt
 from workbench.errors import UsageError
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
+from workbench.observability.shadow_rows import ShadowCounts, count_shadow
 from workbench.observability.success import FAILED
 from workbench.observability.tables import at_snapshot
 
@@ -98,6 +99,14 @@ class ReleaseLog:
             StoreError: the lake cannot be read.
         """
         return self._lake().read(lambda connection: read_release(connection, app, release_id, metrics, after=after, until=until))
+
+    def shadow(self, app: str, release_id: str) -> ShadowCounts:
+        """As `count_shadow`.
+
+        Raises:
+            StoreError: the lake cannot be read.
+        """
+        return self._lake().read(lambda connection: count_shadow(connection, app, release_id))
 
     def times(self, first: int, last: int) -> Mapping[int, datetime]:
         """When the batches from one to another were stored; without those of which the lake does not know it any more.

@@ -12,7 +12,7 @@ from fractions import Fraction
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.dimensions import TIME, Filters, bucket_number
+from workbench.observability.dimensions import TIME, Filters, bucket_number, chosen
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.query import exact_sum, to_sql
 from workbench.observability.rollup import HISTOGRAMS, TOTALS, entries_sql
@@ -72,9 +72,9 @@ def ranked_sql(column: str, quantiles: Sequence[float], dims: Sequence[str], gra
 
 
 def _chosen(grain: str | None, filters: Filters) -> ir.Table:
-    predicates = [ROLLED[name].isin(values) for name, values in filters]
-    chosen = ROLLED.filter(*predicates) if predicates else ROLLED
-    return chosen if grain is None else chosen.mutate(**{TIME: bucket_number(chosen.start_s, grain)})
+    predicates = chosen(ROLLED, filters)
+    sums = ROLLED.filter(*predicates) if predicates else ROLLED
+    return sums if grain is None else sums.mutate(**{TIME: bucket_number(sums.start_s, grain)})
 
 
 def _keys(dims: Sequence[str], grain: str | None) -> list[str]:

@@ -139,7 +139,8 @@ class Objectives:
         when = "".join(f" AND ts_start {sign} {end}" for sign, end in ((">=", start), ("<", until)) if end)
         app_text = app.replace("'", "''")
         sql = f"""SELECT rule, count(*) AS n FROM
-                  (SELECT unnest(violation_rules) AS rule FROM "requests" WHERE app = '{app_text}'{when}) AS broken
+                  (SELECT unnest(violation_rules) AS rule FROM "requests"
+                   WHERE app = '{app_text}' AND arm IS DISTINCT FROM 'shadow'{when}) AS broken
                   GROUP BY rule ORDER BY n DESC, rule"""
         return self._look(lambda reader: {row["rule"]: int(row["n"]) for row in reader.rows(sql)})
 

@@ -30,10 +30,11 @@ from workbench.release.judge_model import Judgement
 from workbench.release.leadership import Leadership
 from workbench.release.looking import objection_to_going_on
 from workbench.release.model import SERVING, Objection, Release
-from workbench.release.plan_clock import SILENCE_S, PlanClock, ticked
+from workbench.release.plan_clock import SHADOW, SILENCE_S, PlanClock, ticked
 from workbench.release.ports import Budget, Judging
 from workbench.release.records import locks_from, plan_of, release_of
 from workbench.release.service import Releases
+from workbench.release.shadowing import ShadowJudgement
 from workbench.release.states import Act
 from workbench.release.turn import expect, objection_to_route
 from workbench.release.waits import unmet_by_plan_clock, waits_of
@@ -66,7 +67,7 @@ class _Looked:
 
     release: Release
     watch: StoredWatch | None
-    judgement: Judgement | None
+    judgement: Judgement | ShadowJudgement | None
     fault: str
     plan: Mapping[str, Any]
     clock: PlanClock
@@ -172,15 +173,20 @@ class Controller:
         now_s = self._monotonic()
         before_s = self._looked_at.get(row.release_id)
         self._looked_at[row.release_id] = now_s
-        before = PlanClock(step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s) if watch else PlanClock(step=row.step or 0)
+        step = SHADOW if release.is_shadowed else row.step or 0
+        before = PlanClock(step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s) if watch else PlanClock(step=step)
         newest = watch.newest_row_at if watch else None
-        clock = ticked(
-            before, step=row.step or 0, elapsed_s=None if before_s is None else now_s - before_s, is_silent=self._is_silent(newest)
-        )
-        plan, judgement, fault = dict(watch.plan) if watch else {}, None, ""
+        clock = ticked(before, step=step, elapsed_s=None if before_s is None else now_s - before_s, is_silent=self._is_silent(newest))
+        plan: dict[str, Any] = dict(watch.plan) if watch else {}
+        judgement: Judgement | ShadowJudgement | None = None
+        fault = ""
         try:
-            plan = plan or dict(self._judging.plan_of(release))
-            judgement = self._judging.judge(release, plan, canary_s=clock.canary_s, at=self._clock())
+            if release.is_shadowed:
+                clock = replace(clock, canary_s=before.canary_s)  # nobody is exposed yet
+                judgement = self._judging.judge_shadow(release, at=self._clock())
+            else:
+                plan = plan or dict(self._judging.plan_of(release))
+                judgement = self._judging.judge(release, plan, canary_s=clock.canary_s, at=self._clock())
         except WorkbenchError as error:
             fault = str(error)
         except Exception as error:  # the release is held and says so, and the others are looked at
@@ -203,11 +209,11 @@ class Controller:
         """Whether the newest row says nothing of the present: it is old, or comes from a time that has not come yet."""
         return newest is None or abs((self._clock() - newest).total_seconds()) > SILENCE_S
 
-    def _objections(self, row: StoredRelease, judgement: Judgement | None) -> tuple[Objection | None, ...]:
+    def _objections(self, row: StoredRelease, judgement: Judgement | ShadowJudgement | None) -> tuple[Objection | None, ...]:
         """Why it may not go on; asked only where it would."""
         if judgement is None or judgement.decision not in (Advice.PROMOTE, Advice.INCONCLUSIVE):
             return ()
-        return (*self._of_rules(row), *(() if fails_less(judgement) else (self._burnt(row.app),)))
+        return (*self._of_rules(row), *(() if isinstance(judgement, Judgement) and fails_less(judgement) else (self._burnt(row.app),)))
 
     def _of_rules(self, row: StoredRelease) -> tuple[Objection | None, ...]:
         now = self._clock()
@@ -339,9 +345,9 @@ class Controller:
         return route.version
 
 
-def _waits(release: Release, clock: PlanClock, judgement: Judgement | None, *, now: datetime) -> tuple[str, ...]:
+def _waits(release: Release, clock: PlanClock, judgement: Judgement | ShadowJudgement | None, *, now: datetime) -> tuple[str, ...]:
     """By the plan's clock, and then by the calendar: where that was set back a promotion would be refused."""
-    step = release.present_step
+    step = release.present_stage
     units = judgement.units_candidate if judgement else None
     unmet = unmet_by_plan_clock(step, run_s=clock.run_s, units=units) if step is not None else ()
     return unmet or waits_of(release, now=now, units=units)

@@ -58,13 +58,26 @@ class Asked(Protocol):
     def inputs(self) -> Mapping[str, Any]: ...
 
 
+class Advised(Protocol):
+    """A judgement: of the judge, or of a shadow stage."""
+
+    @property
+    def decision(self) -> Advice: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """All that a decision rests on."""
 
     release: Release
     """In its canary, or held."""
-    judgement: Judgement | None
+    judgement: Advised | None
     """None where nothing could be judged."""
     fault: str
     """Why nothing could be judged; empty otherwise."""
@@ -108,7 +121,7 @@ def fails_less(judged: Judgement) -> bool:
     )
 
 
-def _under_way(at: Situation, judged: Judgement) -> Move:
+def _under_way(at: Situation, judged: Advised) -> Move:
     if judged.decision is Advice.PROMOTE:
         return _proven(at, judged)
     if judged.decision is Advice.INCONCLUSIVE:
@@ -120,7 +133,7 @@ def _under_way(at: Situation, judged: Judgement) -> Move:
     return Move(decision=Decision.CONTINUE, reason=judged.reason, sentence=judged.sentence)
 
 
-def _proven(at: Situation, judged: Judgement) -> Move:
+def _proven(at: Situation, judged: Advised) -> Move:
     if at.waits:
         return Move(decision=Decision.CONTINUE, reason="not_yet", sentence=f"{judged.sentence}; it waits: {'; '.join(at.waits)}")
     if at.objections:
@@ -130,7 +143,7 @@ def _proven(at: Situation, judged: Judgement) -> Move:
     return Move(decision=Decision.PROMOTE, reason=judged.reason, sentence=judged.sentence, act=Act.PROMOTE)
 
 
-def _at_deadline(at: Situation, judged: Judgement) -> Move:
+def _at_deadline(at: Situation, judged: Advised) -> Move:
     policy = at.release.plan.on_inconclusive if at.release.plan else "hold"
     if policy == "rollback":
         words = f"{judged.sentence}; its plan takes it back then"

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from workbench.errors import UsageError
 from workbench.observability.release_rows import SCORE, ReleaseRows
 from workbench.release.judge import begin, observe
 from workbench.release.judge_decision import decide
@@ -23,6 +24,7 @@ from workbench.release.judge_state import JudgeState
 from workbench.release.judge_terms import COST, FAILURES, Baseline, as_json, bars_of, from_json, judge_plan
 from workbench.release.model import Release
 from workbench.release.ports import ReleaseLog
+from workbench.release.shadowing import ShadowJudgement, judge_shadow
 from workbench.spec.plan import PlanSpec
 
 
@@ -123,6 +125,17 @@ class LakeJudging:
             memory = self._memories[release.release_id] = asked
         memory.feed(self._log.rows(release.app, release.release_id, memory.columns, after=memory.after), release.plan)
         return memory.judged(release, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
+
+    def judge_shadow(self, release: Release, *, at: datetime) -> ShadowJudgement:
+        """What the shadow stage of a release shows now.
+
+        Raises:
+            UsageError: its plan has none.
+            StoreError: the log cannot be read.
+        """
+        if release.plan is None or release.plan.shadow is None:
+            raise UsageError(f"release {release.release_id}", seen="its plan has no shadow stage", next_step="promote it or abort it")
+        return judge_shadow(self._log.shadow(release.app, release.release_id), release.plan.shadow, at=at)
 
     def digest(self, release_id: str) -> str | None:
         """Of the judge's memory of a release; None where there is none."""

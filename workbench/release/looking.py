@@ -189,7 +189,7 @@ class Looking(Acting):
         if row.state not in SERVING:
             return None
         try:
-            return self._units(row.app, row.release_id)
+            return self._units(row.app, row.release_id, arm="candidate" if row.step is not None else "shadow")
         except StoreError as error:
             log.warning("the units of release %s cannot be counted: %s", row.release_id, error)
             return None

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from workbench.release.followers import Followers
-from workbench.spec.plan import PlanSpec, Step
+from workbench.spec.plan import PlanSpec, Shadow, Step
 
 
 class State(StrEnum):
@@ -21,7 +21,7 @@ class State(StrEnum):
     """Its review said GO; a second person has to approve it."""
     APPROVED = "APPROVED"
     CANARY = "CANARY"
-    """The candidate serves the share of the present step."""
+    """The candidate serves the share of the present step; without a step it answers copies, which nobody hears."""
     HELD = "HELD"
     """The candidate keeps its share, and the release does not go on."""
     PROMOTED = "PROMOTED"
@@ -58,7 +58,7 @@ class Release:
     kind: Kind
     state: State
     step: int | None
-    """Place in the plan's steps, from 0; None before the canary and for a rollback. It stays where the canary ended."""
+    """Place in the plan's steps, from 0; None before the first and for a rollback. It stays where the canary ended."""
     bundle_id: str | None
     """The candidate; of a rollback what it restored, None where that is the app's fallback or nothing."""
     previous_stable: str | None
@@ -94,6 +94,16 @@ class Release:
     def present_step(self) -> Step | None:
         """The step of the plan at which its candidate serves; None outside a canary."""
         return self.plan.steps[self.step] if self.plan and self.step is not None and self.is_serving else None
+
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether its candidate answers copies, before the first step."""
+        return self.is_serving and self.step is None
+
+    @property
+    def present_stage(self) -> Step | Shadow | None:
+        """What the present step or the shadow stage asks for; None outside a canary."""
+        return self.plan.shadow if self.plan and self.is_shadowed else self.present_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 LONGEST_GAP_S = 60.0
 """Between two looks. What is longer was no watching: the process slept, or stood still."""
+SHADOW = -1
+"""Stands for the shadow stage where steps are counted from 0."""
 SILENCE_S = 300.0
 """Age of the newest row after which the clock stands still until there are rows again."""
 

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from workbench.ledger.audit import AuditEntry
 from workbench.ledger.authority import Author
 from workbench.observability.release_rows import ReleaseRows
+from workbench.observability.shadow_rows import ShadowCounts
 from workbench.readiness.model import Review
 from workbench.release.judge_model import Judgement
 from workbench.release.judge_terms import Baseline
 from workbench.release.model import Release
+from workbench.release.shadowing import ShadowJudgement
 from workbench.versions.model import Bundle
 
 
@@ -25,13 +27,13 @@ class Reviewer(Protocol):
 
 
 class CandidateUnits(Protocol):
-    """Counts the different units that the candidate of a release has served.
+    """Counts the different units that the candidate of a release has served, or answered as a shadow.
 
     Raises:
         StoreError: the log cannot be read.
     """
 
-    def __call__(self, app: str, release_id: str) -> int: ...
+    def __call__(self, app: str, release_id: str, *, arm: str = "candidate") -> int: ...
 
 
 class Before(Protocol):
@@ -53,6 +55,9 @@ class ReleaseLog(Protocol):
 
     def rows(self, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None) -> ReleaseRows:
         """The rows of a release behind a batch, with these metrics, up to another batch or to the newest."""
+
+    def shadow(self, app: str, release_id: str) -> ShadowCounts:
+        """What the copies of a release came to, as the log shows them now."""
 
     def times(self, first: int, last: int) -> Mapping[int, datetime]:
         """When the batches from one to another were stored, as far as that is known."""
@@ -76,6 +81,14 @@ class Judging(Protocol):
             release: in its canary, or held.
             plan: from `plan_of`.
             canary_s: seconds of the canary, for its deadline.
+            at: the present.
+        """
+
+    def judge_shadow(self, release: Release, *, at: datetime) -> ShadowJudgement:
+        """What the shadow stage of a release shows now.
+
+        Args:
+            release: in its shadow stage, held or not.
             at: the present.
         """
 

@@ -103,6 +103,14 @@ class _Course:
         inputs = decision.inputs
         if not decision.is_whole:
             return Replayed(decision=decision, found=Found.DIFFERENT, sentence="what it was decided on was altered", judgement=None)
+        if (inputs["judgement"] or {}).get("kind") == "shadow":
+            words = "it is of a shadow stage, whose copies were counted as they were then"
+            return Replayed(decision=decision, found=Found.UNAVAILABLE, sentence=words, judgement=None)
+        return self._judged_again(decision, before)
+
+    def _judged_again(self, decision: DecisionRecord, before: Sequence[DecisionRecord]) -> Replayed:
+        """The same of a decision on what the judge said."""
+        inputs = decision.inputs
         stored, judgement = inputs["judgement"], None
         if stored is not None:
             memory = self._fed(decision)

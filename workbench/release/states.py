@@ -58,19 +58,20 @@ _TO: Mapping[Act, State] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A state, and in or after a canary the step of the plan, from 0."""
+    """A state, and in or after a canary the step of the plan, from 0; none in its shadow stage."""
 
     state: State
     step: int | None
 
 
-def after(act: Act, at: Position, *, n_steps: int) -> Position:
+def after(act: Act, at: Position, *, n_steps: int, has_shadow: bool = False) -> Position:
     """Where the act leads.
 
     Args:
         act: what is done.
         at: where the release stands; one of the states in which the act is possible.
         n_steps: of its plan; a promotion from the last one puts the bundle into service.
+        has_shadow: whether a shadow stage comes before the first step.
 
     Raises:
         ValueError: the act is not possible there.
@@ -79,6 +80,8 @@ def after(act: Act, at: Position, *, n_steps: int) -> Position:
         raise ValueError(f"{act} leads nowhere from {at.state}")
     if act is not Act.PROMOTE:
         return Position(state=_TO[act], step=at.step)
+    if at.state is State.APPROVED and has_shadow:
+        return Position(state=State.CANARY, step=None)
     step = 0 if at.step is None else at.step + 1
     return Position(state=State.CANARY, step=step) if step < n_steps else Position(state=State.PROMOTED, step=at.step)
 
@@ -91,10 +94,20 @@ class Serving:
     candidate: str | None = None
     share: float = 0.0
     release_id: str | None = None
-    """The release under way; only while it has a candidate."""
+    """The release under way; only while it has a candidate, or a shadow."""
+    shadow: str | None = None
+    shadow_share: float = 0.0
 
 
-def serving(at: Position, *, bundle_id: str | None, previous_stable: str | None, shares: Sequence[float], release_id: str) -> Serving:
+def serving(
+    at: Position,
+    *,
+    bundle_id: str | None,
+    previous_stable: str | None,
+    shares: Sequence[float],
+    release_id: str,
+    shadow_share: float = 0.0,
+) -> Serving:
     """Who serves the app while its newest release stands there.
 
     Args:
@@ -103,9 +116,12 @@ def serving(at: Position, *, bundle_id: str | None, previous_stable: str | None,
         previous_stable: what was in service at its start.
         shares: of the steps of its plan.
         release_id: its id.
+        shadow_share: of its plan's shadow stage.
     """
     if at.state is State.PROMOTED:
         return Serving(stable=bundle_id)
     if at.state in SERVING and at.step is not None:
         return Serving(stable=previous_stable, candidate=bundle_id, share=shares[at.step], release_id=release_id)
+    if at.state in SERVING:
+        return Serving(stable=previous_stable, release_id=release_id, shadow=bundle_id, shadow_share=shadow_share)
     return Serving(stable=previous_stable)

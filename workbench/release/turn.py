@@ -148,12 +148,13 @@ class Turn:
             ConflictError: somebody else changed it since it was seen.
         """
         insist(seen, objection_to_state(act, seen))
-        position = after(act, position_of(seen), n_steps=len(_shares(seen)))
+        position = after(act, position_of(seen), n_steps=len(_shares(seen)), has_shadow=_shadow_share(seen) > 0)
+        is_new_stage = position.step != seen.step or (act is Act.PROMOTE and position.state is State.CANARY)
         changes = {
             **(values or {}),
             "state": str(position.state),
             "step": position.step,
-            "step_since": seen.step_since if position.step == seen.step else self.now,
+            "step_since": self.now if is_new_stage else seen.step_since,
             "note": note,
             "ended_at": self.now if position.state in ENDED else None,
         }
@@ -320,7 +321,9 @@ class Turn:
             "candidate": wanted.candidate,
             "share": wanted.share,
             "release_id": wanted.release_id,
-            "salt": row.salt if wanted.candidate or route is None else route.salt,
+            "shadow": wanted.shadow,
+            "shadow_share": wanted.shadow_share,
+            "salt": row.salt if wanted.release_id or route is None else route.salt,
             "without_stable": without_bundle or self._without_bundle(route, wanted),
         }
         if route is None:
@@ -466,18 +469,36 @@ def _shares(row: StoredRelease) -> tuple[float, ...]:
     return tuple(step["share"] for step in row.plan.get("steps", ()))
 
 
+def _shadow_share(row: StoredRelease) -> float:
+    """Of the stage before its first step; 0 where it has none, as when there is nothing to compare with."""
+    return float((row.plan.get("shadow") or {}).get("share", 0.0)) if row.previous_stable is not None else 0.0
+
+
 def _serving(row: StoredRelease) -> Serving:
     return serving(
-        position_of(row), bundle_id=row.bundle_id, previous_stable=row.previous_stable, shares=_shares(row), release_id=row.release_id
+        position_of(row),
+        bundle_id=row.bundle_id,
+        previous_stable=row.previous_stable,
+        shares=_shares(row),
+        release_id=row.release_id,
+        shadow_share=_shadow_share(row),
     )
 
 
 def _shape(route: StoredRoute | None) -> Serving:
     if route is None:
         return Serving(stable=None)
-    return Serving(stable=route.stable, candidate=route.candidate, share=route.share, release_id=route.release_id)
+    return Serving(
+        stable=route.stable,
+        candidate=route.candidate,
+        share=route.share,
+        release_id=route.release_id,
+        shadow=route.shadow,
+        shadow_share=route.shadow_share,
+    )
 
 
 def _in_words(shape: Serving) -> str:
     candidate = f"candidate {shape.candidate} with share {shape.share:g}" if shape.candidate else "no candidate"
-    return f"stable {shape.stable or 'nothing'}, {candidate}"
+    shadow = f", shadow {shape.shadow} with share {shape.shadow_share:g}" if shape.shadow else ""
+    return f"stable {shape.stable or 'nothing'}, {candidate}{shadow}"

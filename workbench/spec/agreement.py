@@ -52,6 +52,9 @@ def disagreements(
         yield from _names_of_kpis(app, metrics)
     if app is not None and plan is not None and plan.rollback is not None and plan.rollback.target == "fallback" and app.fallback is None:
         yield Disagreement(file="plan.yaml", path=("rollback", "target"), text='got "fallback", but app.yaml declares no fallback')
+    if app is not None and plan is not None and plan.shadow is not None and app.serving == "external":
+        text = "app.yaml says `serving: external`: its requests do not come through the gateway, so none can be mirrored; leave it out"
+        yield Disagreement(file="plan.yaml", path=("shadow",), text=text)
 
 
 _Named = tuple[str, Path, str]

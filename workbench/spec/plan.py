@@ -38,6 +38,22 @@ class Step(Spec):
 _MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
 
 
+class Shadow(Spec):
+    """The stage before the first step: stable answers everybody, the candidate answers copies, and nobody hears it.
+
+    Tools that may change something do not run in it. A first release has nothing to be compared with and goes without.
+    """
+
+    share: PositiveShare
+    """Fraction of units whose requests the candidate answers, too."""
+    at_least: Duration
+    """Shortest stay. Time without data does not count."""
+    min_units: Annotated[int, Field(ge=1)] = 50
+    """Fewest units whose requests it has answered before the first step."""
+    margin: Ratio = 1.5
+    """It is taken back when its share of bad units is shown to be above stable's, of the same requests, by more than this ratio."""
+
+
 class RollbackCriterion(Spec):
     """The candidate is taken back when this metric is worse than stable by more than the margin."""
 
@@ -95,6 +111,8 @@ class PlanSpec(Spec):
     name: Name = "default"
     steps: tuple[Step, ...] = Field(default=(), min_length=1)
     """Left out, they are those of the app's risk tier."""
+    shadow: Shadow | None = None
+    """Mirrored traffic before the first step."""
     rollback: Rollback | None = None
     watch: tuple[Watched, ...] = ()
     """Metrics beside the rollback criteria."""

@@ -65,6 +65,8 @@ def release_sentence(release: Release) -> str:
 
 def _at_step(release: Release) -> str:
     step, n = release.present_step, len(release.plan.steps) if release.plan else 0
+    if release.is_shadowed and release.plan and release.plan.shadow:
+        return f" in its shadow stage, its candidate answers copies of {number(release.plan.shadow.share, 'share')} of the units' requests"
     return f" at step {(release.step or 0) + 1} of {n}, its candidate serves {number(step.share, 'share')} of the units" if step else ""
 
 
@@ -189,6 +191,10 @@ def _finding(status: ReleaseStatus, release: Release) -> str:
     note = f"; {release.note}" if release.note else ""
     if release.is_serving:
         n = len(release.plan.steps) if release.plan else 0
+        if release.is_shadowed:
+            candidate = _named(release.bundle_id, release.names)
+            share = number(release.plan.shadow.share, "share") if release.plan and release.plan.shadow else "no"
+            return f"{candidate} answers copies of {share} of the units' requests, which nobody hears{note}"
         candidate = _named(status.candidate, status.names)
         return f"{candidate} serves {number(status.share, 'share')} of the units, at step {(release.step or 0) + 1} of {n}{note}"
     return f"{_named(status.stable, status.names)} serves everybody{note}" if status.stable else f"Users get {_nothing(status)}{note}"
@@ -220,7 +226,7 @@ def _steps(release: Release, units: int | None) -> Section:
     """The plan's steps, with the present one marked."""
     columns = ("", "step", "share of units", "at least", "units needed", "units seen")
     steps = release.plan.steps if release.plan and release.kind is Kind.RELEASE else ()
-    rows = tuple(
+    rows = _shadow_row(release, units) + tuple(
         (
             _mark(release, place),
             str(place + 1),
@@ -232,6 +238,18 @@ def _steps(release: Release, units: int | None) -> Section:
         for place, step in enumerate(steps)
     )
     return Section(title="Steps", columns=tuple(Column(title=title, is_number=title not in ("", "step")) for title in columns), rows=rows)
+
+
+def _shadow_row(release: Release, units: int | None) -> tuple[tuple[str, ...], ...]:
+    """The stage before the first step, where the plan has one."""
+    stage = release.plan.shadow if release.plan and release.kind is Kind.RELEASE and release.previous_stable else None
+    if stage is None:
+        return ()
+    is_over = release.step is not None or release.state is State.PROMOTED
+    mark = "✓" if is_over else "▶" if release.is_shadowed else {State.ROLLED_BACK: "↩"}.get(release.state, "·")
+    seen = count_cell(units) if release.is_shadowed else ""
+    share = f"{number(stage.share, 'share')} copied"
+    return ((mark, "shadow", share, format_duration(stage.at_least), count_cell(stage.min_units), seen),)
 
 
 def _mark(release: Release, place: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from workbench.readiness.wording import span_words
 from workbench.release.futility import forecast
 from workbench.release.model import DecisionRecord, Objection, Release, ReleaseStatus, Watch
+from workbench.release.plan_clock import SHADOW
 from workbench.views.numbers import DASH, count_cell, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
 from workbench.views.tables import WIDTH
@@ -53,9 +54,10 @@ def _lines(status: ReleaseStatus, release: Release, watch: Watch) -> Iterable[st
     if looked_s > UNWATCHED_S:
         yield f"Nobody watches: the last look was {span_words(timedelta(seconds=looked_s))} ago. `workbench serve` runs a controller."
     yield _age(watch.data_at, status.at)
-    step = release.present_step
+    step = release.present_stage
     if step is not None:
-        yield f"The step has counted {span_words(timedelta(seconds=watch.run_s))} of {span_words(step.at_least)}."
+        what = "shadow stage" if release.is_shadowed else "step"
+        yield f"The {what} has counted {span_words(timedelta(seconds=watch.run_s))} of {span_words(step.at_least)}."
     if release.plan is not None and watch.judgement is not None and watch.step == release.step:
         expected = forecast(release.plan, watch.judgement, step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s)
         if expected is not None:
@@ -79,6 +81,8 @@ def evidence_sections(judgement: Mapping[str, Any] | None) -> tuple[Section, ...
     """The arms and each metric's evidence, from a judgement as JSON."""
     if judgement is None:
         return ()
+    if judgement.get("kind") == "shadow":
+        return (_shadow_section(judgement),)
     limit, safe_limit = judgement["e_harm_limit"], judgement["e_safe_limit"]
     evidence = (
         f"Evidence of harm {_e(judgement['e_harm'])} of {_e(limit)}{_blame(judgement)}; of a broken split {_e(judgement['e_split'])} "
@@ -99,6 +103,34 @@ def evidence_sections(judgement: Mapping[str, Any] | None) -> tuple[Section, ...
         else "",
     )
     return (table,)
+
+
+def _shadow_section(judgement: Mapping[str, Any]) -> Section:
+    """The copies beside their requests."""
+    columns = ("units with", "compared", "stable", "candidate", "at least", "taken back above")
+    rows = tuple(
+        (
+            rate["name"],
+            *(count_cell(rate[name]) for name in ("n", "stable", "shadow")),
+            *(_figure(rate[name]) for name in ("shadow_low", "limit")),
+        )
+        for rate in judgement["rates"]
+    )
+    left_out = f"; {judgement['n_withheld']:,} copies are left out, as a tool was withheld in them" if judgement["n_withheld"] else ""
+    return Section(
+        title="Evidence",
+        lines=(
+            f"Users whose requests the candidate answered as copies: {judgement['units_candidate']:,}, none of whom heard it{left_out}.",
+        ),
+        columns=tuple(Column(title=title, is_number=place > 0) for place, title in enumerate(columns)) if rows else (),
+        rows=rows,
+        note=f"The rule: {judgement['rule']} ({judgement['margin']:g})." if rows else "",
+    )
+
+
+def step_words(step: int) -> str:
+    """A step as people count them, or the shadow stage before the first."""
+    return "shadow" if step == SHADOW else str(step + 1)
 
 
 def _blame(judgement: Mapping[str, Any]) -> str:
@@ -140,7 +172,7 @@ def decisions_page(release_id: str, decisions: Sequence[DecisionRecord]) -> Page
         (
             each.decision_id,
             f"{each.decided_at:%Y-%m-%d %H:%M:%S}",
-            str(each.step + 1),
+            step_words(each.step),
             DECISIONS[each.decision],
             each.reason,
             each.sentence,
@@ -164,7 +196,7 @@ def decision_page(decision: DecisionRecord) -> Page:
     inputs = decision.inputs
     judgement = inputs["judgement"]
     lines = [
-        f"The release was {inputs['state']} at step {decision.step + 1}, version {decision.release_version}.",
+        f"The release was {inputs['state']} at step {step_words(decision.step)}, version {decision.release_version}.",
         f"The step had counted {_seconds(inputs['run_s'])}, the canary {_seconds(inputs['canary_s'])}.",
         *(f"It waited: {wait}." for wait in inputs["waits"]),
         *(f"In the way: {Objection(**each)}." for each in inputs["objections"]),
@@ -197,7 +229,8 @@ def history_markdown(app: str, releases: Sequence[Release], decisions: Mapping[s
         if found:
             lines += ["| decision | at (UTC) | step | what | why |", "|---|---|---|---|---|"]
             lines += [
-                f"| {each.decision_id} | {each.decided_at:%Y-%m-%d %H:%M:%S} | {each.step + 1} | {each.decision} | {_md(each.sentence)} |"
+                f"| {each.decision_id} | {each.decided_at:%Y-%m-%d %H:%M:%S} | {step_words(each.step)} | {each.decision} "
+                f"| {_md(each.sentence)} |"
                 for each in found
             ]
             lines.append("")
