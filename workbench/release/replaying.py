@@ -1,7 +1,7 @@
 """Decisions made once more from the log: the release's rows in the order of their batches, to the judge, at each decision's place.
 
 A decision keeps what the judge was asked, the digest of its memory, its judgement, and what else was known. From the rows alone all of
-that comes out again bit by bit, or the decision cannot be trusted, or rows are gone.
+that comes out again bit by bit, but for its wording, or the decision cannot be trusted, or rows are gone.
 
 The same judge reads the halves of the stable arm beside it. They differ by nothing, so what it says there is what it says by chance.
 """
@@ -9,10 +9,11 @@ The same judge reads the halves of the stable arm beside it. They differ by noth
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,11 @@ def halved(seen: Observation) -> Observation:
     return dataclasses.replace(seen, arm=arm, share=np.full(seen.n, 0.5))
 
 
+def _without_words(judgement: Mapping[str, Any]) -> str:
+    """Digest of all that a judgement says but its sentence, which another version may word differently."""
+    return digest({name: value for name, value in judgement.items() if name != "sentence"})
+
+
 class _Course:
     """The way of a release, from its first row on."""
 
@@ -127,11 +133,11 @@ class _Course:
                 return Replayed(decision=decision, found=Found.UNAVAILABLE, sentence=gone, judgement=judgement)
             if memory.state.digest != inputs["memory"]:
                 return Replayed(decision=decision, found=Found.DIFFERENT, sentence="the log says something else now", judgement=judgement)
-            if digest(judgement.as_json()) != digest(stored):
+            if _without_words(judgement.as_json()) != _without_words(stored):
                 words = f"the judge advises {judgement.decision} now: {judgement.sentence}"
                 return Replayed(decision=decision, found=Found.DIFFERENT, sentence=words, judgement=judgement)
         move = next_move(self._situation(decision, before, judgement))
-        if (str(move.decision), move.reason, move.sentence) != (decision.decision, decision.reason, decision.sentence):
+        if (str(move.decision), move.reason, move.act) != (decision.decision, decision.reason, inputs["act"]):
             words = f"it would be {move.decision} now: {move.sentence}"
             return Replayed(decision=decision, found=Found.DIFFERENT, sentence=words, judgement=judgement)
         return Replayed(decision=decision, found=Found.SAME, sentence="the same, bit by bit", judgement=judgement)

@@ -115,7 +115,16 @@ def _commands(story: Story, home: Path | None) -> list[str]:
     shown = [
         (f"workbench readiness {app} {worst} --baseline {base}", "the whole review of the bundle that was stopped"),
         (f"workbench release status {app}", "what serves now; `workbench release history` has every attempt"),
-        *([(f"workbench release explain {story.moves[0].decision_id}", "why the controller did what it did")] if story.moves else []),
+        *(
+            [
+                (
+                    f"workbench release explain {story.moves[0].decision_id}",
+                    "why the controller did what it did; `replay` makes all of it again",
+                )
+            ]
+            if story.moves
+            else []
+        ),
         (f"workbench metrics show success_rate latency_p95 --by arm,bundle --app {app}", "the numbers behind it"),
         (f"workbench slo show {app}", "what was promised in service, and how much of the error budget is left"),
         (f"workbench impact {app} --release", "what the new bundle changed in the business"),
@@ -123,7 +132,7 @@ def _commands(story: Story, home: Path | None) -> list[str]:
         (f"workbench report readiness {app} --bundle {last} --baseline {base} --html review.html", "a page to send to people"),
         ("workbench-bot console", "the chat, for yourself: `/release help`"),
         ("workbench serve", "the gateway; `workbench key create` makes the key that its callers need"),
-        ("workbench lab", "the notebooks: readiness review, operations, business impact"),
+        ("workbench lab", "the notebooks: readiness review, release watch, operations, business impact"),
         ("workbench audit verify", "the record of who did what"),
     ]
     place = [f"export WORKBENCH_HOME={shlex.quote(str(home))}"] if home is not None else []
