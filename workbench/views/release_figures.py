@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from workbench.release.judge_model import Judgement, Kind, MetricJudgement, Role
+from workbench.release.judge_model import Decision, Judgement, Kind, MetricJudgement, Role
 from workbench.release.model import DecisionRecord, Release
 from workbench.release.replaying import Replay
 from workbench.release.tracing import Point
@@ -39,8 +39,8 @@ _WHAT = {
     Kind.AMOUNT: "how much the candidate loses against stable",
     Kind.BUDGET: "rate of the candidate",
 }
-_LEAST_E = 1e-3
-"""Evidence below which a curve lies on the ground."""
+_LEAST_E, _MOST_E = 1e-3, 1e6
+"""Evidence at the edges of the figure: what is beyond lies on them."""
 
 
 def evidence_figure(points: Sequence[Point], decisions: Sequence[DecisionRecord] = ()) -> Drawing:
@@ -55,12 +55,7 @@ def evidence_figure(points: Sequence[Point], decisions: Sequence[DecisionRecord]
         return _nothing(about)
     last, xs = points[-1].judgement, [point.at for point in points]
     harm = [point.judgement.e_harm for point in points]
-    highest = max(harm)
-    limit = last.e_harm_limit
-    word = f"passed its limit of {limit:.3g}" if highest >= limit else f"never came near its limit of {limit:.3g}"
-    if limit / 4 < highest < limit:
-        word = f"stayed below its limit of {limit:.3g}"
-    finding = f"The evidence of harm {word}: {highest:.3g} at its highest"
+    finding = _harm_finding(last, max(harm))
     figure = new_figure(finding, about, height=520).set_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
     figure.add_scatter(x=xs, y=_logged(harm), mode="lines", line={"color": BAD, "width": 2}, name="all, weighted", row=1, col=1)
     deciding = [metric for metric in last.metrics if metric.role in (Role.CRITICAL, Role.GUARDRAIL)]
@@ -78,14 +73,23 @@ def evidence_figure(points: Sequence[Point], decisions: Sequence[DecisionRecord]
                 row=row,
                 col=1,
             )
-    add_limit(figure, limit, "taken back", color=BAD, row=1)
-    add_limit(figure, last.e_safe_limit, "proven", row=2)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    add_limit(figure, math.log10(last.e_harm_limit), "taken back", color=BAD, row=1)
+    add_limit(figure, math.log10(last.e_safe_limit), "proven", row=2)
+    ticks = list(range(round(math.log10(_LEAST_E)), round(math.log10(_MOST_E)) + 1))
+    figure.update_yaxes(tickvals=ticks[::3], ticktext=[f"{10.0**tick:,.15g}" for tick in ticks[::3]], range=[ticks[0] - 0.2, ticks[-1] + 0.2])
     figure.update_yaxes(title_text="of harm", row=1, col=1)
     figure.update_yaxes(title_text="of safety", row=2, col=1)
     _mark(figure, decisions)
     figure.update_layout(showlegend=True, legend_y=-0.15)
     return drawn(figure, finding, about)
+
+
+def _harm_finding(last: Judgement, highest: float) -> str:
+    limit = f"its limit of {last.e_harm_limit:.3g}"
+    if last.decision is Decision.ROLLBACK:
+        return f"The evidence of harm passed {limit}, most of it from {last.blame}"
+    where = "stayed below" if highest > last.e_harm_limit / 4 else "never came near"
+    return f"The evidence of harm {where} {limit}: {highest:.3g} at its highest"
 
 
 def interval_figure(points: Sequence[Point], name: str) -> Drawing:
@@ -118,6 +122,8 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
 
 def _interval_finding(metric: MetricJudgement) -> str:
     ends = f"{'0' if metric.low is None else f'{metric.low:.3g}'} to {'∞' if metric.high is None else f'{metric.high:.3g}'}"
+    if metric.is_harmful and metric.low is not None and metric.low <= metric.harm:
+        return f"{metric.name} is harmful of late; over all steps it is {metric.estimate:.3g} ({ends})"
     state = "harmful" if metric.is_harmful else "shown to be safe" if metric.is_safe else "neither shown to be safe nor harmful"
     return f"{metric.name} is {state}: {metric.estimate:.3g} ({ends})"
 
@@ -180,8 +186,8 @@ def _field(judgement: Judgement, name: str, field: str) -> float | None:
 
 
 def _logged(values: Iterable[float | None]) -> list[float | None]:
-    """Values for a logarithmic axis."""
-    return [None if value is None else max(value, _LEAST_E) for value in values]
+    """Decimal logarithms within the edges of the figure."""
+    return [None if value is None else math.log10(min(max(value, _LEAST_E), _MOST_E)) for value in values]
 
 
 def _mark(figure: object, decisions: Sequence[DecisionRecord]) -> None:
