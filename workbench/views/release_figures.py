@@ -76,7 +76,9 @@ def evidence_figure(points: Sequence[Point], decisions: Sequence[DecisionRecord]
     add_limit(figure, math.log10(last.e_harm_limit), "taken back", color=BAD, row=1)
     add_limit(figure, math.log10(last.e_safe_limit), "proven", row=2)
     ticks = list(range(round(math.log10(_LEAST_E)), round(math.log10(_MOST_E)) + 1))
-    figure.update_yaxes(tickvals=ticks[::3], ticktext=[f"{10.0**tick:,.15g}" for tick in ticks[::3]], range=[ticks[0] - 0.2, ticks[-1] + 0.2])
+    figure.update_yaxes(
+        tickvals=ticks[::3], ticktext=[f"{10.0**tick:,.15g}" for tick in ticks[::3]], range=[ticks[0] - 0.2, ticks[-1] + 0.2]
+    )
     figure.update_yaxes(title_text="of harm", row=1, col=1)
     figure.update_yaxes(title_text="of safety", row=2, col=1)
     _mark(figure, decisions)
