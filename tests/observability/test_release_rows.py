@@ -6,11 +6,14 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.observability.lakes import NOON, open_lake, open_logs
-from workbench.errors import UsageError
+from workbench.errors import StoreError, UsageError
 from workbench.observability.lake import Lake
-from workbench.observability.release_rows import ReleaseRows, read_release
+from workbench.observability.release_rows import EARLIEST, ReleaseReader, ReleaseRows
+from workbench.observability.release_units import Requests, Whose
 
 METRICS = ("failure_rate", "violation_rate", "tool_error_rate", "latency_p95", "quality_mean")
 
@@ -61,8 +64,13 @@ def logged(tmp_path):
     logs.close()
 
 
-def read(lake: Lake, **more) -> ReleaseRows:
-    return lake.read(lambda connection: read_release(connection, "shop", "shop.1", METRICS, **more))
+def reader(lake: Lake) -> ReleaseReader:
+    return ReleaseReader(lambda: lake, "shop", "shop.1", METRICS)
+
+
+def read(lake: Lake) -> ReleaseRows:
+    """All of it at once."""
+    return reader(lake).read()
 
 
 def listed(rows: ReleaseRows) -> list[tuple]:
@@ -102,24 +110,74 @@ def test_rows_come_by_batch_with_what_they_say(logged):
 def test_reading_bit_by_bit_gives_the_rows_of_reading_at_once(logged):
     """Also of scores that come with another batch than their request, before it or after it."""
     batch, lake = logged
-    pieces, mark = [], 0
+    pieces, bit_by_bit = [], reader(lake)
     for first in (0, 5, 10):
         batch(*(request(n) for n in range(first, first + 5)), scores=[score(n) for n in range(max(first - 2, 0), first + 7)])
-        rows = read(lake, after=mark)
-        mark = rows.newest_batch
-        pieces += listed(rows)
+        pieces += listed(bit_by_bit.read())
     assert pieces == listed(read(lake))
-    assert read(lake, after=mark).n == 0
+    assert bit_by_bit.read().n == 0
+    steps = reader(lake)
+    assert [row for last in range(1, 4) for row in listed(steps.read(until=last))] == pieces
     assert [row[:2] for row in pieces] == sorted({row[:2] for row in pieces})
 
 
 def test_a_score_that_comes_before_its_request_stands_with_it(logged):
     batch, lake = logged
+    waits = reader(lake)
+    batch(request(3))
+    assert waits.read().n == 1
     batch(scores=[score(4, 0.25)])
-    assert read(lake).n == 0
+    assert (waits.read().n, read(lake).n) == (0, 1)
     batch(request(4))
-    assert [row[:2] + row[-1:] for row in listed(read(lake))] == [(2, 0, None), (2, 1, 0.25)]
-    assert listed(read(lake, after=1)) == listed(read(lake))
+    assert [row[:2] + row[-1:] for row in listed(waits.read())] == [(3, 0, None), (3, 1, 0.25)]
+    assert [row[:2] for row in listed(read(lake))] == [(1, 0), (3, 0), (3, 1)]
+
+
+def test_a_score_from_long_before_the_release_is_none_of_it(logged, monkeypatch):
+    batch, lake = logged
+    monkeypatch.setattr("workbench.observability.release_rows.EARLIEST", 1)
+    batch(scores=[score(4, 0.25)])
+    batch(scores=[score(5, 0.75)])
+    batch(request(4), request(5))
+    assert [row[-1] for row in listed(read(lake))] == [None, None, 0.75]
+    assert EARLIEST > 1
+
+
+def test_what_could_not_be_read_counts_as_unread(logged, monkeypatch):
+    batch, lake = logged
+    batch(request(4), request(5), scores=[score(4)])
+    again = reader(lake)
+    with monkeypatch.context() as broken:
+        broken.setattr(lake, "read", lambda _work: (_ for _ in ()).throw(StoreError("log lake", seen="it is gone")))
+        with pytest.raises(StoreError, match="it is gone"):
+            again.read()
+    assert listed(again.read()) == listed(read(lake))
+
+
+@given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=25), st.lists(st.integers(0, 80)))
+def test_whose_a_request_is_says_its_first_record(batches, asked):
+    whose, first = Whose(), {}
+    for number, keys in enumerate(batches, start=1):
+        n = len(keys)
+        whose.learn(
+            Requests(
+                batch_id=np.full(n, number),
+                seq=np.arange(n),
+                key=np.array(keys, np.uint64),
+                arm=np.arange(n, dtype=np.int8),
+                share=np.full(n, number / 100),
+                unit=np.array(keys, np.uint64) * np.uint64(3),
+                values=[],
+            )
+        )
+        for place, key in enumerate(keys):
+            first.setdefault(key, (number, place))
+    for key, at in zip(asked, whose.find(np.array(asked, np.uint64)), strict=True):
+        if key not in first:
+            assert at == -1
+        else:
+            assert (int(whose.batch_id[at]), int(whose.arm[at]), float(whose.share[at])) == (*first[key], first[key][0] / 100)
+            assert int(whose.unit[at]) == 3 * key
 
 
 def test_an_empty_log_has_no_rows_and_no_time(tmp_path):
@@ -131,4 +189,4 @@ def test_an_empty_log_has_no_rows_and_no_time(tmp_path):
 def test_a_metric_that_no_row_has_is_refused(tmp_path):
     lake = open_lake(tmp_path)
     with pytest.raises(UsageError, match="metric volume: it is not a value of one request"):
-        lake.read(lambda connection: read_release(connection, "shop", "shop.1", ["volume"]))
+        ReleaseReader(lambda: lake, "shop", "shop.1", ["volume"])

@@ -175,7 +175,7 @@ class Units:
 class NoLog:
     """The log of a company that has none."""
 
-    def rows(self, app: str, release_id: str, *_metrics: object, **_batches: object) -> Never:
+    def reader(self, app: str, release_id: str, *_metrics: object) -> Never:
         raise StoreError(f"log of {app}", seen=f"nothing of {release_id} can be read")
 
     def times(self, first: int, last: int) -> Never:

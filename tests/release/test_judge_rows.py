@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.observability.lakes import NOON, Clock, open_lake, open_logs
 from tests.release.judging import AT, THRESHOLDS_MS
-from workbench.observability.release_rows import read_release
+from workbench.observability.release_rows import ReleaseReader
 from workbench.release.judge import begin, decide, observe
 from workbench.release.judge_model import Decision, JudgePlan, Kind, MetricPlan, Role
 from workbench.release.judge_rows import observation, steps_of
@@ -57,19 +57,15 @@ def test_a_release_is_judged_the_same_bit_by_bit_and_at_once(tmp_path):
     lake, rng, late = open_lake(tmp_path), np.random.default_rng(2), []
     logs = open_logs(tmp_path, lake=lake)
 
-    def read(after=0):
-        names = [metric.name for metric in PLAN.metrics]
-        return lake.read(lambda connection: read_release(connection, "shop", "shop.1", names, after=after))
-
-    state, mark = begin(PLAN), 0
+    names = [metric.name for metric in PLAN.metrics]
+    reader, state = ReleaseReader(lambda: lake, "shop", "shop.1", names), begin(PLAN)
     for first in range(0, 1200, 300):
         pairs = [logged(number, rng) for number in range(first, first + 300)]
         logs.record({"requests": [row for row, _ in pairs], "scores": late})
         logs.flush()
         late = [score for _, score in pairs]
-        rows = read(mark)
-        mark, state = rows.newest_batch, observe(state, PLAN, observation(rows, SHARES))
-    whole = read()
+        state = observe(state, PLAN, observation(reader.read(), SHARES))
+    whole = ReleaseReader(lambda: lake, "shop", "shop.1", names).read()
     once = observe(begin(PLAN), PLAN, observation(whole, SHARES))
     assert once.digest == state.digest
     judgements = [decide(one, PLAN, AT, step=1, data_at=AT) for one in (once, state)]
@@ -86,7 +82,7 @@ def test_the_newest_batch_says_how_fresh_the_log_is_whatever_another_clock_said_
         clock.move(ahead_s)
         logs.record({"requests": [logged(number, rng)[0]]})
         logs.flush()
-    rows = lake.read(lambda connection: read_release(connection, "shop", "shop.1", ["failure_rate"]))
+    rows = ReleaseReader(lambda: lake, "shop", "shop.1", ["failure_rate"]).read()
     assert rows.data_at == clock.at == NOON + timedelta(seconds=10)
     logs.close()
 

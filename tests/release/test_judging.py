@@ -8,7 +8,7 @@ import pytest
 from tests.release.canary import PLAN, Live, shown
 from tests.release.house import APP, person
 from workbench.errors import UnknownSubject, UsageError
-from workbench.observability.release_rows import read_release
+from workbench.observability.release_rows import ReleaseReader
 from workbench.release.judge_model import CANDIDATE, Kind
 from workbench.release.judge_terms import Baseline, as_json, bars_of, from_json, judge_plan
 from workbench.release.judging import columns_of, observation
@@ -103,7 +103,7 @@ def test_a_score_below_the_bar_is_a_failure_of_its_request(live: Live):
     asked, _ = judge_plan(plan, BASELINE)
     bars = {"resolved": 1.0}
     names = columns_of(asked, bars)
-    rows = live.ws.lake.read(lambda connection: read_release(connection, APP, live.route.release_id, names))
+    rows = ReleaseReader(lambda: live.ws.lake, APP, live.route.release_id, names).read()
     seen = observation(rows, asked, plan, bars)
     told = {name: np.where(column.is_present, column.values, np.nan) for name, column in seen.values.items()}
     assert set(seen.arm.tolist()) == {CANDIDATE}

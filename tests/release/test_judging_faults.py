@@ -48,16 +48,16 @@ def test_a_memory_under_another_plan_than_the_stored_one_is_made_anew(house: Hou
     """Two processes may both ask for a first look; the one whose plan is not stored goes by the other's from then on."""
     house.promoted("v1")
     release = house.canary("v2")
-    log = SimpleNamespace(rows=lambda *_args, **_named: rows(failure_rate=[0.0]))
+    log = SimpleNamespace(reader=lambda *_about: SimpleNamespace(read=lambda: rows(failure_rate=[0.0])))
     judging = LakeJudging(log, lambda _app, _stable: Baseline(values={"latency_p95": 1.0}))
     own = judging.plan_of(release)
     judging.judge(release, own, canary_s=0.0, at=NOW)
-    before = judging._memories[release.release_id]
+    before, _ = judging._memories[release.release_id]
     judging.judge(release, own, canary_s=1.0, at=NOW)
-    assert judging._memories[release.release_id] is before
+    assert judging._memories[release.release_id][0] is before
     stored = {**own, "min_units": [7 for _ in own["min_units"]]}
     judging.judge(release, stored, canary_s=2.0, at=NOW)
-    after = judging._memories[release.release_id]
+    after, _ = judging._memories[release.release_id]
     assert after is not before
     assert set(after.plan.min_units) == {7}
     assert judging.judge(release, stored, canary_s=3.0, at=NOW).rows == 1

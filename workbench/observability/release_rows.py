@@ -2,7 +2,8 @@
 
 Whole batches, ascending, and within a batch by table and `seq`; a batch is one transaction, so whoever reads later finds the same rows in
 the same order. A request's first record says that its unit came, its final one how it ended, and a correction is a row of its own: the
-judge is told what was known when. A score stands with its own batch, or with that of its request where that came later.
+judge is told what was known when. A score stands with its own batch, or with that of its request where that came later; whose it is says
+its request's first row. A reader remembers that of each request, so that a score costs the same after any number of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from workbench.errors import UsageError
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
+from workbench.observability.release_units import NO_SCORES, Requests, Scores, Whose
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
 from workbench.observability.success import FAILED
 from workbench.observability.tables import at_snapshot
@@ -92,13 +94,9 @@ class ReleaseLog:
     def __init__(self, lake: Callable[[], Lake]) -> None:
         self._lake = lake
 
-    def rows(self, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None) -> ReleaseRows:
-        """As `read_release`.
-
-        Raises:
-            StoreError: the lake cannot be read.
-        """
-        return self._lake().read(lambda connection: read_release(connection, app, release_id, metrics, after=after, until=until))
+    def reader(self, app: str, release_id: str, metrics: Sequence[str]) -> ReleaseReader:
+        """Of this release, from its first row on. Arguments and errors as of `ReleaseReader`."""
+        return ReleaseReader(self._lake, app, release_id, metrics)
 
     def shadow(self, app: str, release_id: str) -> ShadowCounts:
         """As `count_shadow`.
@@ -119,46 +117,142 @@ class ReleaseLog:
         return {int(batch): at for batch, us in found if (at := instant(us)) is not None}
 
 
-def read_release(
-    connection: duckdb.DuckDBPyConnection, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None
-) -> ReleaseRows:
-    """The rows of a release behind a batch.
+EARLIEST = 1000
+"""Batches before the first one of a release in which a score of it may be: it is stored by another process than its request."""
+
+
+class ReleaseReader:
+    """Reads a release batch after batch. Not for several threads.
 
     Args:
-        connection: in a read transaction.
+        lake: gives the log.
         app: whose release it is.
         release_id: its id.
         metrics: `failure_rate violation_rate fallback_rate tool_error_rate cost_usd`, any `latency_…` (one value for all of them),
             `quality_mean` or `score:NAME`.
-        after: the last batch that is known.
-        until: the last batch to read; None: the newest.
 
     Raises:
         UsageError: a metric that a row of the log does not have.
     """
-    unknown = [name for name in metrics if column_sql(name) is None and score_of(name) is None]
-    if unknown:
-        raise UsageError(
-            f"metric {unknown[0]}",
-            seen="it is not a value of one request",
-            needed=f"one of {', '.join(_EVENTS)}, latency_…, {QUALITY}, {SCORE}NAME",
+
+    def __init__(self, lake: Callable[[], Lake], app: str, release_id: str, metrics: Sequence[str]) -> None:
+        unknown = [name for name in metrics if column_sql(name) is None and score_of(name) is None]
+        if unknown:
+            raise UsageError(
+                f"metric {unknown[0]}",
+                seen="it is not a value of one request",
+                needed=f"one of {', '.join(_EVENTS)}, latency_…, {QUALITY}, {SCORE}NAME",
+            )
+        self.after = 0
+        """The last batch that was read."""
+        self._lake = lake
+        self._app = app
+        self._release_id = release_id
+        self._metrics = tuple(metrics)
+        self._scores = {name: place for place, metric in enumerate(metrics) if (name := score_of(metric)) is not None}
+        self._scored_after: int | None = None
+        """The last batch whose scores were read; None before the first request."""
+        self._whose = Whose()
+        self._waiting = NO_SCORES
+
+    def read(self, *, until: int | None = None) -> ReleaseRows:
+        """The rows behind those that were read.
+
+        Args:
+            until: the last batch to read; None: the newest.
+
+        Raises:
+            StoreError: the log cannot be read; then nothing counts as read.
+        """
+        newest, data_at, requests, scores = self._lake().read(lambda connection: self._fetched(connection, until))
+        if self._scores and len(requests.batch_id):
+            self._whose.learn(requests)
+        found = self._whose.find(scores.key)
+        is_known = found >= 0
+        scores_now, self._waiting = scores.part(is_known), scores.part(~is_known)
+        self.after = max(newest, self.after)
+        if self._scored_after is not None or len(requests.batch_id):
+            self._scored_after = self.after
+        return self._rows(requests, scores_now, found[is_known], newest=newest, data_at=data_at)
+
+    def _fetched(self, connection: duckdb.DuckDBPyConnection, until: int | None) -> tuple[int, datetime | None, Requests, Scores]:
+        """What is new, and the scores that waited for their request. It changes nothing here, so it may be done again."""
+        wanted = "" if until is None else f" WHERE batch_id <= {until}"
+        mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
+        known = connection.execute(mark).fetchall()[0]
+        newest = int(known[0])
+        requests = self._new_requests(connection, newest)
+        after = self._scored_after
+        if after is None and len(requests.batch_id):
+            after = max(0, int(requests.batch_id[0]) - 1 - EARLIEST)
+        scores = self._waiting
+        if self._scores and after is not None:
+            scores = scores.with_more(self._new_scores(connection, after=after, until=newest))
+        return newest, instant(known[1]), requests, scores
+
+    def _new_requests(self, connection: duckdb.DuckDBPyConnection, until: int) -> Requests:
+        sql = [f"CAST(CASE WHEN is_final THEN {column_sql(name) or 'NULL'} END AS DOUBLE) AS v{k}" for k, name in enumerate(self._metrics)]
+        key = f"{_KEY}, " if self._scores else ""
+        found = connection.execute(
+            f"SELECT batch_id, seq, {key}{_WHO}, {', '.join(sql)} FROM {at_snapshot('requests', None)} WHERE app = {literal(self._app)} "
+            f"AND release_id = {literal(self._release_id)} AND batch_id > {self.after} AND batch_id <= {until} ORDER BY batch_id, seq"
+        ).fetchnumpy()
+        return Requests(
+            batch_id=_plain(found["batch_id"]).astype(np.int64),
+            seq=_plain(found["seq"]).astype(np.int64),
+            key=_plain(found["key"]).astype(np.uint64) if key else np.zeros(len(found["seq"]), np.uint64),
+            arm=_plain(found["arm"]).astype(np.int8),
+            share=np.ma.filled(np.ma.asarray(found["share"], dtype=np.float64), np.nan),
+            unit=_plain(found["unit"]).astype(np.uint64),
+            values=[_column(found[f"v{place}"]) for place in range(len(self._metrics))],
         )
-    wanted = "" if until is None else f" WHERE batch_id <= {until}"
-    mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
-    known = connection.execute(mark).fetchall()[0]
-    newest, flushed = int(known[0]), known[1]
-    found = connection.execute(_sql(app, release_id, metrics, after=after, until=newest)).fetchnumpy()
-    batch_id = _plain(found["batch_id"]).astype(np.int64)
-    return ReleaseRows(
-        batch_id=batch_id,
-        place=_places(batch_id),
-        arm=_plain(found["arm"]).astype(np.int8),
-        share=np.ma.filled(np.ma.asarray(found["share"], dtype=np.float64), np.nan),
-        unit=_plain(found["unit"]).astype(np.uint64),
-        values={name: _column(found[f"v{number}"]) for number, name in enumerate(metrics)},
-        newest_batch=newest,
-        data_at=instant(flushed),
-    )
+
+    def _new_scores(self, connection: duckdb.DuckDBPyConnection, *, after: int, until: int) -> Scores:
+        places = " ".join(f"WHEN {literal(name)} THEN {place}" for name, place in self._scores.items())
+        names = ", ".join(map(literal, self._scores))
+        found = connection.execute(
+            f"SELECT batch_id, seq, {_KEY}, md5_number_lower(score_id) AS tie, CASE name {places} END AS metric, value "
+            f"FROM {at_snapshot('scores', None)} WHERE app = {literal(self._app)} AND name IN ({names}) AND value IS NOT NULL "
+            f"AND batch_id > {after} AND batch_id <= {until}"
+        ).fetchnumpy()
+        types = {"batch_id": np.int64, "seq": np.int64, "key": np.uint64, "tie": np.uint64, "metric": np.int64, "value": np.float64}
+        return Scores(**{name: _plain(found[name]).astype(kind) for name, kind in types.items()})
+
+    def _rows(
+        self, requests: Requests, scores: Scores, whose: npt.NDArray[np.int64], *, newest: int, data_at: datetime | None
+    ) -> ReleaseRows:
+        """Requests and scores by batch, table, `seq`, and what tells scores apart that came from several batches."""
+        n, m = len(requests.batch_id), len(scores.batch_id)
+        of = self._whose
+        batch_id = np.concatenate([requests.batch_id, np.maximum(scores.batch_id, of.batch_id[whose])])
+        nothing = np.zeros(n, np.uint64)
+        order = np.lexsort(
+            (
+                np.concatenate([nothing, scores.tie]),
+                np.concatenate([np.zeros(n, np.int64), scores.batch_id]),
+                np.concatenate([requests.seq, scores.seq]),
+                np.repeat([0, 1], [n, m]),
+                batch_id,
+            )
+        )
+        values = {}
+        for place, name in enumerate(self._metrics):
+            is_its = scores.metric == place
+            values[name] = (
+                np.concatenate([requests.values[place][0], np.where(is_its, scores.value, 0.0)])[order],
+                np.concatenate([requests.values[place][1], is_its])[order],
+            )
+        batch_id = batch_id[order]
+        return ReleaseRows(
+            batch_id=batch_id,
+            place=_places(batch_id),
+            arm=np.concatenate([requests.arm, of.arm[whose]])[order],
+            share=np.concatenate([requests.share, of.share[whose]])[order],
+            unit=np.concatenate([requests.unit, of.unit[whose]])[order],
+            values=values,
+            newest_batch=newest,
+            data_at=data_at,
+        )
 
 
 def column_sql(metric: str) -> str | None:
@@ -173,51 +267,7 @@ def score_of(metric: str) -> str | None:
     return metric.removeprefix(SCORE) if metric.startswith(SCORE) and metric != SCORE else None
 
 
-def _sql(app: str, release_id: str, metrics: Sequence[str], *, after: int, until: int) -> str:
-    is_its = f"app = {literal(app)} AND release_id = {literal(release_id)}"
-    values = [f"CAST(CASE WHEN is_final THEN {column_sql(name) or 'NULL'} END AS DOUBLE) AS v{k}" for k, name in enumerate(metrics)]
-    own = f"{is_its} AND batch_id > {after} AND batch_id <= {until}"
-    columns = f"batch_id, 0 AS part, seq, '' AS tie, {_WHO}, {', '.join(values)}"
-    parts = [f"SELECT {columns} FROM {at_snapshot('requests', None)} WHERE {own}"]
-    scores = {score_of(name): k for k, name in enumerate(metrics) if score_of(name)}
-    tables: list[str] = []
-    if scores:
-        taken = [f"CASE WHEN s.name = {literal(score_of(name) or '')} THEN s.value END AS v{k}" for k, name in enumerate(metrics)]
-        names = ", ".join(literal(name) for name in sorted(map(str, scores)))
-        for name, is_new in (("came", True), ("waited", False))[: 1 + (after > 0)]:
-            found, joined = _scores(name, app, is_its, names, ", ".join(taken), after=after, until=until, is_new=is_new)
-            tables.append(found)
-            parts.append(joined)
-    given = f"WITH {', '.join(tables)} " if tables else ""
-    return f"{given}SELECT * EXCLUDE (part, seq, tie) FROM ({' UNION ALL '.join(parts)}) AS all_rows ORDER BY batch_id, part, seq, tie"
-
-
-def _scores(table: str, app: str, is_its: str, names: str, taken: str, *, after: int, until: int, is_new: bool) -> tuple[str, str]:
-    """A table of that name, and what is read of it: scores that came behind a batch, or earlier ones whose request came behind it.
-
-    Only the requests of those scores are looked for: which unit a request is of says its first row, and that may be old.
-    """
-    requests, scores = at_snapshot("requests", None), at_snapshot("scores", None)
-    came = f"batch_id > {after}" if is_new else f"batch_id <= {after}"
-    found = (
-        f"SELECT * FROM {scores} AS s WHERE app = {literal(app)} AND name IN ({names}) AND value IS NOT NULL "
-        f"AND {came} AND batch_id <= {until}"
-    )
-    if not is_new:
-        found += f" AND request_id IN (SELECT request_id FROM {requests} WHERE {is_its} AND batch_id > {after} AND batch_id <= {until})"
-    whose = (
-        f"SELECT request_id, {_WHO}, batch_id AS first_batch FROM {requests} WHERE {is_its} AND batch_id <= {until}"
-        f"{f' AND request_id IN (SELECT request_id FROM {table})' if after else ''} "
-        "QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY batch_id, seq) = 1"
-    )
-    joined = (
-        "SELECT greatest(s.batch_id, r.first_batch) AS batch_id, 1 AS part, s.seq, concat(s.batch_id, ' ', s.score_id) AS tie, "
-        f"r.arm, r.share, r.unit, {taken} FROM {table} AS s JOIN ({whose}) AS r "
-        f"ON s.request_id = r.request_id AND {'true' if is_new else f'first_batch > {after}'}"
-    )
-    return f"{table} AS MATERIALIZED ({found})", joined
-
-
+_KEY = "hash(request_id) AS key"
 _WHO = (
     "CASE WHEN unit_hash IS NULL THEN -1 WHEN arm = 'candidate' THEN 1 WHEN arm = 'stable' THEN 0 ELSE -1 END AS arm, "
     "traffic_share AS share, "

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.observability.release_rows import SCORE, ReleaseRows
+from workbench.observability.release_rows import SCORE, ReleaseReader, ReleaseRows
 from workbench.release.judge import begin, observe
 from workbench.release.judge_decision import decide
 from workbench.release.judge_model import Bools, Column, Judgement, JudgePlan, Observation
@@ -36,8 +36,6 @@ class Memory:
     state: JudgeState
     bars: Mapping[str, float]
     """Name of a score to the value below which its request failed."""
-    after: int = 0
-    """The last batch that it has read."""
     data_at: datetime | None = None
     """Until when the log was known then."""
 
@@ -57,7 +55,7 @@ class Memory:
         return columns_of(self.plan, self.bars)
 
     def feed(self, rows: ReleaseRows, plan: PlanSpec | None, *, seen_as: Callable[[Observation], Observation] = lambda seen: seen) -> None:
-        """Takes in rows behind the last batch.
+        """Takes in the next rows.
 
         Args:
             rows: of the release, with `columns`.
@@ -67,7 +65,6 @@ class Memory:
         if rows.n:
             self.state = observe(self.state, self.plan, seen_as(observation(rows, self.plan, plan, self.bars)))
             self.data_at = rows.data_at
-        self.after = rows.newest_batch
 
     def judged(self, release: Release, *, step: int, canary_s: float, at: datetime, data_at: datetime | None) -> Judgement:
         """What the judge says of what it has read.
@@ -101,7 +98,7 @@ class LakeJudging:
     def __init__(self, log: ReleaseLog, baseline: Callable[[str, str | None], Baseline]) -> None:
         self._log = log
         self._baseline = baseline
-        self._memories: dict[str, Memory] = {}
+        self._memories: dict[str, tuple[Memory, ReleaseReader]] = {}
 
     def plan_of(self, release: Release) -> Mapping[str, Any]:
         """What the judge is asked, fixed from now on.
@@ -120,11 +117,22 @@ class LakeJudging:
         Raises:
             StoreError: the log cannot be read.
         """
-        memory, asked = self._memories.get(release.release_id), Memory.of(plan)
-        if memory is None or (memory.plan, memory.bars) != (asked.plan, asked.bars):  # another process had fixed another plan first
-            memory = self._memories[release.release_id] = asked
-        memory.feed(self._log.rows(release.app, release.release_id, memory.columns, after=memory.after), release.plan)
+        memory, reader = self._memory(release, Memory.of(plan))
+        rows = reader.read()
+        try:
+            memory.feed(rows, release.plan)
+        except BaseException:
+            del self._memories[release.release_id]  # it lacks rows that count as read
+            raise
         return memory.judged(release, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
+
+    def _memory(self, release: Release, asked: Memory) -> tuple[Memory, ReleaseReader]:
+        """What is known of a release; nothing where another process had fixed another plan first."""
+        known = self._memories.get(release.release_id)
+        if known is None or (known[0].plan, known[0].bars) != (asked.plan, asked.bars):
+            known = asked, self._log.reader(release.app, release.release_id, asked.columns)
+            self._memories[release.release_id] = known
+        return known
 
     def judge_shadow(self, release: Release, *, at: datetime) -> ShadowJudgement:
         """What the shadow stage of a release shows now.
@@ -139,8 +147,8 @@ class LakeJudging:
 
     def digest(self, release_id: str) -> str | None:
         """Of the judge's memory of a release; None where there is none."""
-        memory = self._memories.get(release_id)
-        return memory.state.digest if memory else None
+        known = self._memories.get(release_id)
+        return known[0].state.digest if known else None
 
     def forget(self, kept: Collection[str]) -> None:
         """Keep in memory only what belongs to these releases."""

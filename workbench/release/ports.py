@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from workbench.ledger.audit import AuditEntry
 from workbench.ledger.authority import Author
-from workbench.observability.release_rows import ReleaseRows
+from workbench.observability.release_rows import ReleaseReader
 from workbench.observability.shadow_rows import ShadowCounts
 from workbench.readiness.model import Review
 from workbench.release.judge_model import Judgement
@@ -53,8 +53,12 @@ class ReleaseLog(Protocol):
         StoreError: the log cannot be read.
     """
 
-    def rows(self, app: str, release_id: str, metrics: Sequence[str], *, after: int = 0, until: int | None = None) -> ReleaseRows:
-        """The rows of a release behind a batch, with these metrics, up to another batch or to the newest."""
+    def reader(self, app: str, release_id: str, metrics: Sequence[str]) -> ReleaseReader:
+        """Reads the rows of a release with these metrics, from the first one on.
+
+        Raises:
+            UsageError: a metric that a row of the log does not have.
+        """
 
     def shadow(self, app: str, release_id: str) -> ShadowCounts:
         """What the copies of a release came to, as the log shows them now."""

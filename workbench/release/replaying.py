@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from workbench.ledger.canonical import digest
-from workbench.observability.release_rows import ReleaseRows
+from workbench.observability.release_rows import ReleaseReader
 from workbench.release.course import Situation, asked_at, next_move
 from workbench.release.judge_model import CANDIDATE, STABLE, Judgement, Observation
 from workbench.release.judging import Memory
@@ -103,6 +103,7 @@ class _Course:
         self._log = log
         self._arms: Memory | None = None
         self._halves: Memory | None = None
+        self._reader: ReleaseReader | None = None
         self._last: DecisionRecord | None = None
 
     def again(self, decision: DecisionRecord, before: Sequence[DecisionRecord]) -> Replayed:
@@ -159,16 +160,14 @@ class _Course:
         self._last = decision
         if self._arms is None or self._halves is None:
             self._arms, self._halves = Memory.of(decision.inputs["plan"]), Memory.of(decision.inputs["plan"])
+        if self._reader is None:
+            self._reader = self._log.reader(self._release.app, self._release.release_id, self._arms.columns)
         water = decision.inputs["judgement"]["high_water"]
-        if water is not None and water["batch_id"] > self._arms.after:
-            rows = self._rows(self._arms, until=water["batch_id"])
+        if water is not None and water["batch_id"] > self._reader.after:
+            rows = self._reader.read(until=water["batch_id"])
             self._arms.feed(rows, self._release.plan)
             self._halves.feed(rows, self._release.plan, seen_as=halved)
         return self._arms
-
-    def _rows(self, memory: Memory, *, until: int) -> ReleaseRows:
-        release = self._release
-        return self._log.rows(release.app, release.release_id, memory.columns, after=memory.after, until=until)
 
     def _situation(self, decision: DecisionRecord, before: Sequence[DecisionRecord], judgement: Judgement | None) -> Situation:
         inputs = decision.inputs

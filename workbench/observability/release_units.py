@@ -1,0 +1,111 @@
+"""Whose each request of a release is, and the scores that wait to hear it: columns of numbers in a process's memory. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Records of requests as columns of equal length, ascending by batch and `seq`."""
+
+    batch_id: Ints
+    seq: Ints
+    key: Keys
+    """Of the request's id."""
+    arm: npt.NDArray[np.int8]
+    share: npt.NDArray[np.float64]
+    unit: Keys
+    values: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]
+    """By place of the metric: values, and which records have one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores as columns of equal length."""
+
+    batch_id: Ints
+    seq: Ints
+    key: Keys
+    """Of the request's id."""
+    tie: Keys
+    """Of the score's own id."""
+    metric: Ints
+    """Place of the metric."""
+    value: npt.NDArray[np.float64]
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> Scores:
+        """Those that are chosen."""
+        return Scores(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def with_more(self, others: Scores) -> Scores:
+        """These and the others."""
+        return Scores(**{field.name: np.concatenate([getattr(self, field.name), getattr(others, field.name)]) for field in fields(self)})
+
+
+NO_SCORES = Scores(
+    batch_id=np.zeros(0, np.int64),
+    seq=np.zeros(0, np.int64),
+    key=np.zeros(0, np.uint64),
+    tie=np.zeros(0, np.uint64),
+    metric=np.zeros(0, np.int64),
+    value=np.zeros(0),
+)
+
+
+class Whose:
+    """The unit, arm, share and batch of each request's first record, by the request's key.
+
+    Keys lie in sorted stretches, the newest of them short: a stretch is merged with the one before when that is less than twice as long,
+    so that learning n requests one by one takes n log n, and finding one looks into log n stretches.
+    """
+
+    def __init__(self) -> None:
+        self._stretches: list[tuple[Keys, Ints]] = []
+        self._n = 0
+        self.arm: npt.NDArray[np.int8] = np.zeros(0, np.int8)
+        self.share: npt.NDArray[np.float64] = np.zeros(0)
+        self.unit: Keys = np.zeros(0, np.uint64)
+        self.batch_id: Ints = np.zeros(0, np.int64)
+
+    def learn(self, requests: Requests) -> None:
+        """Remember the first record of each request that is not known yet."""
+        keys, first = np.unique(requests.key, return_index=True)
+        is_new = self.find(keys) < 0
+        keys, first = keys[is_new], first[is_new]
+        if not len(keys):
+            return
+        places = np.arange(self._n, self._n + len(keys))
+        self._room_for(self._n + len(keys))
+        for name in ("arm", "share", "unit", "batch_id"):
+            getattr(self, name)[places] = getattr(requests, name)[first]
+        self._n += len(keys)
+        while self._stretches and len(self._stretches[-1][0]) < 2 * len(keys):
+            before_keys, before_places = self._stretches.pop()
+            keys, places = np.concatenate([before_keys, keys]), np.concatenate([before_places, places])
+            order = np.argsort(keys, kind="stable")
+            keys, places = keys[order], places[order]
+        self._stretches.append((keys, places))
+
+    def find(self, keys: Keys) -> Ints:
+        """The place of each request in the columns; -1 where it is not known."""
+        found: Ints = np.full(len(keys), -1, np.int64)
+        for known, places in self._stretches:
+            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            found = np.where(known[at] == keys, places[at], found)
+        return found
+
+    def _room_for(self, n: int) -> None:
+        """Columns grow by doubling."""
+        room = len(self.batch_id)
+        if n > room:
+            more = max(n, 2 * room) - room
+            for name in ("arm", "share", "unit", "batch_id"):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
