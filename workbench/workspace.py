@@ -524,13 +524,13 @@ class Workspace:
 
     def _before_release(self, app: str, stable: str | None) -> Baseline:
         """What a stable bundle did until now, by metric."""
-        from workbench.release.judge_terms import COST, QUALITY, QUANTILES, Baseline
+        from workbench.release.judge_terms import COST, QUALITY, QUANTILES, Baseline, limits_of
         from workbench.spec.gates import GatesSpec
 
         spec = self.versions.declaration(app, "gates")
         declared = self.app_spec(app)
         bars = declared.score_bars if declared else {}
-        limits = {gate.metric: gate.at_most for gate in spec.gates if gate.at_most is not None} if isinstance(spec, GatesSpec) else {}
+        limits = limits_of(spec if isinstance(spec, GatesSpec) else None)
         units_per_day = self.metrics.units_per_day(app) if self.lake.snapshot() is not None else None
         if stable is None or self.lake.snapshot() is None:
             return Baseline(values={}, limits=limits, bars=bars, is_compared=stable is not None, units_per_day=units_per_day)

@@ -17,12 +17,10 @@ import numpy as np
 
 from tests.benchmarks import RESULTS, Figure, Report
 from tests.benchmarks.rivals import kayenta
-from tests.benchmarks.rivals.replay import NEVER, Cell, joined, observation, replayed, wrongly_proven
+from tests.benchmarks.rivals.replay import NEVER, Cell, joined, observation, replayed, shipped_plan, wrongly_proven
 from tests.benchmarks.rivals.rules import LOOKS, RULES, Looks, Rule
 from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS, N, baseline_ms, draw
 from workbench.release.judge import begin, decide, observe
-from workbench.release.judge_defaults import standard_metrics
-from workbench.release.judge_model import JudgePlan
 from workbench.stats.proportion import wilson
 
 BROKEN = "i"
@@ -193,7 +191,7 @@ _PIECES = 7
 def _speed() -> list[Figure]:
     """How fast a million rows of one release are replayed, in batches as the log has them, and how long one judgement takes after them."""
     thresholds = baseline_ms(STREAMS[0])
-    plan, parts = JudgePlan(metrics=standard_metrics(thresholds)), 42
+    plan, parts = shipped_plan(thresholds), 42
     drawn = [observation(draw(STREAMS[0], NULL, (99, part)), 0, N) for part in range(parts)]
     batches = [joined(drawn[first : first + _PIECES]) for first in range(0, parts, _PIECES)]
     begun, state = time.perf_counter(), begin(plan)

@@ -13,6 +13,7 @@ from workbench.readiness.declared import Declarations, declared_gates, names_usa
 from workbench.readiness.model import Verdict
 from workbench.spec import AppSpec, GatesSpec, PeopleSpec, PlanSpec
 from workbench.spec.gates import Family
+from workbench.spec.plan import RollbackCriterion
 
 KPI = good().spec.kpis[0]
 
@@ -105,6 +106,7 @@ def test_an_app_that_declares_nothing_fails_every_built_in_gate():
         ),
         (plan(rollback=None), {"rollback.plan": "no_rollback", "rollback.criteria": "not_declared", "rollback.target": "not_declared"}),
         (rollback(criteria=()), {"rollback.criteria": "not_declared"}),
+        (rollback(criteria=(RollbackCriterion(metric="success_rate"),)), {"rollback.criteria": "not_judged"}),
         (replace(good(), earlier=()), {}),
         (replace(app(fallback=None), earlier=()), {"risk.fallback": "not_declared", "rollback.target": "no_target"}),
         (replace(rollback(target="off"), earlier=()), {}),

@@ -8,14 +8,22 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from workbench.release.judge import begin, decide, observe
-from workbench.release.judge_defaults import standard_metrics
 from workbench.release.judge_model import Column, Judgement, JudgePlan, Kind, MetricPlan, Observation, Role
 from workbench.release.judge_state import JudgeState
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHARES = (0.05, 0.25, 0.5)
 THRESHOLDS_MS = (400.0, 760.0, 910.0)
-PLAN = JudgePlan(metrics=standard_metrics(THRESHOLDS_MS))
+PLAN = JudgePlan(
+    metrics=(
+        MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL, weight=4.0),
+        MetricPlan(name="violation_rate", kind=Kind.EVENT, role=Role.CRITICAL),
+        MetricPlan(name="tool_error_rate", kind=Kind.EVENT),
+        MetricPlan(name="latency", kind=Kind.LATENCY, thresholds_ms=THRESHOLDS_MS),
+        MetricPlan(name="quality", kind=Kind.SCORE, is_lower_better=False, harm=0.02, safe=(0.1, 0.07, 0.05)),
+    )
+)
+"""A metric of each kind that compares the arms."""
 FAILURES = JudgePlan(metrics=(MetricPlan(name="failure_rate", kind=Kind.EVENT, role=Role.CRITICAL),))
 QUALITY = JudgePlan(
     metrics=(MetricPlan(name="quality", kind=Kind.SCORE, is_lower_better=False, harm=0.02, safe=(0.05,)),),

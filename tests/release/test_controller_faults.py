@@ -81,6 +81,50 @@ def test_a_release_that_cannot_be_read_keeps_no_other_one_waiting(carrier: Carri
     assert (second.fault, carrier.house.releases.history(APP)[-1].state) == ("", State.ROLLED_BACK)
 
 
+def test_a_release_under_which_anything_breaks_keeps_no_other_one_waiting(carrier: Carrier, monkeypatch):
+    (row,) = carrier.controller._canaries()
+    broken, look = replace(row, release_id="shop.0"), carrier.controller._look
+
+    def looked(seen, release):
+        if seen is broken:
+            raise KeyError("review_id")
+        return look(seen, release)
+
+    monkeypatch.setattr(carrier.controller, "_canaries", lambda: (broken, row))
+    monkeypatch.setattr(carrier.controller, "_look", looked)
+    carrier.judge.decision = Decision.ROLLBACK
+    first, second = carrier.turn()
+    assert (first.move.reason, first.fault) == ("not_carried", "KeyError: 'review_id'")
+    assert (second.fault, carrier.house.releases.history(APP)[-1].state) == ("", State.ROLLED_BACK)
+
+
+def test_a_hold_that_was_noted_and_not_done_is_tried_again(carrier: Carrier, monkeypatch):
+    carrier.judge.decision = Decision.INVALID
+    with monkeypatch.context() as busy:
+        busy.setattr(carrier.releases, "hold", lambda *_args, **_named: (_ for _ in ()).throw(StoreBusy("ledger", seen="somebody writes")))
+        carrier.turn()
+    assert carrier.house.releases.get(APP).state is State.CANARY
+    carrier.turn()
+    assert carrier.house.releases.get(APP).state is State.HELD
+
+
+def test_after_the_deadline_a_plan_that_promotes_does_so_step_by_step(carrier: Carrier):
+    house = carrier.house
+    house.releases.abort(APP, reason="another plan", actor=person("requester"))
+    house.declare(plan={**PLAN, "on_inconclusive": "promote", "deadline": "5h", "freeze": []})
+    house.canary("v3")
+    carrier.judge.decision = Decision.HOLD
+    carrier.pass_time(hours=5, minutes=5)
+    carrier.judge.decision = Decision.INCONCLUSIVE
+    steps = []
+    for _ in range(3):
+        carrier.turn()
+        steps.append(house.releases.get(APP).step)
+        carrier.pass_time(minutes=25)
+    assert steps == [1, 1, 1], "the step of the deadline is left, and the next one lasts as long as it asks"
+    assert house.releases.get(APP).step == 2
+
+
 @pytest.mark.parametrize("longest_s", [1e9, 0.0])
 def test_a_look_that_takes_longer_than_the_lease_does_not_cost_the_lead_unless_it_never_ends(
     carrier: Carrier, longest_s: float, monkeypatch

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from tests.release.carrying import judgement
 from workbench.readiness.wording import span_words
 from workbench.release import judge_model
-from workbench.release.course import Decision, Situation, fails_less, next_move
+from workbench.release.course import Decision, Situation, asked_at, fails_less, is_overdue, next_move
 from workbench.release.freezes import freeze_now
 from workbench.release.futility import forecast, unreachable
 from workbench.release.judge_model import Decision as Advice
@@ -53,6 +54,7 @@ def situation(advice: Advice | None, **changes) -> Situation:
     return Situation(**{**known, **changes})
 
 
+PROMOTED_AT_LAST = replace(RELEASE, plan=PLAN.model_copy(update={"on_inconclusive": "promote"}))
 HELD = replace(RELEASE, state=State.HELD, note="held by somebody")
 
 
@@ -72,6 +74,9 @@ HELD = replace(RELEASE, state=State.HELD, note="held by somebody")
         (situation(Advice.INVALID, asked={"split"}), "HOLD", "split", None),
         (situation(Advice.INCONCLUSIVE), "HOLD", "deadline", Act.HOLD),
         (situation(Advice.INCONCLUSIVE, asked={"deadline"}), "HOLD", "deadline", None),
+        (situation(Advice.INCONCLUSIVE, release=PROMOTED_AT_LAST, waits=("units",)), "PROMOTE", "deadline", Act.PROMOTE),
+        (situation(Advice.INCONCLUSIVE, release=PROMOTED_AT_LAST, waits=("units",), is_overdue=True), "CONTINUE", "not_yet", None),
+        (situation(Advice.INCONCLUSIVE, release=PROMOTED_AT_LAST, is_overdue=True), "PROMOTE", "deadline", Act.PROMOTE),
         (situation(Advice.ROLLBACK), "ROLLBACK", "harm", Act.ROLLBACK),
         (situation(Advice.ROLLBACK, release=HELD, waits=("x",), objections=(BURNT,)), "ROLLBACK", "harm", Act.ROLLBACK),
     ],
@@ -80,6 +85,19 @@ def test_each_situation_has_one_decision(at: Situation, decision: str, reason: s
     move = next_move(at)
     assert (move.decision, move.reason, move.act) == (Decision(decision), reason, act)
     assert move.sentence
+
+
+def test_only_a_hold_that_was_done_asked_somebody():
+    noted = SimpleNamespace(step=0, reason="split", release_version=3, inputs={"act": Act.HOLD})
+    assert asked_at([noted], 0, 3) == set(), "nobody was told: it is tried again"
+    assert asked_at([noted], 0, 4) == {"split"}
+    assert asked_at([noted], 1, 4) == set()
+
+
+@pytest.mark.parametrize(("run_s", "canary_s", "expected"), [(0, 10 * 86_400, True), (60, 10 * 86_400, False), (60, 864_060, True)])
+def test_a_step_that_began_after_the_deadline_is_overdue(run_s: float, canary_s: float, expected: bool):
+    assert is_overdue(PLAN, run_s=run_s, canary_s=canary_s) is expected
+    assert not is_overdue(None, run_s=run_s, canary_s=canary_s)
 
 
 @pytest.mark.parametrize("advice", [None, *Advice])

@@ -149,8 +149,11 @@ def test_revenue_may_hold_and_never_take_back():
     batch, rng = failing(24_000, 71, base=0.03, ratio=1.0), np.random.default_rng(72)
     alike = rng.lognormal(2, 1, 24_000)
     assert judged(with_values(batch, revenue=alike), plan).decision is Decision.PROMOTE
-    judgement = judged(with_values(batch, revenue=alike * np.where(batch.arm == 1, 0.5, 1.0)), plan)
+    worse = with_values(batch, revenue=alike * np.where(batch.arm == 1, 0.5, 1.0))
+    judgement = judged(worse, plan)
     assert (judgement.decision, judgement.reason) == (Decision.HOLD, "kpi")
+    overdue = advice(seen(worse, plan), plan, deadline=AT - timedelta(seconds=1))
+    assert (overdue.decision, overdue.reason) == (Decision.HOLD, "kpi"), "what looks worse is not inconclusive"
 
 
 def test_units_that_are_not_split_as_declared_make_everything_void():
@@ -175,6 +178,10 @@ def test_scores_that_come_from_one_arm_less_often_make_everything_void():
     column = replace(batch.values["quality"], is_present=~missing)
     judgement = judged(replace(batch, values={"quality": column}), QUALITY)
     assert (judgement.decision, judgement.reason) == (Decision.INVALID, "missing")
+    shown_only = tuple(replace(metric, role=Role.SIGNAL) if metric.name == "quality" else metric for metric in PLAN.metrics)
+    lenient = judged(replace(batch, values={"quality": column}), replace(PLAN, metrics=shown_only))
+    assert lenient.decision is not Decision.INVALID, "what decides nothing voids nothing"
+    assert lenient.e_missing == 1
 
 
 def test_harm_that_was_proven_before_the_split_broke_stays_proven():
@@ -342,7 +349,7 @@ def test_the_same_rows_give_the_same_state_and_judgement_however_they_are_cut(se
 def test_a_state_of_another_version_or_a_damaged_one_is_refused():
     content = begin(PLAN).as_json()
     with pytest.raises(StoreError, match="version 0"):
-        from_json(content.replace(b'"version":1', b'"version":0'))
+        from_json(content.replace(b'"version":2', b'"version":0'))
     with pytest.raises(StoreError, match="make it anew"):
         from_json(content[:50])
 

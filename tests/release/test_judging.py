@@ -7,12 +7,15 @@ import pytest
 
 from tests.release.canary import PLAN, Live, shown
 from tests.release.house import APP, person
+from tests.release.judging import judged, rows, with_values
 from workbench.errors import UnknownSubject, UsageError
 from workbench.observability.release_rows import ReleaseReader
 from workbench.release.judge_model import CANDIDATE, Kind
-from workbench.release.judge_terms import Baseline, as_json, bars_of, from_json, judge_plan
+from workbench.release.judge_model import Decision as Advice
+from workbench.release.judge_terms import Baseline, as_json, bars_of, from_json, judge_plan, limits_of
 from workbench.release.judging import columns_of, observation
 from workbench.release.model import State
+from workbench.spec.gates import GatesSpec
 from workbench.spec.plan import PlanSpec
 
 BASELINE = Baseline(
@@ -122,6 +125,33 @@ def test_what_the_judge_is_asked_survives_the_ledger():
     assert left_out == ("volume: no test of the judge follows it",)
     stored = as_json(asked, left_out, {"resolved": 1.0})
     assert (from_json(stored), bars_of(stored)) == (asked, {"resolved": 1.0})
+
+
+def test_of_gates_only_those_of_the_whole_app_that_block_are_limits():
+    gate = {"title": "x", "family": "risk", "metric": "violation_rate", "why": "y"}
+    gates = GatesSpec.model_validate(
+        {
+            "gates": [
+                {**gate, "id": "a", "at_most": 0.01},
+                {**gate, "id": "b", "at_most": 0.005},
+                {**gate, "id": "c", "at_most": 0.05, "where": {"workflow": "smalltalk"}},
+                {**gate, "id": "d", "at_most": 0.001, "is_blocking": False},
+                {**gate, "id": "e", "metric": "success_rate", "at_least": 0.9},
+            ]
+        }
+    )
+    assert limits_of(gates) == {"violation_rate": 0.005}
+    assert limits_of(None) == {}
+
+
+def test_where_nothing_is_allowed_the_first_violation_takes_it_back():
+    plan = PlanSpec.model_validate({**PLAN, "rollback": {"criteria": [{"metric": "violation_rate", "ratio": 1.5}]}})
+    asked, _ = judge_plan(plan, Baseline(values={}, limits={"violation_rate": 0.0}))
+    assert [(metric.kind, metric.harm, set(metric.safe)) for metric in asked.metrics] == [(Kind.BUDGET, 0.0, {0.0})]
+    clean = with_values(rows(2000, 3), violation_rate=np.zeros(2000))
+    assert judged(clean, asked, step=1).decision is Advice.PROMOTE
+    first = int(np.flatnonzero(clean.arm == CANDIDATE)[0])
+    assert judged(with_values(clean, violation_rate=np.arange(2000) == first), asked, step=1).decision is Advice.ROLLBACK
 
 
 def test_a_first_release_is_judged_by_what_the_gates_allow():

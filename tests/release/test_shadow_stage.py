@@ -161,8 +161,21 @@ def test_copies_with_a_withheld_tool_say_nothing(mirrored: Mirrored) -> None:
     mirrored.mirrored(60, failing={"stable": 0.0, "shadow": 1.0}, withheld=True)
     mirrored.controller.turn()
     watch = mirrored.releases.status(APP).watch
-    assert (watch.decision, watch.reason) == ("CONTINUE", "gathering")
+    assert (watch.decision, watch.reason) == ("CONTINUE", "incomparable")
     assert watch.judgement["n_withheld"] == 60
+
+
+def test_a_stage_of_which_nothing_can_be_compared_asks_a_person(mirrored: Mirrored) -> None:
+    for _ in range(6):
+        mirrored.mirrored(30, failing={"stable": 0.0, "shadow": 1.0}, withheld=True)
+        mirrored.pass_time(40)
+        mirrored.mirrored(1, failing={"stable": 0.0, "shadow": 1.0}, withheld=True)
+        mirrored.controller.turn()
+        if mirrored.releases.get(APP).state is State.HELD:
+            break
+    release = mirrored.releases.get(APP)
+    assert (release.state, release.is_shadowed) == (State.HELD, True)
+    assert "a person has to decide" in release.note
 
 
 def test_without_copies_and_with_old_data_it_waits(mirrored: Mirrored) -> None:
@@ -203,7 +216,10 @@ COUNTS = ShadowCounts(units=200, compared=200, failed=(10, 10), violating=(0, 0)
         ({"units": 1, "compared": 1, "failed": (0, 1)}, 1, Decision.PROMOTE, "unharmed"),
         ({}, 11, Decision.HOLD, "stale"),
         ({"units": 0, "compared": 0, "failed": (0, 0)}, 1, Decision.NO_DATA, "no_rows"),
-        ({"compared": 5, "failed": (0, 0)}, 1, Decision.HOLD, "gathering"),
+        ({"units": 20, "compared": 5, "failed": (0, 0)}, 1, Decision.HOLD, "gathering"),
+        ({"compared": 5, "failed": (0, 0)}, 1, Decision.HOLD, "incomparable"),
+        ({"copied_at": START - timedelta(seconds=400)}, 1, Decision.HOLD, "stale"),
+        ({"data_at": START + timedelta(days=1)}, 1, Decision.HOLD, "stale"),
     ],
 )
 def test_the_rule(changes: dict[str, Any], age_s: float, decision: Decision, reason: str) -> None:

@@ -20,7 +20,7 @@ from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
 from workbench.controls.handover import Desk
 from workbench.controls.journal import Journal, Log
-from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Embedded, Message, Reason, Route
+from workbench.controls.model import Answer, Assignment, Call, ControlsStatus, Embedded, Message, Reason, Route, StreamBroken
 from workbench.controls.modules import forget_modules
 from workbench.controls.outlet import AnswerStream
 from workbench.controls.pipeline import Attempt, Ground, sealed_start, streamed
@@ -219,6 +219,9 @@ class Controls:
                 self._tally.leave()
         except RequestRefused as refusal:
             self._tally.refuse(refusal.code)
+            raise
+        except StreamBroken:
+            self._mirror(call)  # what failed with stable is compared, too
             raise
         self._tally.serve(stream.head.arm, has_unit=call.unit is not None)
         self._mirror(call)

@@ -14,7 +14,7 @@ import duckdb
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
 from workbench.observability.success import FAILED
-from workbench.observability.tables import at_snapshot, latest_requests_sql
+from workbench.observability.tables import at_snapshot, latest_sql
 
 WITHHELD = "withheld"
 """Error type of a tool that was not called in a copy."""
@@ -36,6 +36,8 @@ class ShadowCounts:
     """Copies that are left out."""
     data_at: datetime | None
     """When the newest batch of the log was stored."""
+    copied_at: datetime | None = None
+    """When the newest of its copies was."""
 
 
 def count_shadow(connection: duckdb.DuckDBPyConnection, app: str, release_id: str) -> ShadowCounts:
@@ -47,14 +49,16 @@ def count_shadow(connection: duckdb.DuckDBPyConnection, app: str, release_id: st
         release_id: its id.
     """
     failed = f"status IN ({', '.join(map(literal, FAILED))}) OR coalesce(is_fallback, false)"
+    its = f"(FROM {at_snapshot('requests', None)} WHERE app = {literal(app)} AND release_id = {literal(release_id)}) AS its"
     rows = (
         f"SELECT request_id, trace_id, arm, unit_hash, coalesce({failed}, false) AS is_failed, "
-        f"coalesce(len(violation_rules) > 0, false) AS is_violating FROM ({latest_requests_sql()}) AS latest "
-        f"WHERE app = {literal(app)} AND release_id = {literal(release_id)} AND is_final AND status <> 'unknown' AND unit_hash IS NOT NULL"
+        f"coalesce(len(violation_rules) > 0, false) AS is_violating, batch_id FROM ({latest_sql(its)}) AS latest "
+        "WHERE is_final AND status <> 'unknown' AND unit_hash IS NOT NULL"
     )
     withheld = (
         f"SELECT DISTINCT request_id FROM {at_snapshot('spans', None)} "
-        f"WHERE app = {literal(app)} AND kind = 'tool' AND error_type = {literal(WITHHELD)}"
+        f"WHERE app = {literal(app)} AND kind = 'tool' AND error_type = {literal(WITHHELD)} "
+        "AND request_id IN (SELECT request_id FROM copies)"
     )
     found = connection.execute(
         f"""WITH ended AS ({rows}), copies AS (FROM ended WHERE arm = 'shadow'),
@@ -65,10 +69,11 @@ def count_shadow(connection: duckdb.DuckDBPyConnection, app: str, release_id: st
                 FROM pairs GROUP BY unit_hash)
         SELECT (SELECT count(DISTINCT unit_hash) FROM copies), count(*), count(*) FILTER (a), count(*) FILTER (b), count(*) FILTER (c),
             count(*) FILTER (d), (SELECT count(*) FROM copies) - (SELECT count(*) FROM told),
-            (SELECT epoch_us(max(flushed_at)) FROM lake.flushed)
+            (SELECT epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed),
+            (SELECT epoch_us(max(flushed_at)) FROM lake.flushed WHERE batch_id = (SELECT max(batch_id) FROM copies))
         FROM units"""
     ).fetchall()[0]
-    units, compared, a, b, c, d, n_withheld, flushed = found
+    units, compared, a, b, c, d, n_withheld, flushed, copied = found
     return ShadowCounts(
         units=int(units),
         compared=int(compared),
@@ -76,4 +81,5 @@ def count_shadow(connection: duckdb.DuckDBPyConnection, app: str, release_id: st
         violating=(int(c), int(d)),
         n_withheld=int(n_withheld),
         data_at=instant(flushed),
+        copied_at=instant(copied),
     )

@@ -16,7 +16,7 @@ from workbench.spec.app import AppSpec, Kpi
 from workbench.spec.gates import Family, GateSpec, GatesSpec
 from workbench.spec.metrics import CustomMetric, MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
-from workbench.spec.plan import PlanSpec, Rollback
+from workbench.spec.plan import EVENTS, PlanSpec, Rollback, can_be_judged
 from workbench.spec.rota import RotaSpec
 from workbench.versions.declarations import NOTHING
 
@@ -335,7 +335,14 @@ def _rollback(declared: Declarations) -> Iterable[GateResult]:
             "No rollback criterion is declared.",
             "add at least one metric to rollback.criteria in plan.yaml",
         )
-    words = ", ".join(f"{item.metric} beyond {number(item.ratio, 'ratio')} stable" for item in criteria)
+    judged = [item for item in criteria if can_be_judged(item.metric)]
+    if criteria and not judged:
+        fault = _fault(
+            "not_judged",
+            f"No rollback criterion can be judged during a canary: {', '.join(item.metric for item in criteria)}.",
+            f"name one of {', '.join(sorted(EVENTS))}, a latency, quality_mean or cost_usd in rollback.criteria of plan.yaml",
+        )
+    words = ", ".join(f"{item.metric} beyond {number(item.ratio, 'ratio')} stable" for item in judged)
     yield _result("rollback.criteria", "Rollback criteria", fault=fault, passed=f"Taken back by itself on: {words}.", owner=owner)
     fault, words = _target(declared, rollback)
     yield _result("rollback.target", "Rollback target", fault=fault, passed=words, owner=owner)

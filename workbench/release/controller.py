@@ -23,7 +23,7 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
-from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, next_move
+from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, is_overdue, next_move
 from workbench.release.freezes import objection_to_release
 from workbench.release.judge_model import Decision as Advice
 from workbench.release.judge_model import Judgement
@@ -129,7 +129,7 @@ class Controller:
             self._looked_at.clear()
             return ()
         with self._leadership.kept():  # whoever takes over reads all of a release's rows, which takes its time
-            return tuple(turned for row in rows if (turned := self._carried(row)) is not None)
+            return tuple(turned for row in rows if (turned := self._carried_or_told(row)) is not None)
 
     def resign(self) -> None:
         """Let another process lead."""
@@ -138,6 +138,22 @@ class Controller:
     def _canaries(self) -> tuple[StoredRelease, ...]:
         with self._ledger.read() as connection:
             return tuple(row for row in open_releases(connection) if row.state in SERVING)
+
+    def _carried_or_told(self, row: StoredRelease) -> Turned | None:
+        """As `_carried`; what breaks under one release is told, and the others are carried on."""
+        try:
+            return self._carried(row)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("release %s could not be carried", row.release_id)
+            fault = f"{type(error).__name__}: {error}"
+            return Turned(
+                release_id=row.release_id,
+                move=Move(decision=Decision.HOLD, reason="not_carried", sentence=fault),
+                decision_id=None,
+                fault=fault,
+            )
 
     def _carried(self, row: StoredRelease) -> Turned | None:
         """What was done about a release; None where somebody else did something first."""
@@ -156,7 +172,8 @@ class Controller:
                     fault=looked.fault,
                     waits=looked.waits,
                     objections=looked.objections,
-                    asked=asked_at(looked.decisions, looked.clock.step),
+                    is_overdue=is_overdue(release.plan, run_s=looked.clock.run_s, canary_s=looked.clock.canary_s),
+                    asked=asked_at(looked.decisions, looked.clock.step, row.version),
                 )
             )
             decision_id = self._note(looked, move)

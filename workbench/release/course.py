@@ -20,6 +20,7 @@ from workbench.release.judge_model import Judgement, Kind
 from workbench.release.judge_terms import FAILURES
 from workbench.release.model import Objection, Release, State
 from workbench.release.states import Act
+from workbench.spec.plan import PlanSpec
 
 
 class Decision(StrEnum):
@@ -55,6 +56,8 @@ class Asked(Protocol):
     @property
     def reason(self) -> str: ...
     @property
+    def release_version(self) -> int: ...
+    @property
     def inputs(self) -> Mapping[str, Any]: ...
 
 
@@ -85,6 +88,8 @@ class Situation:
     """What its step still asks for, by the plan's clock."""
     objections: Sequence[Objection]
     """Why it may not go on now: frozen, locked, declarations changed, a burnt budget …"""
+    is_overdue: bool = False
+    """Whether its present step began after the deadline."""
     asked: Collection[str] = ()
     """Reasons for which a person was asked at this step already: whoever resumes it is not asked the same again."""
 
@@ -104,14 +109,21 @@ def next_move(at: Situation) -> Move:
     return _under_way(at, judged)
 
 
-def asked_at(decisions: Iterable[Asked], step: int) -> frozenset[str]:
-    """The reasons for which a person was asked at this step already.
+def asked_at(decisions: Iterable[Asked], step: int, version: int) -> frozenset[str]:
+    """The reasons for which a person was asked at this step already: a hold that was noted and never done asked nobody.
 
     Args:
         decisions: that were noted.
         step: from 0.
+        version: the release's present one; a hold that was done made it grow.
     """
-    return frozenset(each.reason for each in decisions if each.step == step and each.inputs.get("act") == Act.HOLD)
+    holds = (each for each in decisions if each.step == step and each.inputs.get("act") == Act.HOLD)
+    return frozenset(each.reason for each in holds if each.release_version < version)
+
+
+def is_overdue(plan: PlanSpec | None, *, run_s: float, canary_s: float) -> bool:
+    """Whether the step that has lasted `run_s` of the canary's `canary_s` began after the plan's deadline."""
+    return plan is not None and plan.deadline is not None and canary_s - run_s >= plan.deadline.total_seconds()
 
 
 def fails_less(judged: Judgement) -> bool:
@@ -128,6 +140,9 @@ def _under_way(at: Situation, judged: Advised) -> Move:
         return _at_deadline(at, judged)
     if judged.decision is Advice.NO_DATA or judged.reason in ("stale", "kpi"):
         return Move(decision=Decision.HOLD, reason=judged.reason, sentence=judged.sentence)
+    if judged.reason == "incomparable" and not at.waits:
+        ask = None if judged.reason in at.asked else Act.HOLD
+        return Move(decision=Decision.HOLD, reason=judged.reason, sentence=f"{judged.sentence}; a person has to decide", act=ask)
     if at.objections:
         return _kept(at)
     return Move(decision=Decision.CONTINUE, reason=judged.reason, sentence=judged.sentence)
@@ -148,6 +163,9 @@ def _at_deadline(at: Situation, judged: Advised) -> Move:
     if policy == "rollback":
         words = f"{judged.sentence}; its plan takes it back then"
         return Move(decision=Decision.ROLLBACK, reason=judged.reason, sentence=words, act=Act.ROLLBACK)
+    if policy == "promote" and at.is_overdue and at.waits:
+        said = f"{judged.sentence}; its plan promotes it step by step, and this one waits: {'; '.join(at.waits)}"
+        return Move(decision=Decision.CONTINUE, reason="not_yet", sentence=said)
     if policy == "promote" and not at.objections:
         words = f"{judged.sentence}; its plan promotes it then"
         return Move(decision=Decision.PROMOTE, reason=judged.reason, sentence=words, act=Act.PROMOTE, early=words)

@@ -40,7 +40,10 @@ def _leading_on(release: Release, objection: Objection | None, may_approve: Sequ
             yield "Resume it, abort it, or roll it back."
         case State.CANARY:
             yield from (f"It waits: {wait}." for wait in waits)
-            yield f"{'After that promote' if waits else 'Promote'} it: {_following(release)}."
+            if release.plan is not None and release.plan.carried_by == "controller":
+                yield f"The controller goes on once its criteria are shown to hold: {_following(release)}. A person may promote it before."
+            else:
+                yield f"{'After that promote' if waits else 'Promote'} it: {_following(release)}."
         case _ if objection is not None and objection.reason not in _ANOTHER_APPROVAL_HELPS:
             yield f"It cannot go on: {objection}."
         case _ if objection is not None:

@@ -19,7 +19,7 @@ from workbench.errors import UsageError
 from workbench.release import judge_metrics
 from workbench.release.judge_decision import decide
 from workbench.release.judge_metrics import Rows, Track
-from workbench.release.judge_model import CANDIDATE, STABLE, Bools, Crossing, Ints, JudgePlan, Observation, Place, Role, Units
+from workbench.release.judge_model import CANDIDATE, DECIDING, STABLE, Bools, Crossing, Ints, JudgePlan, Observation, Place, Role, Units
 from workbench.release.judge_state import FirstSeen, JudgeState, among, first_seen
 from workbench.stats import tilted
 
@@ -192,7 +192,10 @@ _EVERY = 16
 def _first_fault(state: JudgeState, plan: JudgePlan, rows: Rows, served: _Served, tracks: dict[str, Track]) -> Crossing | None:
     """Where units first are seen to be split otherwise than declared, or values to come in unequally from the arms."""
     asked = [("split", state.split, served.first)]
-    asked += [(name, state.metrics[name].arrived, track.arrived) for name, track in tracks.items() if track.arrived is not None]
+    for metric in plan.metrics:
+        arrived = tracks[metric.name].arrived
+        if metric.role in DECIDING and arrived is not None:  # what decides nothing voids nothing
+            asked.append((metric.name, state.metrics[metric.name].arrived, arrived))
     found = []
     for blame, before, at in asked:
         path = tilted.e_path(before, rows.events(at), tilted.SPLIT, every=_EVERY)

@@ -42,7 +42,9 @@ def decide(
         blame=state.harmed.blame if state.harmed else max(shares, key=lambda name: shares[name]) if state.rows else None,
         metrics=metrics,
         e_split=tilted.e_value(state.split, tilted.SPLIT),
-        e_missing=max((tilted.e_value(one.arrived, tilted.SPLIT) for one in state.metrics.values()), default=1.0),
+        e_missing=max(
+            (tilted.e_value(state.metrics[one.name].arrived, tilted.SPLIT) for one in plan.metrics if one.role in DECIDING), default=1.0
+        ),
         e_split_limit=1 / plan.split_alpha,
         units_stable=state.units[0],
         units_candidate=state.units[1],
@@ -101,6 +103,9 @@ def _advice(  # noqa: PLR0911 - one return for each decision reads best
     waits = _waits(state, plan, metrics, step)
     if not waits:
         return Decision.PROMOTE, "proven", f"every metric is proven within its margin at {candidate:,} candidate units"
+    harmful = next((sentence for code, sentence in waits if code == "kpi"), None)
+    if harmful is not None:
+        return Decision.HOLD, "kpi", harmful
     if deadline is not None and at >= deadline:
         return Decision.INCONCLUSIVE, "deadline", f"the deadline passed; {waits[0][1]}"
     return Decision.HOLD, waits[0][0], "; ".join(sentence for _, sentence in waits)

@@ -18,7 +18,7 @@ from workbench.stats.asymptotic import Moments
 from workbench.stats.betting import OpenBlock
 from workbench.stats.tilted import NOTHING, Cell, Counts
 
-VERSION = 1
+VERSION = 2
 """Of the state's form and of the rules that make it; a state of another version is made anew from the log."""
 NO_UNITS: Units = np.zeros(0, dtype=np.uint64)
 

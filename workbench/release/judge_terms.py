@@ -16,16 +16,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from workbench.errors import UsageError
-from workbench.release.judge_defaults import weight_of
 from workbench.release.judge_model import JudgePlan, Kind, MetricPlan, Role, plain
-from workbench.spec.plan import PlanSpec
+from workbench.spec.gates import GatesSpec
+from workbench.spec.plan import EVENTS, PlanSpec
 
-EVENTS = frozenset({"failure_rate", "violation_rate", "fallback_rate", "tool_error_rate"})
-"""Rates of the catalogue that are judged as events, the more of which the worse."""
 LATENCIES = "latency_"
 QUALITY, COST = "quality_mean", "cost_usd"
 QUANTILES = ("latency_p50", "latency_p90", "latency_p95")
 FAILURES, VIOLATIONS = "failure_rate", "violation_rate"
+_WEIGHT_OF_FAILURES = 4.0
+"""They are the first fault to be expected, and the one that users meet; latency and quality have a value in every request, so that
+their evidence grows fast even on a small stake."""
 _MOST_SHARE = 0.99
 _EVENT_ROOM, _SCORE_ROOM, _LEAST_SAFE_LOSS, _LEAST_SAFE_RISE = 1.25, 0.03, 0.05, 0.1
 _COST_RANGE = 20.0
@@ -45,6 +46,23 @@ class Baseline:
     """Whether a stable bundle serves beside the candidate; a first release has none."""
     units_per_day: float | None = None
     """Different units that come to the app in a day; None where that is not known."""
+
+
+def limits_of(gates: GatesSpec | None) -> dict[str, float]:
+    """The most that the gates allow in the whole app, by metric: the least of several.
+
+    A gate of one workflow is no limit of the whole app, and one that blocks nothing limits nothing.
+    """
+    limits: dict[str, float] = {}
+    for gate in gates.gates if gates else ():
+        if gate.at_most is not None and gate.is_blocking and not gate.where:
+            limits[gate.metric] = min(gate.at_most, limits.get(gate.metric, gate.at_most))
+    return limits
+
+
+def weight_of(metric: str) -> float:
+    """The weight of a metric whose plan gives it none."""
+    return _WEIGHT_OF_FAILURES if metric == FAILURES else 1.0
 
 
 def judge_plan(plan: PlanSpec, baseline: Baseline) -> tuple[JudgePlan, tuple[str, ...]]:
@@ -136,7 +154,7 @@ def _wanted(plan: PlanSpec) -> Iterator[_Wanted]:
 def _metric(wanted: _Wanted, baseline: Baseline) -> MetricPlan | str:
     """How a metric is judged, or why it cannot be."""
     limit = baseline.limits.get(wanted.name)
-    if wanted.name in EVENTS and limit and (wanted.name == VIOLATIONS or not baseline.is_compared):
+    if wanted.name in EVENTS and limit is not None and (wanted.name == VIOLATIONS or not baseline.is_compared):
         return _allowance(wanted, limit)
     if not baseline.is_compared:
         return "a first release has nothing to compare with, and no gate limits it"

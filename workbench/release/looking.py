@@ -168,7 +168,7 @@ class Looking(Acting):
     def _left_open(self, release: Release | None, seen: StoredWatch | None) -> tuple[str, ...]:
         if release is None or release.plan is None or not release.is_open or self._before is None:
             return ()
-        if seen is not None:
+        if seen is not None and seen.plan:
             return under_way(seen.plan).lines
         try:
             return beforehand(release.plan, self._before(release.app, release.previous_stable)).lines

@@ -20,6 +20,8 @@ class Outlook:
     """Metrics that the judge cannot follow, each with why."""
     unreachable: tuple[str, ...] = ()
     """Steps whose units cannot come before the deadline, each with how long it would take."""
+    is_alone_at: int | None = None
+    """The step, from 1, at which the candidate serves everybody; None where there is none."""
     is_traffic_known: bool = True
     fault: str = ""
     """Why it cannot be told, or why nothing of the plan can be judged."""
@@ -34,6 +36,11 @@ class Outlook:
             yield f"Nothing takes the candidate back by itself: {self.fault}."
         yield from (f"Not measured: {sentence}." for sentence in self.left_out)
         yield from (f"{sentence[:1].upper()}{sentence[1:]}." for sentence in self.unreachable)
+        if self.is_alone_at is not None:
+            yield (
+                f"At step {self.is_alone_at} the candidate serves everybody: with nobody left to compare with, only what a gate limits "
+                "takes it back there."
+            )
         if not self.is_traffic_known:
             yield "How many users come in a day is not known yet, and so neither is whether each step gets the units that it takes."
 
@@ -55,6 +62,7 @@ def beforehand(plan: PlanSpec, baseline: Baseline) -> Outlook:
     return Outlook(
         left_out=left_out,
         unreachable=unreachable(plan, units_per_day=per_day) if per_day is not None else (),
+        is_alone_at=next((number for number, step in enumerate(plan.steps, start=1) if step.share == 1), None),
         is_traffic_known=per_day is not None or not any(step.min_units for step in plan.steps),
         fault=fault,
     )

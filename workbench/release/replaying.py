@@ -19,7 +19,7 @@ import numpy as np
 
 from workbench.ledger.canonical import digest
 from workbench.observability.release_rows import ReleaseReader
-from workbench.release.course import Situation, asked_at, next_move
+from workbench.release.course import Situation, asked_at, is_overdue, next_move
 from workbench.release.judge_model import CANDIDATE, STABLE, Judgement, Observation
 from workbench.release.judging import Memory
 from workbench.release.model import DecisionRecord, Objection, Release, State
@@ -177,5 +177,6 @@ class _Course:
             fault=inputs["fault"],
             waits=tuple(inputs["waits"]),
             objections=tuple(Objection(**each) for each in inputs["objections"]),
-            asked=asked_at(before, decision.step),
+            is_overdue=is_overdue(self._release.plan, run_s=inputs["run_s"], canary_s=inputs["canary_s"]),
+            asked=asked_at(before, decision.step, decision.release_version),
         )

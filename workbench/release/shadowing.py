@@ -13,6 +13,7 @@ from typing import Any
 
 from workbench.observability.shadow_rows import ShadowCounts
 from workbench.release.judge_model import Decision, Place, plain
+from workbench.release.plan_clock import SILENCE_S
 from workbench.spec.plan import Shadow
 from workbench.stats.proportion import wilson
 
@@ -20,6 +21,8 @@ LEVEL = 0.999
 """Coverage of each interval."""
 STALE_AFTER = timedelta(seconds=10)
 """Age of the newest data from which on it does not go on."""
+SILENT_AFTER = timedelta(seconds=SILENCE_S)
+"""Age of the newest copy from which on it does not go on."""
 RULE = "shadow's lower end above stable's upper end x margin"
 
 
@@ -60,7 +63,7 @@ class ShadowJudgement:
     decision: Decision
     """`PROMOTE` (nothing speaks against the first step), `ROLLBACK`, `HOLD` or `NO_DATA`."""
     reason: str
-    """`harm`, `unharmed`, `gathering`, `stale` or `no_rows`."""
+    """`harm`, `unharmed`, `gathering`, `incomparable`, `stale` or `no_rows`."""
     sentence: str
     at: datetime
     data_at: datetime | None
@@ -97,7 +100,7 @@ def judge_shadow(counts: ShadowCounts, stage: Shadow, *, at: datetime) -> Shadow
         reason=reason,
         sentence=sentence,
         at=at,
-        data_at=counts.data_at,
+        data_at=counts.copied_at or counts.data_at,
         units_candidate=counts.units,
         n_withheld=counts.n_withheld,
         rates=rates,
@@ -118,10 +121,12 @@ def _advice(counts: ShadowCounts, stage: Shadow, rates: tuple[Rates, ...], at: d
         return Decision.ROLLBACK, "harm", f"its copies went worse than the requests that stable answered: {said}"
     if not counts.units or counts.data_at is None:
         return Decision.NO_DATA, "no_rows", "no copy of a request was answered yet"
-    age = at - counts.data_at
-    if age > STALE_AFTER:
+    age, silence = at - counts.data_at, at - (counts.copied_at or counts.data_at)
+    if abs(age) > STALE_AFTER:
         return Decision.HOLD, "stale", f"the newest data are {age / timedelta(seconds=1):.0f} s old"
+    if abs(silence) > SILENT_AFTER:
+        return Decision.HOLD, "stale", f"the newest copy is {silence / timedelta(seconds=1):.0f} s old"
     if not rates or counts.compared * 2 < min(stage.min_units, counts.units):
         said = f"{counts.compared} of {counts.units} units can be compared; {counts.n_withheld} copies had a tool withheld"
-        return Decision.HOLD, "gathering", said
+        return Decision.HOLD, "incomparable" if counts.units >= stage.min_units else "gathering", said
     return Decision.PROMOTE, "unharmed", f"nothing of its copies speaks against the first step: {'; '.join(rate.words for rate in rates)}"

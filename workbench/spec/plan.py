@@ -35,6 +35,19 @@ class Step(Spec):
         return next((margin for most, margin in _MARGINS if self.share <= most), _MARGINS[-1][1])
 
 
+EVENTS = frozenset({"failure_rate", "violation_rate", "fallback_rate", "tool_error_rate"})
+"""Rates of the catalogue that are judged during a canary as events, the more of which the worse."""
+
+
+def can_be_judged(metric: str) -> bool:
+    """Whether a canary can be judged by the metric, where the stable bundle has data of it.
+
+    >>> [can_be_judged(name) for name in ("failure_rate", "latency_p95", "success_rate")]
+    [True, True, False]
+    """
+    return metric in EVENTS or metric.startswith("latency_") or metric in ("quality_mean", "cost_usd")
+
+
 _MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
 
 

@@ -113,7 +113,7 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
     add_band(figure, xs, _of(points, name, "low"), _of(points, name, "high"), color=CANDIDATE)
     figure.add_scatter(x=xs, y=values, mode="lines", line={"color": CANDIDATE, "width": 2}, connectgaps=False, showlegend=False)
     known = [value for value in values if value is not None]
-    top = 1.5 * max(metric.safe, metric.harm, metric.high or 0.0, known[-1])
+    top = 1.5 * max(metric.safe, metric.harm, metric.high or 0.0, *known)
     if metric.kind in (Kind.EVENT, Kind.LATENCY, Kind.BUDGET):
         figure.update_yaxes(range=[0, top])
     add_limit(figure, metric.harm, "harmful above", color=BAD)
@@ -123,11 +123,16 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
 
 
 def _interval_finding(metric: MetricJudgement) -> str:
-    ends = f"{'0' if metric.low is None else f'{metric.low:.3g}'} to {'∞' if metric.high is None else f'{metric.high:.3g}'}"
+    ends = f"{_ratio(metric.low, '0')} to {_ratio(metric.high, '∞')}"
     if metric.is_harmful and metric.low is not None and metric.low <= metric.harm:
-        return f"{metric.name} is harmful of late; over all steps it is {metric.estimate:.3g} ({ends})"
+        return f"{metric.name} is harmful of late; over all steps it is {_ratio(metric.estimate)} ({ends})"
     state = "harmful" if metric.is_harmful else "shown to be safe" if metric.is_safe else "neither shown to be safe nor harmful"
-    return f"{metric.name} is {state}: {metric.estimate:.3g} ({ends})"
+    return f"{metric.name} is {state}: {_ratio(metric.estimate)} ({ends})"
+
+
+def _ratio(value: float | None, absent: str = "?") -> str:
+    """A value for people; infinite where stable had nothing of it."""
+    return absent if value is None else f"{value:.3g}" if math.isfinite(value) else "∞"
 
 
 def exposure_figure(points: Sequence[Point], decisions: Sequence[DecisionRecord] = ()) -> Drawing:

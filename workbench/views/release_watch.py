@@ -206,6 +206,8 @@ def decision_page(decision: DecisionRecord) -> Page:
     advice = [f"The judge advised {judgement['decision']} ({judgement['reason']}): {judgement['sentence']}."] if judgement else []
     water = judgement["high_water"] if judgement else None
     read = f"the log up to batch {water['batch_id']}, row {water['seq']}" if water else "no row of the log"
+    if decision.step == SHADOW:
+        read = "counts of its copies, which are not made again"
     whole = "its inputs are as they were stored" if decision.is_whole else "its INPUTS WERE ALTERED after they were stored"
     return Page(
         title=f"{decision.decision_id}: {decision.decision}",

@@ -53,7 +53,7 @@ def replay_page(replay: Replay) -> Page:
 
 def halves_line(halves: Judgement | None) -> str:
     """What the same judge says of two halves of the stable arm."""
-    if halves is None or not halves.rows:
+    if halves is None or not (halves.units_stable and halves.units_candidate):
         return "The stable arm served nobody whose half could be compared."
     units = f"{halves.units_stable:,} against {halves.units_candidate:,} units"
     split = f"of a broken split {halves.e_split:.3g} of {halves.e_split_limit:.3g}"

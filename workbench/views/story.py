@@ -91,7 +91,7 @@ def _moves(story: Story, names: Mapping[str, str]) -> tuple[Section, ...]:
     lines = []
     for move in story.moves:
         release, judgement = releases[move.release_id], move.inputs["judgement"]
-        share = release.plan.steps[move.step].share if release.plan else None
+        share = release.plan.steps[move.step].share if release.plan and move.step >= 0 else None
         name = names.get(release.bundle_id or "", "?")
         exposed = counted(judgement["units_candidate"], "user") if judgement else "unknown users"
         lines.append(f"{move.decision} {name} at {number(share, 'share')}, {exposed} exposed: {move.sentence} ({move.decision_id})")

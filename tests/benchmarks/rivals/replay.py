@@ -11,13 +11,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tests.benchmarks.rivals.rules import Looks, exposed, gathered, read
-from tests.benchmarks.rivals.streams import METRICS, PER_STEP, Effect, N, Run, Stream, baseline_ms, draw
+from tests.benchmarks.rivals.streams import METRICS, PER_STEP, SHARES, Effect, N, Run, Stream, baseline_ms, draw
 from workbench.release.judge import begin, observe
-from workbench.release.judge_defaults import standard_metrics
 from workbench.release.judge_metrics import e_safe
 from workbench.release.judge_model import Column, JudgePlan, Kind, MetricPlan, Observation
+from workbench.release.judge_terms import QUANTILES, Baseline, judge_plan
+from workbench.spec.plan import PlanSpec
 
 NEVER = N
+SHIPPED = PlanSpec.model_validate(
+    {
+        "steps": [{"share": share, "at_least": "1h"} for share in SHARES.tolist()],
+        "rollback": {
+            "criteria": [
+                {"metric": "failure_rate", "role": "critical"},
+                {"metric": "violation_rate", "role": "critical"},
+                {"metric": "tool_error_rate"},
+                {"metric": "latency_p95"},
+                {"metric": "quality_mean"},
+            ]
+        },
+    }
+)
+"""A plan that names the five metrics and nothing else: every margin and weight is the one that holds without a word."""
+_NAMES = {"latency": "latency_p95", "quality": "quality_mean"}
+"""What the streams call differently."""
 _CUTS = (0, 3_000, 8_000, 16_000, 20_000, 24_000)
 """The judge reads every row; it is asked for its advice to promote at the ends of these."""
 
@@ -44,9 +62,17 @@ class Cell:
     judge: Outcomes
 
 
+def shipped_plan(thresholds_ms: Sequence[float]) -> JudgePlan:
+    """What the judge is asked by that plan, where these were the quantiles of stable's latency before."""
+    baseline = Baseline(values={**dict(zip(QUANTILES, thresholds_ms, strict=True)), "quality_mean": 0.8})
+    plan, left_out = judge_plan(SHIPPED, baseline)
+    assert not left_out
+    return plan
+
+
 def observation(run: Run, start: int, end: int) -> Observation:
     rows = np.arange(start, end)
-    values = {name: Column(values=getattr(run, name)[start:end]) for name in METRICS if name != "quality"}
+    values = {_NAMES.get(name, name): Column(values=getattr(run, name)[start:end]) for name in METRICS if name != "quality"}
     return Observation(
         batch_id=rows // 400,
         seq=rows % 400,
@@ -54,7 +80,7 @@ def observation(run: Run, start: int, end: int) -> Observation:
         share=run.share[start:end],
         step=run.step[start:end],
         unit=run.unit[start:end],
-        values={**values, "quality": Column(values=run.quality[start:end], is_present=run.has_quality[start:end])},
+        values={**values, "quality_mean": Column(values=run.quality[start:end], is_present=run.has_quality[start:end])},
     )
 
 
@@ -63,7 +89,7 @@ def joined(batches: Sequence[Observation]) -> Observation:
     names = ("arm", "share", "step", "unit", "seq")
     last = itertools.accumulate((int(batch.batch_id[-1]) + 1 for batch in batches), initial=0)
     values = {}
-    for name in METRICS:
+    for name in batches[0].values:
         columns = [batch.values[name] for batch in batches]
         present = [column.is_present for column in columns if column.is_present is not None]
         values[name] = Column(
@@ -96,7 +122,7 @@ _Task = tuple[Stream, int, Effect, int, int, int]
 def _part(task: _Task) -> tuple[tuple[np.ndarray, ...], list[tuple[int, int, str, bool, bool]]]:
     stream, stream_at, effect, effect_at, start, end = task
     thresholds = baseline_ms(stream)
-    plan = JudgePlan(metrics=standard_metrics(thresholds))
+    plan = shipped_plan(thresholds)
     parts, outcomes = [], []
     for seed in range(start, end):
         run = draw(stream, effect, (stream_at, effect_at, seed))

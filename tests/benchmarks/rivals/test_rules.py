@@ -9,12 +9,10 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from tests.benchmarks.rivals.kayenta import classify, shift
-from tests.benchmarks.rivals.replay import judged, observation
+from tests.benchmarks.rivals.replay import judged, observation, shipped_plan
 from tests.benchmarks.rivals.rules import LOOK, LOOKS, RULES, exposed, gathered, obrien_fleming, pooled_z, rank_z, read
 from tests.benchmarks.rivals.streams import EFFECTS, NULL, STREAMS, N, draw
 from tests.observability.real_data import FOLDER
-from workbench.release.judge_defaults import standard_metrics
-from workbench.release.judge_model import JudgePlan
 
 KNOWN = FOLDER / "kayenta" / "classifier_known_answers.json"
 
@@ -79,7 +77,7 @@ def test_the_spent_limits_are_strict_early_and_near_the_fixed_test_at_the_end():
 
 
 def test_streams_are_the_same_for_the_same_seed_and_the_judge_stops_the_bad_one():
-    plan = JudgePlan(metrics=standard_metrics((400.0, 760.0, 910.0)))
+    plan = shipped_plan((400.0, 760.0, 910.0))
     once, again = (draw(STREAMS[0], EFFECTS[3], (5,)) for _ in range(2))
     assert judged(once, plan) == judged(again, plan)
     row, units, blame, is_promoted, is_invalid = judged(once, plan)
