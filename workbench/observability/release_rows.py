@@ -215,8 +215,14 @@ class ReleaseReader:
             f"FROM {at_snapshot('scores', None)} WHERE app = {literal(self._app)} AND name IN ({names}) AND value IS NOT NULL "
             f"AND batch_id > {after} AND batch_id <= {until}"
         ).fetchnumpy()
-        types = {"batch_id": np.int64, "seq": np.int64, "key": np.uint64, "tie": np.uint64, "metric": np.int64, "value": np.float64}
-        return Scores(**{name: _plain(found[name]).astype(kind) for name, kind in types.items()})
+        return Scores(
+            batch_id=_plain(found["batch_id"]).astype(np.int64),
+            seq=_plain(found["seq"]).astype(np.int64),
+            key=_plain(found["key"]).astype(np.uint64),
+            tie=_plain(found["tie"]).astype(np.uint64),
+            metric=_plain(found["metric"]).astype(np.int64),
+            value=_plain(found["value"]).astype(np.float64),
+        )
 
     def _rows(
         self, requests: Requests, scores: Scores, whose: npt.NDArray[np.int64], *, newest: int, data_at: datetime | None
