@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from tests.ledger.writers import raw
-from tests.release.house import APP, PLAN, House, person, refused
+from tests.release.house import APP, PLAN, House, NoLog, person, refused
 from workbench.controls.acknowledging import Acknowledger
 from workbench.controls.routing import Reading, RouteTable
 from workbench.controls.service import _route_of
@@ -87,6 +87,7 @@ class Stopwatch:
             house.ownership,
             reviewer=lambda: house.reviewer,
             units=house.units,
+            log=NoLog(),
             author=person("requester"),
             clock=house.clock,
             monotonic=self,

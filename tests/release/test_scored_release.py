@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.release.canary import STEPS, Live
 from tests.release.house import APP, Clock
-from tests.release.test_judging import STEPS, Live
 from workbench.demo.place import fresh_workspace
 from workbench.release.model import State
 from workbench.workspace import Workspace

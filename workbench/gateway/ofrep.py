@@ -31,6 +31,7 @@ _REASONS = {
     Reason.NOT_LOADED: "DEFAULT",
     Reason.NO_STABLE: "DEFAULT",
     Reason.NO_UNIT: "DEFAULT",
+    Reason.SHADOW: "STATIC",
 }
 _ERROR_CODES = {
     "invalid_json": "PARSE_ERROR",
