@@ -96,7 +96,7 @@ def test_the_words_about_a_late_fault_say_since_when_and_what_it_is_since_then()
     ratio = np.where(batch.arm == 1, np.where(np.arange(24_000) >= 16_000, 3.0, 0.5), 1.0)
     late = judged(with_values(batch, failure_rate=rng.random(24_000) < 0.03 * ratio), FAILURES)
     assert late.decision is Decision.ROLLBACK
-    since = re.search(r"; since step 3 (\S+) \((\S+) to (\S+)\), ", late.sentence)
+    since = re.search(r"; since step 3: (\S+) \((\S+) to (\S+)\), ", late.sentence)
     assert since, late.sentence
     estimate, low, high = map(float, since.groups())
     assert low < 3 < high

@@ -148,7 +148,7 @@ def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
     found = tilted.ratio_interval(counts, alpha=plan.alpha)
     candidate, stable = (sum(getattr(cell, arm) for cell in counts) for arm in ("candidate", "stable"))
     estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
-    return f"; since step {step + 1} {estimate} ({low} to {high}), {candidate:,} candidate and {stable:,} stable"
+    return f"; since step {step + 1}: {estimate} ({low} to {high}), {candidate:,} candidate and {stable:,} stable"
 
 
 def _metric(state: MetricState, metric: MetricPlan, plan: JudgePlan, step: int) -> MetricJudgement:
