@@ -10,9 +10,10 @@ import pytest
 
 from tests.controls.test_routing import wait_for
 from tests.controls.test_service import ask
+from tests.controls.test_streams import BREAKS, pieces_of
 from tests.controls.tiny import APP, ASK, Model, Tape, put_route, register, said, serving
 from workbench.controls.assignment import assign, is_mirrored
-from workbench.controls.model import Reason, Route
+from workbench.controls.model import Reason, Route, StreamBroken
 from workbench.controls.shadows import DROPPED, MOST_AT_ONCE
 from workbench.errors import StoreError
 from workbench.workspace import Workspace
@@ -242,6 +243,18 @@ def test_a_streamed_answer_is_copied_whole_when_it_has_left(ws, model, tape):
         loaded(controls)
         assert asyncio.run(streamed(controls)) == "It is on its way."
         assert ended(controls) == {"ok": 1}
+
+
+def test_a_streamed_answer_that_breaks_is_copied_too_so_that_what_fails_with_stable_is_compared(ws, model, tape):
+    stable = register(ws, "v1", agent=BREAKS)
+    shadow = register(ws, "v2", model={"provider": "scripted", "name": "other", "version": "2"})
+    put_route(ws, stable=stable.bundle_id, shadow=shadow.bundle_id, shadow_share=1.0)
+    with serving(ws, model, log=tape) as controls:
+        loaded(controls)
+        with pytest.raises(StreamBroken):
+            asyncio.run(pieces_of(controls, unit="u1"))
+        assert ended(controls) == {"ok": 1}
+    assert {row["arm"]: row["status"] for row in tape.rows() if row["is_final"]} == {"stable": "error", "shadow": "ok"}
 
 
 def test_a_copy_that_cannot_be_recorded_is_nobodys_fault(ws, model):
