@@ -15,9 +15,11 @@ from workbench.release.judge_terms import Baseline, as_json, judge_plan
 from workbench.release.outlook import beforehand, under_way
 from workbench.spec.plan import PlanSpec
 
-SLOW = PlanSpec.model_validate({**PLAN, "deadline": "10d"})
-"""Its first step takes 100 units at a share of 0.05, its last one 500 of all."""
-COSTLY = PlanSpec.model_validate({**PLAN, "rollback": {"criteria": [{"metric": "failure_rate"}, {"metric": "cost_usd"}]}})
+WATCHED = {**PLAN, "steps": [*PLAN["steps"][:2], {"share": 0.9, "at_least": "1h", "min_units": 500}]}
+"""At each of its steps somebody is left to compare with."""
+SLOW = PlanSpec.model_validate({**WATCHED, "deadline": "10d"})
+"""Its first step takes 100 units at a share of 0.05, its last one 500 of nearly all."""
+COSTLY = PlanSpec.model_validate({**WATCHED, "rollback": {"criteria": [{"metric": "failure_rate"}, {"metric": "cost_usd"}]}})
 
 
 def known(units_per_day: float | None, **values: float) -> Baseline:
@@ -48,6 +50,13 @@ def test_criteria_that_cannot_be_measured_are_named_before_the_first_look_and_af
     assert under_way(as_json(*judge_plan(COSTLY, BASELINE))).lines == ()
 
 
+def test_a_step_that_leaves_nobody_to_compare_with_is_named():
+    (line,) = beforehand(PlanSpec.model_validate(PLAN), known(10_000.0)).lines
+    assert line.startswith(
+        "At step 3 the candidate serves everybody: with nobody left to compare with, only what a gate limits takes it back"
+    )
+
+
 def test_a_plan_of_which_nothing_can_be_judged_takes_nothing_back_and_says_so():
     alone = Baseline(values={}, is_compared=False, units_per_day=1000.0)
     (line,) = beforehand(SLOW, alone).lines
@@ -59,7 +68,7 @@ def test_whoever_starts_or_looks_at_a_release_is_told(house: House):
     house.declare(plan={**PLAN, "deadline": "10d"})
     release = house.ready()
     assert house.releases.left_open(release.release_id) == house.releases.status(APP).left_open
-    assert [line[:6] for line in house.releases.status(APP).left_open] == ["Step 1", "Step 3"]
+    assert [line[:9] for line in house.releases.status(APP).left_open] == ["Step 1 ta", "Step 3 ta", "At step 3"]
     house.releases.abort(APP, reason="not today", actor=person("requester"))
     assert house.releases.status(APP).left_open == ()
 
