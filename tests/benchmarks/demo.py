@@ -30,7 +30,7 @@ from workbench.observability.success import FAILED
 from workbench.release.judge_model import Decision
 from workbench.release.judge_terms import QUANTILES, Baseline, as_json, judge_plan
 from workbench.release.judging import Memory
-from workbench.release.model import Kind, Release, State
+from workbench.release.model import State
 from workbench.spec.loading import load_app_folder
 from workbench.spec.plan import PlanSpec
 from workbench.stats.proportion import wilson
@@ -155,7 +155,7 @@ Pair = tuple[Answers, Answers]
 
 def _replay(asked: Mapping[str, object], plan: PlanSpec, before: Pair, after: Pair, draws: np.random.Generator) -> Told:
     """One canary by the plan: a crowd comes, the controller looks, as in the story. `after` is how bundles answer at the last step."""
-    memory, release = Memory.of(asked), _release(plan)
+    memory = Memory.of(asked)
     step, run_s, at = 0, 0.0, NOW
     order = draws.permutation(POOL)
     for crowd in range(1, MOST_CROWDS + 1):
@@ -165,7 +165,7 @@ def _replay(asked: Mapping[str, object], plan: PlanSpec, before: Pair, after: Pa
         memory.feed(_rows(memory.columns, pair, who, draws.random(CROWD) < share, crowd=crowd, share=share), plan)
         at += LOOK * LOOKS
         run_s += (LOOK * LOOKS).total_seconds()
-        judged = memory.judged(release, step=step, canary_s=crowd * (LOOK * LOOKS).total_seconds(), at=at, data_at=at)
+        judged = memory.judged(plan, step=step, canary_s=crowd * (LOOK * LOOKS).total_seconds(), at=at, data_at=at)
         if judged.decision is Decision.ROLLBACK:
             return Told(State.ROLLED_BACK, judged.units_candidate, step)
         if judged.decision is Decision.INVALID:
@@ -201,27 +201,4 @@ def _rows(
         values=values,
         newest_batch=crowd,
         data_at=NOW,
-    )
-
-
-def _release(plan: PlanSpec) -> Release:
-    return Release(
-        release_id="support.1",
-        app="support",
-        kind=Kind.RELEASE,
-        state=State.CANARY,
-        step=0,
-        bundle_id=None,
-        previous_stable=None,
-        plan=plan,
-        plan_digest="",
-        review_id=None,
-        reason="",
-        requested_by="",
-        requested_at=NOW,
-        step_since=NOW,
-        note="",
-        ended_at=None,
-        version=1,
-        names={},
     )

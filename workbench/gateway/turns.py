@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
 log = logging.getLogger(__name__)
 
 
-class Turns:
+class Turns(ABC):
     """Takes turns on a thread of its own. Used as a context manager; a subclass says what a turn is.
 
     Args:
@@ -28,11 +29,11 @@ class Turns:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @abstractmethod
     def turn(self) -> None:
         """One turn. What it raises is told, and the next one comes."""
-        raise NotImplementedError
 
-    def at_end(self) -> None:
+    def at_end(self) -> None:  # noqa: B027 - most have nothing to give back
         """What is given back after the last turn, on the same thread."""
 
     def __enter__(self) -> Self:

@@ -66,17 +66,17 @@ class Memory:
             self.state = observe(self.state, self.plan, seen_as(observation(rows, self.plan, plan, self.bars)))
             self.data_at = rows.data_at
 
-    def judged(self, release: Release, *, step: int, canary_s: float, at: datetime, data_at: datetime | None) -> Judgement:
+    def judged(self, plan: PlanSpec | None, *, step: int, canary_s: float, at: datetime, data_at: datetime | None) -> Judgement:
         """What the judge says of what it has read.
 
         Args:
-            release: whose plan has the deadline.
-            step: its present one, from 0.
-            canary_s: seconds of its canary that count.
+            plan: of the release; it has the deadline.
+            step: the present one, from 0.
+            canary_s: seconds of the canary that count.
             at: now.
             data_at: until when the log was known.
         """
-        deadline = release.plan.deadline if release.plan else None
+        deadline = plan.deadline if plan else None
         return decide(
             self.state,
             self.plan,
@@ -124,7 +124,7 @@ class LakeJudging:
         except BaseException:
             del self._memories[release.release_id]  # it lacks rows that count as read
             raise
-        return memory.judged(release, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
+        return memory.judged(release.plan, step=release.step or 0, canary_s=canary_s, at=at, data_at=memory.data_at)
 
     def _memory(self, release: Release, asked: Memory) -> tuple[Memory, ReleaseReader]:
         """What is known of a release; nothing where another process had fixed another plan first."""

@@ -123,7 +123,7 @@ class _Course:
             memory = self._fed(decision)
             at = datetime.fromisoformat(stored["at"])
             judgement = memory.judged(
-                self._release,
+                self._release.plan,
                 step=decision.step,
                 canary_s=inputs["canary_s"],
                 at=at,
@@ -148,7 +148,7 @@ class _Course:
             return None
         judged = self._last.inputs["judgement"]
         return self._halves.judged(
-            self._release,
+            self._release.plan,
             step=self._last.step,
             canary_s=0.0,
             at=datetime.fromisoformat(judged["at"]),

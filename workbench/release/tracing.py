@@ -53,7 +53,7 @@ def trace(release: Release, plan: Mapping[str, Any], log: ReleaseLog, *, most: i
         step, begin = max(step, int(steps_of(part.share, shares).max())), end
         at = times.get(part.newest_batch)
         if at is not None:
-            points.append(Point(at=at, judgement=memory.judged(release, step=step, canary_s=0.0, at=at, data_at=at)))
+            points.append(Point(at=at, judgement=memory.judged(release.plan, step=step, canary_s=0.0, at=at, data_at=at)))
     return tuple(points)
 
 
