@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from workbench.release.judge_terms import Baseline
     from workbench.release.leadership import Leadership
     from workbench.release.service import Releases
-    from workbench.spec.app import AppSpec
+    from workbench.spec.app import AppSpec, Kpi
     from workbench.spec.base import Spec
     from workbench.spec.metrics import MetricsSpec
     from workbench.spec.slo import SloSpec
@@ -532,13 +532,24 @@ class Workspace:
         bars = declared.score_bars if declared else {}
         limits = limits_of(spec if isinstance(spec, GatesSpec) else None)
         units_per_day = self.metrics.units_per_day(app) if self.lake.snapshot() is not None else None
+        results = self.impact.before(app, self._planned_kpis(app), stable) if stable else {}
         if stable is None or self.lake.snapshot() is None:
-            return Baseline(values={}, limits=limits, bars=bars, is_compared=stable is not None, units_per_day=units_per_day)
+            compared = stable is not None
+            return Baseline(values={}, limits=limits, bars=bars, is_compared=compared, results=results, units_per_day=units_per_day)
         asked = {**{name: name for name in (*QUANTILES, QUALITY)}, "cost_per_request": COST}
         frame = self.metrics.query(list(asked), where={"app": app, "bundle": stable}, app=app)
         row = next(frame.iter_rows(named=True), {})
         values = {name: float(row[column]) for column, name in asked.items() if row.get(column) is not None}
-        return Baseline(values=values, limits=limits, bars=bars, units_per_day=units_per_day)
+        return Baseline(values=values, limits=limits, bars=bars, results=results, units_per_day=units_per_day)
+
+    def _planned_kpis(self, app: str) -> tuple[Kpi, ...]:
+        """The KPIs of the app that its declared plan names; a metric of the catalogue goes before a KPI of its name."""
+        from workbench.observability.catalogue import find
+        from workbench.spec.plan import PlanSpec
+
+        plan, declared = self.versions.declaration(app, "plan"), self.app_spec(app)
+        named = plan.metrics if isinstance(plan, PlanSpec) else ()
+        return tuple(kpi for kpi in (declared.kpis if declared else ()) if kpi.name in named and find(kpi.name) is None)
 
     def _candidate_units(self, app: str, release_id: str, *, arm: str = "candidate") -> int:
         """How many units a release's candidate has answered; the log is opened when it counts."""

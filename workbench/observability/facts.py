@@ -185,12 +185,12 @@ def _mean_scores(name: str) -> ir.Table:
     return weighed.group_by("app", "request_id").aggregate(**{f"mean_{letter}:{name}": part for letter, part in parts.items()})
 
 
-def _events(event: str, unit: str | None = None) -> ir.Table:
-    """The business events of one name, each in its newest version; those of another currency than `unit` are left out."""
+def _events(event: str, currency: str | None = None) -> ir.Table:
+    """The business events of one name, each in its newest version; those of another currency are left out."""
     newest = _newest(OUTCOMES, ["app", "outcome_id"], ["batch_id", "seq"])
     chosen = newest.filter(newest.kpi == event)
-    if unit is not None and len(unit) == 3 and unit.isupper():  # noqa: PLR2004 - an ISO 4217 code
-        chosen = chosen.filter(chosen.currency.isnull() | (chosen.currency == unit))
+    if currency is not None:
+        chosen = chosen.filter(chosen.currency.isnull() | (chosen.currency == currency))
     return chosen.select("outcome_id", "value", "request_id", "session_id", "unit_hash", event_app=chosen.app, event_ts=chosen.ts)
 
 
@@ -243,7 +243,7 @@ def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
         session=ibis.ifelse(requests.session_id.notnull(), "s:" + requests.session_id, "r:" + requests.request_id),
         cluster=requests.unit_hash.fill_null(requests.session_id).fill_null(requests.request_id),
     )
-    events = _events(kpi.outcome, kpi.unit if kpi.aggregate != "rate" else None)
+    events = _events(kpi.outcome, kpi.currency)
     events = _attributed(events.filter(events.event_app == app), requests, kpi.within)
     facts = _sessions(requests, events) if kpi.aggregate == "rate" else _valued(requests, events)
     predicates = condition(facts, selection.filters, selection.start, selection.until)

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from workbench.errors import UnknownSubject, UsageError
 from workbench.observability.dimensions import parse_where, parse_window, unknown
 from workbench.observability.impact_effect import Compared, effect_of, nothing_to_compare
-from workbench.observability.impact_model import Attributed, Crossed, Design, Effect, Finding, Impact, KpiImpact, Reason
+from workbench.observability.impact_model import Attributed, Crossed, Design, Effect, Finding, Impact, KpiImpact, Reason, TalksBefore
 from workbench.observability.impact_periods import complete_until, kpi_impact
 from workbench.observability.impact_rows import Scope, Sessions
 from workbench.observability.lake import Lake
@@ -154,6 +154,32 @@ class BusinessImpact:
             return tuple(_nothing(app, each, names, rule=rule, pre=length) for each in kpis)
 
         return self._look(read, unseen)
+
+    def before(self, app: str, kpis: Sequence[Kpi], bundle: str) -> Mapping[str, TalksBefore]:
+        """What the talks of a bundle came to until now, by KPI.
+
+        Args:
+            app: the application.
+            kpis: of the app.
+            bundle: id.
+        """
+
+        def read(sessions: Sessions) -> Mapping[str, TalksBefore]:
+            sessions.read_requests(app, now)
+            as_of = sessions.as_of(app, now)
+            if as_of is None:
+                return unseen()
+            found = {}
+            for kpi in kpis:
+                sessions.read_sessions(Scope(app=app, kpi=kpi, filters=(), start=None, until=None, now=now), as_of)
+                found[kpi.name] = sessions.before_release(kpi, bundle)
+            return found
+
+        def unseen() -> Mapping[str, TalksBefore]:
+            return {kpi.name: TalksBefore(kpi=kpi, n=0, mean=None) for kpi in kpis}
+
+        now = self._clock()
+        return self._look(read, unseen) if kpis else {}
 
     def _kpis(self, app: str, name: str | None) -> tuple[Kpi, ...]:
         spec = self._app_spec(app)

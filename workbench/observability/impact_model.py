@@ -20,6 +20,20 @@ ATTRIBUTION = (
 """The rule, as it is shown beside every number."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalksBefore:
+    """What talks of one bundle came to by a KPI, those alone whose window is over."""
+
+    kpi: Kpi
+    n: int
+    """Talks with a value."""
+    mean: float | None
+    """Share of those that reached it, or the mean value within the bounds; None without a value."""
+    low: float = 0.0
+    """Bounds of a talk's value: 999 of 1000 are within each of them."""
+    high: float = 1.0
+
+
 class State(StrEnum):
     """Whether a period can be judged."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.observability.dimensions import Filters
-from workbench.observability.impact_model import Attributed
+from workbench.observability.impact_model import Attributed, TalksBefore
 from workbench.observability.tables import at_snapshot, latest_requests_sql
 from workbench.spec.app import Kpi
 
@@ -30,7 +30,6 @@ EVENTS = "impact_events"
 _DIMENSIONS = ("workflow", "bundle", "arm", "release_id", "model_served", "provider", "status", "error_type")
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CURRENCY_LETTERS = 3
 
 _REQUESTS_SQL = """
 CREATE OR REPLACE TEMP TABLE {requests} AS
@@ -115,6 +114,18 @@ _BY = "epoch_us(date_trunc('{by}', make_timestamp(epoch_us(ts))))"
 """Start of a period in UTC, whatever time zone the engine is in."""
 
 
+_TALKS_BEFORE_SQL = """
+WITH talks AS (
+  SELECT {value} AS v FROM {sessions} WHERE bundle = $bundle AND is_over AND {counts}
+), bounds AS (
+  SELECT CASE WHEN min(v) >= 0 THEN 0 ELSE quantile_disc(v, 0.001) END AS low,
+         CASE WHEN quantile_disc(v, 0.999) > 0 THEN quantile_disc(v, 0.999) ELSE max(v) END AS high FROM talks WHERE isfinite(v)
+)
+SELECT count(*) AS n, avg(greatest(least(v, high), low)) AS mean, any_value(low) AS low, any_value(high) AS high FROM talks, bounds
+WHERE isfinite(v)
+"""
+
+
 _DIVIDED = "arm IN ('candidate', 'stable') AND traffic_share > 0 AND traffic_share < 1"
 """Sessions that a route assigned by chance."""
 
@@ -186,10 +197,9 @@ class Sessions:
         """Make the table of sessions of this scope."""
         kpi = scope.kpi
         within_us = None if kpi.within is None else kpi.within // _MICROSECOND
-        is_money = kpi.aggregate != "rate" and len(kpi.unit) == _CURRENCY_LETTERS and kpi.unit.isupper()
         self._run(
             _EVENTS_SQL.format(requests=REQUESTS, events=EVENTS, outcomes=self._outcomes),
-            {"app": scope.app, "event": kpi.outcome, "now": scope.now, "within_us": within_us, "currency": kpi.unit if is_money else None},
+            {"app": scope.app, "event": kpi.outcome, "now": scope.now, "within_us": within_us, "currency": kpi.currency},
         )
         where, values = _where(scope.filters)
         is_rate = kpi.aggregate == "rate"
@@ -215,6 +225,15 @@ class Sessions:
     def before(self, until: datetime) -> Rows:
         """The same sums over all sessions that began before this moment: one row, or none."""
         return self._rows(_SUMS_SQL.format(period="0", sessions=SESSIONS), {"before_us": microseconds(until)})
+
+    def before_release(self, kpi: Kpi, bundle: str) -> TalksBefore:
+        """What the bundle's talks in the table of sessions came to."""
+        value, counts = ("total / outcomes", "outcomes > 0") if kpi.aggregate == "mean" else ("total", "true")
+        sql = _TALKS_BEFORE_SQL.format(sessions=SESSIONS, value=value, counts=counts)
+        found = self._rows(sql, {"bundle": bundle})[0]
+        if not found["n"]:
+            return TalksBefore(kpi=kpi, n=0, mean=None)
+        return TalksBefore(kpi=kpi, n=found["n"], **{name: float(f"{found[name]:.12g}") for name in ("mean", "low", "high")})
 
     def releases(self) -> Rows:
         """The releases whose routes divided sessions between two bundles by chance, newest first, with the bundles of each arm.

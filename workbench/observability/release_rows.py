@@ -3,7 +3,8 @@
 Whole batches, ascending, and within a batch by table and `seq`; a batch is one transaction, so whoever reads later finds the same rows in
 the same order. A request's first record says that its unit came, its final one how it ended, and a correction is a row of its own: the
 judge is told what was known when. A score stands with its own batch, or with that of its request where that came later; whose it is says
-its request's first row. A reader remembers that of each request, so that a score costs the same after any number of them.
+its request's first row. A reader remembers that of each request, so that a score costs the same after any number of them. A business result
+stands with the batch that decided it, behind the scores (`release_results.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from workbench.errors import UsageError
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
+from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Decided, Outcomes, ReleaseResults
 from workbench.observability.release_units import NO_SCORES, Requests, Scores, Whose
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
 from workbench.observability.success import FAILED
@@ -94,9 +96,9 @@ class ReleaseLog:
     def __init__(self, lake: Callable[[], Lake]) -> None:
         self._lake = lake
 
-    def reader(self, app: str, release_id: str, metrics: Sequence[str]) -> ReleaseReader:
+    def reader(self, app: str, release_id: str, metrics: Sequence[str], awaited: Sequence[Awaited] = ()) -> ReleaseReader:
         """Of this release, from its first row on. Arguments and errors as of `ReleaseReader`."""
-        return ReleaseReader(self._lake, app, release_id, metrics)
+        return ReleaseReader(self._lake, app, release_id, metrics, awaited)
 
     def shadow(self, app: str, release_id: str) -> ShadowCounts:
         """As `count_shadow`.
@@ -118,7 +120,7 @@ class ReleaseLog:
 
 
 EARLIEST = 1000
-"""Batches before the first one of a release in which a score of it may be: it is stored by another process than its request."""
+"""Batches before the first one of a release in which a score or an outcome of it may be: another process stores it than its request."""
 
 
 class ReleaseReader:
@@ -129,14 +131,18 @@ class ReleaseReader:
         app: whose release it is.
         release_id: its id.
         metrics: `failure_rate violation_rate fallback_rate tool_error_rate cost_usd`, any `latency_…` (one value for all of them),
-            `quality_mean` or `score:NAME`.
+            `quality_mean`, `score:NAME`, or the name of a KPI that is awaited.
+        awaited: the KPIs among them.
 
     Raises:
         UsageError: a metric that a row of the log does not have.
     """
 
-    def __init__(self, lake: Callable[[], Lake], app: str, release_id: str, metrics: Sequence[str]) -> None:
-        unknown = [name for name in metrics if column_sql(name) is None and score_of(name) is None]
+    def __init__(
+        self, lake: Callable[[], Lake], app: str, release_id: str, metrics: Sequence[str], awaited: Sequence[Awaited] = ()
+    ) -> None:
+        kpis = {each.name for each in awaited}
+        unknown = [name for name in metrics if name not in kpis and column_sql(name) is None and score_of(name) is None]
         if unknown:
             raise UsageError(
                 f"metric {unknown[0]}",
@@ -149,11 +155,15 @@ class ReleaseReader:
         self._app = app
         self._release_id = release_id
         self._metrics = tuple(metrics)
-        self._scores = {name: place for place, metric in enumerate(metrics) if (name := score_of(metric)) is not None}
-        self._scored_after: int | None = None
-        """The last batch whose scores were read; None before the first request."""
+        self._columns = [None if name in kpis else column_sql(name) for name in metrics]
+        self._scores = {name: place for place, metric in enumerate(metrics) if metric not in kpis and (name := score_of(metric))}
+        self._awaited = tuple(each for each in awaited if each.name in metrics)
+        self._kpis = np.array([metrics.index(each.name) for each in self._awaited], np.int64)
+        self._followed_after: int | None = None
+        """The last batch whose scores and outcomes were read; None before the first request."""
         self._whose = Whose()
         self._waiting = NO_SCORES
+        self._results = ReleaseResults(self._awaited)
 
     def read(self, *, until: int | None = None) -> ReleaseRows:
         """The rows behind those that were read.
@@ -164,35 +174,40 @@ class ReleaseReader:
         Raises:
             StoreError: the log cannot be read; then nothing counts as read.
         """
-        newest, data_at, requests, scores = self._lake().read(lambda connection: self._fetched(connection, until))
+        newest, data_at, requests, scores, outcomes = self._lake().read(lambda connection: self._fetched(connection, until))
         if self._scores and len(requests.batch_id):
             self._whose.learn(requests)
         found = self._whose.find(scores.key)
         is_known = found >= 0
         scores_now, self._waiting = scores.part(is_known), scores.part(~is_known)
         self.after = max(newest, self.after)
-        if self._scored_after is not None or len(requests.batch_id):
-            self._scored_after = self.after
-        return self._rows(requests, scores_now, found[is_known], newest=newest, data_at=data_at)
+        if self._followed_after is not None or len(requests.batch_id):
+            self._followed_after = self.after
+        decided = self._results.take(requests, outcomes)
+        return self._rows(requests, scores_now, found[is_known], decided, newest=newest, data_at=data_at)
 
-    def _fetched(self, connection: duckdb.DuckDBPyConnection, until: int | None) -> tuple[int, datetime | None, Requests, Scores]:
+    def _fetched(
+        self, connection: duckdb.DuckDBPyConnection, until: int | None
+    ) -> tuple[int, datetime | None, Requests, Scores, Sequence[Outcomes]]:
         """What is new, and the scores that waited for their request. It changes nothing here, so it may be done again."""
         wanted = "" if until is None else f" WHERE batch_id <= {until}"
         mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
         known = connection.execute(mark).fetchall()[0]
         newest = int(known[0])
         requests = self._new_requests(connection, newest)
-        after = self._scored_after
+        after = self._followed_after
         if after is None and len(requests.batch_id):
             after = max(0, int(requests.batch_id[0]) - 1 - EARLIEST)
         scores = self._waiting
         if self._scores and after is not None:
             scores = scores.with_more(self._new_scores(connection, after=after, until=newest))
-        return newest, instant(known[1]), requests, scores
+        outcomes = [self._new_outcomes(connection, each, after=newest if after is None else after, until=newest) for each in self._awaited]
+        return newest, instant(known[1]), requests, scores, outcomes
 
     def _new_requests(self, connection: duckdb.DuckDBPyConnection, until: int) -> Requests:
-        sql = [f"CAST(CASE WHEN is_final THEN {column_sql(name) or 'NULL'} END AS DOUBLE) AS v{k}" for k, name in enumerate(self._metrics)]
-        key = f"{_KEY}, " if self._scores else ""
+        sql = [f"CAST(CASE WHEN is_final THEN {column or 'NULL'} END AS DOUBLE) AS v{k}" for k, column in enumerate(self._columns)]
+        key = f"{_KEY}, " if self._scores or self._awaited else ""
+        key += f"{_TALK}, epoch_us(ts_start) AS at_us, " if self._awaited else ""
         found = connection.execute(
             f"SELECT batch_id, seq, {key}{_WHO}, {', '.join(sql)} FROM {at_snapshot('requests', None)} WHERE app = {literal(self._app)} "
             f"AND release_id = {literal(self._release_id)} AND batch_id > {self.after} AND batch_id <= {until} ORDER BY batch_id, seq"
@@ -205,6 +220,8 @@ class ReleaseReader:
             share=np.ma.filled(np.ma.asarray(found["share"], dtype=np.float64), np.nan),
             unit=_plain(found["unit"]).astype(np.uint64),
             values=[_column(found[f"v{place}"]) for place in range(len(self._metrics))],
+            talk=_plain(found["talk"] if self._awaited else np.zeros(0)).astype(np.uint64),
+            at_us=_plain(found["at_us"] if self._awaited else np.zeros(0)).astype(np.int64),
         )
 
     def _new_scores(self, connection: duckdb.DuckDBPyConnection, *, after: int, until: int) -> Scores:
@@ -224,37 +241,65 @@ class ReleaseReader:
             value=_plain(found["value"]).astype(np.float64),
         )
 
+    def _new_outcomes(self, connection: duckdb.DuckDBPyConnection, asked: Awaited, *, after: int, until: int) -> Outcomes:
+        """Those of the KPI that name somebody. A value of another currency comes as NaN."""
+        value = "value" if asked.currency is None else f"CASE WHEN currency <> {literal(asked.currency)} THEN 'NaN'::DOUBLE ELSE value END"
+        found = connection.execute(
+            f"SELECT batch_id, hash(outcome_id) AS key, {_NAMED}, epoch_us(ts) AS at_us, {value} AS worth "
+            f"FROM {at_snapshot('outcomes', None)} WHERE app = {literal(self._app)} AND kpi = {literal(asked.outcome)} "
+            f"AND batch_id > {after} AND batch_id <= {until} AND coalesce(request_id, session_id, unit_hash) IS NOT NULL "
+            "ORDER BY batch_id, seq, outcome_id, spool_id"
+        ).fetchnumpy()
+        worth, is_valued = _column(found["worth"])
+        return Outcomes(
+            batch_id=_plain(found["batch_id"]).astype(np.int64),
+            key=_plain(found["key"]).astype(np.uint64),
+            names=_plain(found["names"]).astype(np.int64),
+            whom=_plain(found["whom"]).astype(np.uint64),
+            at_us=_plain(found["at_us"]).astype(np.int64),
+            value=worth,
+            is_valued=is_valued,
+        )
+
     def _rows(
-        self, requests: Requests, scores: Scores, whose: npt.NDArray[np.int64], *, newest: int, data_at: datetime | None
+        self,
+        requests: Requests,
+        scores: Scores,
+        whose: npt.NDArray[np.int64],
+        decided: Decided,
+        *,
+        newest: int,
+        data_at: datetime | None,
     ) -> ReleaseRows:
-        """Requests and scores by batch, table, `seq`, and what tells scores apart that came from several batches."""
-        n, m = len(requests.batch_id), len(scores.batch_id)
-        of = self._whose
-        batch_id = np.concatenate([requests.batch_id, np.maximum(scores.batch_id, of.batch_id[whose])])
-        nothing = np.zeros(n, np.uint64)
+        """Requests, scores and results by batch, table, `seq`, and what tells scores apart that came from several batches."""
+        n, m, k = len(requests.batch_id), len(scores.batch_id), len(decided.batch_id)
+        of, talks = self._whose, self._results.talks
+        batch_id = np.concatenate([requests.batch_id, np.maximum(scores.batch_id, of.batch_id[whose]), decided.batch_id])
         order = np.lexsort(
             (
-                np.concatenate([nothing, scores.tie]),
-                np.concatenate([np.zeros(n, np.int64), scores.batch_id]),
-                np.concatenate([requests.seq, scores.seq]),
-                np.repeat([0, 1], [n, m]),
+                np.concatenate([np.zeros(n, np.uint64), scores.tie, np.zeros(k, np.uint64)]),
+                np.concatenate([np.zeros(n, np.int64), scores.batch_id, np.zeros(k, np.int64)]),
+                np.concatenate([requests.seq, scores.seq, np.arange(k)]),
+                np.repeat([0, 1, 2], [n, m, k]),
                 batch_id,
             )
         )
         values = {}
+        kpi = self._kpis[decided.kpi]
         for place, name in enumerate(self._metrics):
-            is_its = scores.metric == place
+            is_its, is_decided = scores.metric == place, kpi == place
+            parts = (np.where(is_its, scores.value, 0.0), np.where(is_decided, decided.value, 0.0))
             values[name] = (
-                np.concatenate([requests.values[place][0], np.where(is_its, scores.value, 0.0)])[order],
-                np.concatenate([requests.values[place][1], is_its])[order],
+                np.concatenate([requests.values[place][0], *parts])[order],
+                np.concatenate([requests.values[place][1], is_its, is_decided])[order],
             )
         batch_id = batch_id[order]
         return ReleaseRows(
             batch_id=batch_id,
             place=_places(batch_id),
-            arm=np.concatenate([requests.arm, of.arm[whose]])[order],
-            share=np.concatenate([requests.share, of.share[whose]])[order],
-            unit=np.concatenate([requests.unit, of.unit[whose]])[order],
+            arm=np.concatenate([requests.arm, of.arm[whose], talks.arm[decided.talk]])[order],
+            share=np.concatenate([requests.share, of.share[whose], talks.share[decided.talk]])[order],
+            unit=np.concatenate([requests.unit, of.unit[whose], talks.unit[decided.talk]])[order],
             values=values,
             newest_batch=newest,
             data_at=data_at,
@@ -274,11 +319,18 @@ def score_of(metric: str) -> str | None:
 
 
 _KEY = "hash(request_id) AS key"
+_TALK = "CASE WHEN session_id IS NULL THEN hash(request_id) ELSE hash('session ' || session_id) END AS talk"
+_UNIT = "coalesce(TRY_CAST('0x' || substr(unit_hash, 1, 16) AS UBIGINT), md5_number_lower(coalesce(unit_hash, '')))"
 _WHO = (
     "CASE WHEN unit_hash IS NULL THEN -1 WHEN arm = 'candidate' THEN 1 WHEN arm = 'stable' THEN 0 ELSE -1 END AS arm, "
-    "traffic_share AS share, "
-    "coalesce(TRY_CAST('0x' || substr(unit_hash, 1, 16) AS UBIGINT), md5_number_lower(coalesce(unit_hash, ''))) AS unit"
+    f"traffic_share AS share, {_UNIT} AS unit"
 )
+_NAMED = (
+    f"CASE WHEN request_id IS NOT NULL THEN {REQUEST} WHEN session_id IS NOT NULL THEN {SESSION} ELSE {UNIT} END AS names, "
+    f"CASE WHEN request_id IS NOT NULL THEN hash(request_id) WHEN session_id IS NOT NULL THEN hash('session ' || session_id) "
+    f"ELSE {_UNIT} END AS whom"
+)
+"""What an outcome names, and its key."""
 
 
 def _plain(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -335,12 +335,14 @@ def _rollback(declared: Declarations) -> Iterable[GateResult]:
             "No rollback criterion is declared.",
             "add at least one metric to rollback.criteria in plan.yaml",
         )
-    judged = [item for item in criteria if can_be_judged(item.metric)]
+    kpis = declared.spec.kpis if declared.spec else ()
+    judged = [item for item in criteria if can_be_judged(item.metric, kpis)]
     if criteria and not judged:
         fault = _fault(
             "not_judged",
             f"No rollback criterion can be judged during a canary: {', '.join(item.metric for item in criteria)}.",
-            f"name one of {', '.join(sorted(EVENTS))}, a latency, quality_mean or cost_usd in rollback.criteria of plan.yaml",
+            f"name one of {', '.join(sorted(EVENTS))}, a latency, quality_mean, cost_usd, or a KPI that is a rate with `within`, "
+            "in rollback.criteria of plan.yaml",
         )
     words = ", ".join(f"{item.metric} beyond {number(item.ratio, 'ratio')} stable" for item in judged)
     yield _result("rollback.criteria", "Rollback criteria", fault=fault, passed=f"Taken back by itself on: {words}.", owner=owner)

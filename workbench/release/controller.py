@@ -45,7 +45,7 @@ BY_ITSELF = Actor(person=CONTROLLER, via="controller", assurance=Assurance.VERIF
 """The author of what a plan has done."""
 _SAME_AGAIN_S = 60.0
 """A decision that changes nothing and only has another reason is noted at most that often."""
-_ROUTINE, _ROUTINE_S = frozenset({"gathering", "units", "not_yet", "stale"}), 600.0
+_ROUTINE, _ROUTINE_S = frozenset({"gathering", "units", "not_yet", "stale", "no_outcome"}), 600.0
 """Reasons that alternate while nothing happens, and how often that is noted."""
 
 

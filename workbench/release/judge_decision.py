@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from workbench.release import judge_metrics
-from workbench.release.judge_model import DECIDING, Decision, Judgement, JudgePlan, Kind, MetricJudgement, MetricPlan, Role
+from workbench.release.judge_model import BY_EVENTS, DECIDING, Decision, Judgement, JudgePlan, Kind, MetricJudgement, MetricPlan, Role
 from workbench.release.judge_state import JudgeState, MetricState
 from workbench.stats import allowance, asymptotic, tilted
 from workbench.stats.tilted import Cell, Counts, Interval
@@ -126,9 +126,18 @@ def _waits(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJudgement
         for metric in metrics
         if metric.role in DECIDING and not metric.is_safe
     ]
+    waits += [("no_outcome", sentence) for metric in metrics if (sentence := _no_outcome(_named(plan, metric.name), metric))]
     waits += [("kpi", _words(metric)) for metric in metrics if metric.role is Role.KPI and metric.is_harmful]
     needed, seen = plan.min_units_at(step), state.units[1]
     return [*waits, ("units", f"{seen:,} candidate units of at least {needed:,}")] if seen < needed else waits
+
+
+def _no_outcome(plan: MetricPlan, metric: MetricJudgement) -> str:
+    """Why a KPI that was to be looked at says nothing at all; empty where it does, or nobody waits for it."""
+    if plan.within_us is None or metric.role is Role.SIGNAL or min(metric.n_stable, metric.n_candidate):
+        return ""
+    arms = [arm for arm, n in (("stable", metric.n_stable), ("the candidate", metric.n_candidate)) if not n]
+    return f"{metric.name}: no talk of {' and '.join(arms)} has an outcome, or a window that is over"
 
 
 def _words(metric: MetricJudgement) -> str:
@@ -136,7 +145,9 @@ def _words(metric: MetricJudgement) -> str:
     what = {Kind.BUDGET: "rate", Kind.SCORE: "loss", Kind.AMOUNT: "loss"}.get(metric.kind, "ratio")
     estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (metric.estimate, metric.low, metric.high))
     units = f"{metric.n_candidate:,} candidate and {metric.n_stable:,} stable"
-    return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:g}, {units}"
+    of = {Kind.REACHED: " stable/candidate of those that reached it", Kind.MISSED: " candidate/stable of those that missed it"}
+    what += of.get(metric.kind, f" in {metric.unit}" if metric.unit else "")
+    return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:.4g}, {units}"
 
 
 def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
@@ -146,7 +157,7 @@ def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
         return ""
     step, counts = onset
     found = tilted.ratio_interval(counts, alpha=plan.alpha)
-    candidate, stable = (sum(getattr(cell, arm) for cell in counts) for arm in ("candidate", "stable"))
+    stable, candidate = _arms(metric, counts)
     estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
     return f"; since step {step + 1}: {estimate} ({low} to {high}), {candidate:,} candidate and {stable:,} stable"
 
@@ -176,6 +187,7 @@ def _metric(state: MetricState, metric: MetricPlan, plan: JudgePlan, step: int) 
         n_refused=state.n_refused,
         is_safe=is_safe,
         is_harmful=is_harmful,
+        unit=metric.unit,
     )
 
 
@@ -195,10 +207,15 @@ def _interval(state: MetricState, metric: MetricPlan, alpha: float) -> Interval:
 def _numbers(state: MetricState, metric: MetricPlan) -> tuple[int, int]:
     if metric.kind is Kind.BUDGET:
         return 0, state.trials.n
-    if metric.kind in (Kind.SCORE, Kind.AMOUNT):
+    if metric.kind in (Kind.SCORE, Kind.AMOUNT) or metric.within_us is not None:
         return state.n
-    largest = max(state.counts, key=_total)
-    return sum(cell.stable for cell in largest), sum(cell.candidate for cell in largest)
+    return _arms(metric, max(state.counts, key=_total))
+
+
+def _arms(metric: MetricPlan, counts: Counts) -> tuple[int, int]:
+    """Events of stable and of the candidate."""
+    stable, candidate = (sum(getattr(cell, arm) for cell in counts) for arm in ("stable", "candidate"))
+    return (candidate, stable) if metric.kind is Kind.REACHED else (stable, candidate)
 
 
 def _total(counts: Counts) -> int:
@@ -216,7 +233,7 @@ def _units_to_go(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJud
         if found.is_safe or found.role not in DECIDING:
             continue
         metric, known = _named(plan, found.name), state.metrics[found.name]
-        if metric.kind not in (Kind.EVENT, Kind.LATENCY):
+        if metric.kind not in BY_EVENTS:
             return None
         for counts in known.counts:
             if not counts or not state.units[1]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.release.judge_model import Bools, Column, Floats, Ints, JudgePlan, Kind, MetricPlan, Units
+from workbench.release.judge_model import BY_EVENTS, Bools, Column, Floats, Ints, JudgePlan, Kind, MetricPlan, Units
 from workbench.release.judge_state import NO_UNITS, FirstSeen, MetricState, first_seen
 from workbench.stats import allowance, asymptotic, betting, tilted
 
@@ -36,6 +36,10 @@ class Rows:
     def events(self, at: Ints) -> tilted.Events:
         """These rows as events."""
         return tilted.Events(step=self.step[at], share=self.share[at], is_candidate=self.is_candidate[at])
+
+    def exchanged(self, at: Ints) -> tilted.Events:
+        """The same as if the arms had each other's name: more of a good event in stable is more of a bad one in the candidate."""
+        return tilted.Events(step=self.step[at], share=1 - self.share[at], is_candidate=~self.is_candidate[at])
 
     def first_of_step(self, at: Ints, seen: Units) -> tuple[Ints, FirstSeen]:
         """Those of these rows in which their unit comes for the first time in its step."""
@@ -80,7 +84,7 @@ def begin(metric: MetricPlan, plan: JudgePlan) -> MetricState:
     is_score = metric.kind is Kind.SCORE
     return MetricState(
         seen=(NO_UNITS,) * n,
-        counts=(tilted.NOTHING,) * n if metric.kind in (Kind.EVENT, Kind.LATENCY) else (),
+        counts=(tilted.NOTHING,) * n if metric.kind in BY_EVENTS else (),
         harm_logs=(zeros,) * plan.n_steps if is_score else (),
         safe_logs=(zeros,) * len(metric.safe) if is_score else (),
     )
@@ -114,11 +118,14 @@ def observe(
         return _budget(state, metric, plan, rows, at=at[rows.is_candidate[at]], values=values)
     if metric.kind in (Kind.SCORE, Kind.AMOUNT):
         return _valued(state, metric, plan, rows, at=at, values=values)
+    if metric.within_us is not None:
+        n = int(np.count_nonzero(rows.is_candidate[at]))
+        state = dataclasses.replace(state, n=(state.n[0] + len(at) - n, state.n[1] + n))
     return _events(state, metric, plan, rows, [at[happened] for happened in _happened(metric, values[at], rows.is_candidate[at])])
 
 
 def _is_usable(metric: MetricPlan, values: Floats) -> Bools:
-    if metric.kind in (Kind.EVENT, Kind.BUDGET):
+    if metric.kind in BY_EVENTS - {Kind.LATENCY} or metric.kind is Kind.BUDGET:
         return np.asarray((values == 0) | (values == 1))
     if metric.kind is Kind.LATENCY:
         return np.asarray((values >= 0) & (values < np.inf))
@@ -129,6 +136,8 @@ def _is_usable(metric: MetricPlan, values: Floats) -> Bools:
 
 def _happened(metric: MetricPlan, values: Floats, is_candidate: Bools) -> list[Bools]:
     """Which values are events, for each threshold."""
+    if metric.kind in (Kind.REACHED, Kind.MISSED):
+        return [values == (1.0 if metric.kind is Kind.REACHED else 0.0)]
     if metric.kind is Kind.EVENT:
         return [values == (1.0 if metric.is_lower_better else 0.0)]
     allowed = values / np.where(is_candidate, 1 + metric.slack, 1.0)
@@ -140,7 +149,7 @@ def _events(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows,
     seen, counts, tracks = [], [], []
     for units, before, at in zip(state.seen, state.counts, happened, strict=True):
         first, new = rows.first_of_step(at, units)
-        events = rows.events(first)
+        events = rows.events(first) if metric.kind is not Kind.REACHED else rows.exchanged(first)
         path = tilted.e_path(before, events, tilted.HARM, metric.harm, stakes=onsets(plan.n_steps))
         tracks.append(Track(before=_event_harm(before, metric, plan), rows=first, e=path.e))
         seen.append(new.seen)
@@ -220,7 +229,7 @@ def _still(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> Track:
 
 def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     """The evidence that the candidate is worse than the harm margin; 1 where none was seen."""
-    if metric.kind in (Kind.EVENT, Kind.LATENCY):
+    if metric.kind in BY_EVENTS:
         total = 0.0
         for counts in state.counts:
             total = total + _event_harm(counts, metric, plan)
@@ -237,7 +246,7 @@ def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
 
 def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple[int, tilted.Counts] | None:
     """The step from which on the candidate most likely is worse, and the events from there on; None where that is the first one."""
-    if metric.kind not in (Kind.EVENT, Kind.LATENCY):
+    if metric.kind not in BY_EVENTS:
         return None
     stakes = onsets(plan.n_steps)
     evidence = [
@@ -252,7 +261,7 @@ def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple
 def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:
     """The evidence that the candidate is better than the safe margin of that step: the least over the thresholds of a latency."""
     margin = metric.safe_at(step)
-    if metric.kind in (Kind.EVENT, Kind.LATENCY):
+    if metric.kind in BY_EVENTS:
         return min(tilted.e_value(counts, tilted.SAFE, margin) for counts in state.counts)
     if metric.kind is Kind.SCORE:
         logs = state.safe_logs[min(step, len(metric.safe) - 1)]

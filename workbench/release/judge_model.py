@@ -37,6 +37,10 @@ class Kind(StrEnum):
     """Happened or not, in the candidate alone, against an absolute rate; a rate of 0 takes the candidate back at the first event."""
     AMOUNT = "amount"
     """Heavy-tailed value (revenue): asymptotic confidence sequence of block differences. May hold, never take back."""
+    REACHED = "reached"
+    """Reached or not, the more the better, and less than half reach it: `EVENT` with the arms exchanged. Ratio stable/candidate."""
+    MISSED = "missed"
+    """Reached or not, the more the better, and most reach it: the event is a unit that did not. Ratio candidate/stable."""
 
 
 class Role(StrEnum):
@@ -68,6 +72,10 @@ class Decision(StrEnum):
     """The deadline passed and nothing was decided; the plan's policy says what follows."""
 
 
+BY_EVENTS = frozenset({Kind.EVENT, Kind.LATENCY, Kind.REACHED, Kind.MISSED})
+"""Kinds whose evidence is that of the tilted-label e-process."""
+LOSSES = frozenset({Kind.SCORE, Kind.AMOUNT})
+"""Kinds whose estimate is a loss, which a gain makes negative."""
 DECIDING = frozenset({Role.CRITICAL, Role.GUARDRAIL})
 
 
@@ -75,8 +83,9 @@ DECIDING = frozenset({Role.CRITICAL, Role.GUARDRAIL})
 class MetricPlan:
     """How one metric is judged.
 
-    The margins' meaning follows the kind. `EVENT`, `LATENCY`: ratio of rates candidate/stable, of the worse event. `SCORE`, `AMOUNT`:
-    loss of the mean, candidate against stable, in the metric's own unit, positive. `BUDGET`: rate of the candidate's units with an event.
+    The margins' meaning follows the kind. `EVENT`, `LATENCY`, `MISSED`: ratio of rates candidate/stable, of the worse event; `REACHED`:
+    ratio stable/candidate of the better one. `SCORE`, `AMOUNT`: loss of the mean, candidate against stable, in the metric's own unit,
+    positive. `BUDGET`: rate of the candidate's units with an event.
     """
 
     name: str
@@ -101,6 +110,10 @@ class MetricPlan:
     """`SCORE`: smallest value that can be. `AMOUNT`: values below are cut to it."""
     high: float = 1.0
     """`SCORE`: greatest value that can be. `AMOUNT`: values above are cut to it."""
+    unit: str = ""
+    """Of a loss, for people."""
+    within_us: int | None = None
+    """KPI of the app: how long after a talk began its result may come, in microseconds; None where the metric is none."""
 
     def safe_at(self, step: int) -> float:
         """The margin of that step (from 0)."""
@@ -161,7 +174,7 @@ def _faults(metric: MetricPlan) -> list[str]:
     if not metric.safe:
         faults.append("no safe margin")
     margins = (metric.harm, *metric.safe)
-    if metric.kind in (Kind.EVENT, Kind.LATENCY) and not all(0 < margin < np.inf for margin in margins):
+    if metric.kind in BY_EVENTS and not all(0 < margin < np.inf for margin in margins):
         faults.append(f"ratios {margins}")
     if metric.kind is Kind.BUDGET and not all(0 <= margin < 1 for margin in margins):
         faults.append(f"rates {margins}")
@@ -190,7 +203,8 @@ class Column:
 class Observation:
     """Rows of the log in columns of equal length n, ascending by (batch_id, seq).
 
-    A row is a request that began, one that ended, or a score that came in; which of them, its columns' `is_present` say.
+    A row is a request that began, one that ended, a score that came in, or a talk whose business result was decided; which of them, its
+    columns' `is_present` say.
     """
 
     batch_id: Ints
@@ -254,12 +268,14 @@ class MetricJudgement:
     """Confidence sequence at 1 - alpha: it covers at every look at once. None: unbounded."""
     n_stable: int
     n_candidate: int
-    """Units with an event (`EVENT`, `LATENCY`), or values that count (the other kinds)."""
+    """Units with an event (`EVENT`, `LATENCY`), or values that count (the other kinds); of a KPI talks that are decided."""
     n_refused: int
-    """Values that were not finite or out of bounds."""
+    """Values that were not finite or out of bounds, or came too late."""
     is_safe: bool
     is_harmful: bool
     """Whether this metric alone would do."""
+    unit: str = ""
+    """Of a loss, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +284,8 @@ class Judgement:
 
     decision: Decision
     reason: str
-    """Stable code: `harm`, `proven`, `split`, `missing`, `no_rows`, `one_arm`, `stale`, `gathering`, `kpi`, `units`, `deadline`."""
+    """Stable code: `harm`, `proven`, `split`, `missing`, `no_rows`, `one_arm`, `stale`, `gathering`, `no_outcome`, `kpi`, `units`,
+    `deadline`."""
     sentence: str
     at: datetime
     data_at: datetime | None

@@ -30,7 +30,7 @@ class MetricState:
     seen: tuple[Units, ...] = ()
     """Units that have counted, mixed with their step, ascending: one array per threshold of a latency, else one."""
     counts: tuple[Counts, ...] = ()
-    """`EVENT`, `LATENCY`: events by step, share and arm, one per threshold."""
+    """`EVENT`, `LATENCY`, `MISSED`: events by step, share and arm, one per threshold. `REACHED`: the same with the arms exchanged."""
     arrived: Counts = NOTHING
     """`SCORE`: values that came in, by step, share and arm."""
     opened: OpenBlock = field(default_factory=OpenBlock)
@@ -41,7 +41,7 @@ class MetricState:
     moments: Moments = field(default_factory=Moments)
     """`SCORE`, `AMOUNT`: of the blocks' losses in the metric's own unit."""
     n: tuple[int, int] = (0, 0)
-    """`SCORE`, `AMOUNT`: values that counted, stable and candidate."""
+    """`SCORE`, `AMOUNT`: values that counted, stable and candidate. KPIs of the other kinds: talks that were decided."""
     trials: Trials = field(default_factory=Trials)
     n_refused: int = 0
 

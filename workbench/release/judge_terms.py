@@ -7,6 +7,11 @@ Margins, for a tolerated ratio r of the plan and the ratio m that a step must ru
     latencies   p50, p90, p95            harm: above r x the stable quantiles of before        safe: such requests' ratio below m
     scores      quality in [0, 1]        harm: loss above (1 - 1/r) of the stable mean         safe: 0.03 above that, at least 0.05
     cost        USD of a request         harm: rise above (r - 1) of the stable mean           safe: (m - 1) of it, at least twice that
+    KPI, rate   talks that reached it    harm: stable/candidate ratio above r                  safe: ratio below m, at least 1.25 r
+    KPI, amount value of a talk          harm: loss above (1 - 1/r) of the stable mean         safe: (1 - 1/m) of it
+
+Where most talks reach a KPI few miss it, and those tell more: its margins are then the ratios of misses that r and m make of the stable
+rate p, (1 - p/r) / (1 - p). Where less of a KPI is better, its margins are those of an event, and of an amount those of a cost.
 """
 
 from __future__ import annotations
@@ -16,7 +21,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from workbench.errors import UsageError
-from workbench.release.judge_model import JudgePlan, Kind, MetricPlan, Role, plain
+from workbench.observability.impact_model import TalksBefore
+from workbench.observability.release_results import Awaited
+from workbench.release.judge_model import DECIDING, JudgePlan, Kind, MetricPlan, Role, plain
 from workbench.spec.gates import GatesSpec
 from workbench.spec.plan import EVENTS, PlanSpec
 
@@ -28,6 +35,8 @@ _WEIGHT_OF_FAILURES = 4.0
 """They are the first fault to be expected, and the one that users meet; latency and quality have a value in every request, so that
 their evidence grows fast even on a small stake."""
 _MOST_SHARE = 0.99
+_FEW_MISS = 0.5
+"""Share of talks that reach a KPI above which those that miss it tell more."""
 _EVENT_ROOM, _SCORE_ROOM, _LEAST_SAFE_LOSS, _LEAST_SAFE_RISE = 1.25, 0.03, 0.05, 0.1
 _COST_RANGE = 20.0
 """Greatest cost of a request that can be, in stable means."""
@@ -44,6 +53,8 @@ class Baseline:
     """Name of each score that decides success to the value below which it says failure."""
     is_compared: bool = True
     """Whether a stable bundle serves beside the candidate; a first release has none."""
+    results: Mapping[str, TalksBefore] = field(default_factory=dict)
+    """What the stable bundle's talks came to, by KPI: those of the app's KPIs that the plan names."""
     units_per_day: float | None = None
     """Different units that come to the app in a day; None where that is not known."""
 
@@ -90,10 +101,26 @@ def judge_plan(plan: PlanSpec, baseline: Baseline) -> tuple[JudgePlan, tuple[str
     )
 
 
-def as_json(plan: JudgePlan, left_out: Sequence[str] = (), bars: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """The judge's plan for the ledger, with what it leaves out and which scores are failures; `from_json` and `bars_of` give it back."""
+def as_json(
+    plan: JudgePlan, left_out: Sequence[str] = (), bars: Mapping[str, float] | None = None, awaited: Sequence[Awaited] = ()
+) -> dict[str, Any]:
+    """The judge's plan for the ledger, with what it leaves out, which scores are failures, and how its KPIs are read.
+
+    `from_json`, `bars_of` and `awaited_of` give it back.
+    """
     known = {each.name: plain(getattr(plan, each.name)) for each in fields(plan)}
-    return {**known, "left_out": list(left_out), "bars": dict(bars or {})}
+    return {**known, "left_out": list(left_out), "bars": dict(bars or {}), "awaited": [each.as_json() for each in awaited]}
+
+
+def awaited_in(plan: JudgePlan, baseline: Baseline) -> tuple[Awaited, ...]:
+    """How the KPIs of the judge's plan are read."""
+    kpis = [baseline.results[metric.name].kpi for metric in plan.metrics if metric.within_us is not None]
+    return tuple(Awaited.of(kpi, kpi.within) for kpi in kpis if kpi.within is not None)
+
+
+def awaited_of(content: Mapping[str, Any]) -> tuple[Awaited, ...]:
+    """How its KPIs are read, as it was stored."""
+    return tuple(Awaited(**each) for each in content.get("awaited", ()))
 
 
 def bars_of(content: Mapping[str, Any]) -> Mapping[str, float]:
@@ -131,10 +158,16 @@ class _Wanted:
     margins: tuple[float, ...]
     """The ratio that each step rules out."""
 
+    @property
+    def safe(self) -> tuple[float, ...]:
+        """The same with room above the ratio that is tolerated."""
+        return tuple(max(margin, self.ratio * _EVENT_ROOM) for margin in self.margins)
+
 
 def _metrics(plan: PlanSpec, baseline: Baseline, left_out: list[str]) -> Iterator[MetricPlan]:
     for wanted in _wanted(plan):
-        made = _metric(wanted, baseline)
+        known = baseline.results.get(wanted.name)
+        made = _kpi(wanted, known) if known is not None else _metric(wanted, baseline)
         if isinstance(made, str):
             left_out.append(f"{wanted.name}: {made}")
         else:
@@ -148,7 +181,7 @@ def _wanted(plan: PlanSpec) -> Iterator[_Wanted]:
             name=each.metric, role=Role(each.role), ratio=each.ratio, weight=each.weight or weight_of(each.metric), margins=margins
         )
     for watched in plan.watch:
-        yield _Wanted(name=watched.metric, role=Role(watched.role), ratio=1.0, weight=weight_of(watched.metric), margins=margins)
+        yield _Wanted(name=watched.metric, role=Role(watched.role), ratio=watched.ratio, weight=weight_of(watched.metric), margins=margins)
 
 
 def _metric(wanted: _Wanted, baseline: Baseline) -> MetricPlan | str:
@@ -159,8 +192,7 @@ def _metric(wanted: _Wanted, baseline: Baseline) -> MetricPlan | str:
     if not baseline.is_compared:
         return "a first release has nothing to compare with, and no gate limits it"
     if wanted.name in EVENTS:
-        safe = tuple(max(margin, wanted.ratio * _EVENT_ROOM) for margin in wanted.margins)
-        return MetricPlan(name=wanted.name, kind=Kind.EVENT, role=wanted.role, weight=wanted.weight, harm=wanted.ratio, safe=safe)
+        return MetricPlan(name=wanted.name, kind=Kind.EVENT, role=wanted.role, weight=wanted.weight, harm=wanted.ratio, safe=wanted.safe)
     if wanted.name.startswith(LATENCIES):
         return _latency(wanted, baseline)
     mean = baseline.values.get(wanted.name)
@@ -208,6 +240,46 @@ def _cost(wanted: _Wanted, mean: float) -> MetricPlan:
         harm=rise * mean,
         safe=safe,
         high=_COST_RANGE * mean,
+    )
+
+
+def _kpi(wanted: _Wanted, before: TalksBefore) -> MetricPlan | str:
+    kpi = before.kpi
+    if kpi.within is None:
+        return "the app declares no `within` of it, so nobody knows when it was missed"
+    common: dict[str, Any] = {
+        "name": wanted.name,
+        "role": wanted.role,
+        "weight": wanted.weight,
+        "is_lower_better": kpi.direction == "lower_is_better",
+        "within_us": Awaited.of(kpi, kpi.within).within_us,
+    }
+    if kpi.aggregate != "rate":
+        return _amount(wanted, before, common)
+    if common["is_lower_better"]:
+        return MetricPlan(**common, kind=Kind.EVENT, harm=wanted.ratio, safe=wanted.safe)
+    if before.mean is not None and _FEW_MISS < before.mean <= _MOST_SHARE:
+        missed = [(1 - before.mean / ratio) / (1 - before.mean) for ratio in (wanted.ratio, *wanted.safe)]
+        return MetricPlan(**common, kind=Kind.MISSED, harm=missed[0], safe=tuple(missed[1:]))
+    return MetricPlan(**common, kind=Kind.REACHED, harm=wanted.ratio, safe=wanted.safe)
+
+
+def _amount(wanted: _Wanted, before: TalksBefore, common: Mapping[str, Any]) -> MetricPlan | str:
+    if wanted.role in DECIDING:
+        return "an amount takes no candidate back; name it in `watch` with `role: kpi`"
+    if before.mean is None:
+        return "the stable bundle has no data of it before the release"
+    if before.mean <= 0 or before.high <= before.low:
+        return f"of a mean of {before.mean:g} before the release no ratio can be tolerated"
+    harm, *safe = (before.mean * (ratio - 1 if common["is_lower_better"] else 1 - 1 / ratio) for ratio in (wanted.ratio, *wanted.safe))
+    return MetricPlan(
+        **common,
+        kind=Kind.AMOUNT,
+        harm=harm,
+        safe=tuple(safe),
+        low=before.low,
+        high=before.high,
+        unit=f"{before.kpi.unit} of a talk",
     )
 
 

@@ -15,13 +15,14 @@ from typing import Any, Self
 import numpy as np
 
 from workbench.errors import UsageError
+from workbench.observability.release_results import Awaited
 from workbench.observability.release_rows import SCORE, ReleaseReader, ReleaseRows
 from workbench.release.judge import begin, observe
 from workbench.release.judge_decision import decide
 from workbench.release.judge_model import Bools, Column, Judgement, JudgePlan, Observation
 from workbench.release.judge_rows import observation as at_steps
 from workbench.release.judge_state import JudgeState
-from workbench.release.judge_terms import COST, FAILURES, Baseline, as_json, bars_of, from_json, judge_plan
+from workbench.release.judge_terms import COST, FAILURES, Baseline, as_json, awaited_in, awaited_of, bars_of, from_json, judge_plan
 from workbench.release.model import Release
 from workbench.release.ports import ReleaseLog
 from workbench.release.shadowing import ShadowJudgement, judge_shadow
@@ -36,6 +37,8 @@ class Memory:
     state: JudgeState
     bars: Mapping[str, float]
     """Name of a score to the value below which its request failed."""
+    awaited: tuple[Awaited, ...] = ()
+    """The KPIs among its metrics."""
     data_at: datetime | None = None
     """Until when the log was known then."""
 
@@ -47,12 +50,16 @@ class Memory:
             plan: as `LakeJudging.plan_of` gave it.
         """
         asked = from_json(plan)
-        return cls(plan=asked, state=begin(asked), bars=bars_of(plan))
+        return cls(plan=asked, state=begin(asked), bars=bars_of(plan), awaited=awaited_of(plan))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The metrics that rows must have."""
         return columns_of(self.plan, self.bars)
+
+    def reader(self, log: ReleaseLog, release: Release) -> ReleaseReader:
+        """Reads the release's rows, with `columns`, from the first one on."""
+        return log.reader(release.app, release.release_id, self.columns, self.awaited)
 
     def feed(self, rows: ReleaseRows, plan: PlanSpec | None, *, seen_as: Callable[[Observation], Observation] = lambda seen: seen) -> None:
         """Takes in the next rows.
@@ -109,7 +116,7 @@ class LakeJudging:
         """
         baseline = self._baseline(release.app, release.previous_stable)
         plan, left_out = judge_plan(release.plan or PlanSpec(), baseline)
-        return as_json(plan, left_out, baseline.bars)
+        return as_json(plan, left_out, baseline.bars, awaited_in(plan, baseline))
 
     def judge(self, release: Release, plan: Mapping[str, Any], *, canary_s: float, at: datetime) -> Judgement:
         """What the judge says now, after all rows that are in the log.
@@ -129,8 +136,8 @@ class LakeJudging:
     def _memory(self, release: Release, asked: Memory) -> tuple[Memory, ReleaseReader]:
         """What is known of a release; nothing where another process had fixed another plan first."""
         known = self._memories.get(release.release_id)
-        if known is None or (known[0].plan, known[0].bars) != (asked.plan, asked.bars):
-            known = asked, self._log.reader(release.app, release.release_id, asked.columns)
+        if known is None or _asked(known[0]) != _asked(asked):
+            known = asked, asked.reader(self._log, release)
             self._memories[release.release_id] = known
         return known
 
@@ -154,6 +161,10 @@ class LakeJudging:
         """Keep in memory only what belongs to these releases."""
         for release_id in set(self._memories) - set(kept):
             del self._memories[release_id]
+
+
+def _asked(memory: Memory) -> tuple[JudgePlan, Mapping[str, float], tuple[Awaited, ...]]:
+    return memory.plan, memory.bars, memory.awaited
 
 
 def observation(rows: ReleaseRows, judged: JudgePlan, plan: PlanSpec | None, bars: Mapping[str, float]) -> Observation:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from workbench.ledger.audit import AuditEntry
 from workbench.ledger.authority import Author
+from workbench.observability.release_results import Awaited
 from workbench.observability.release_rows import ReleaseReader
 from workbench.observability.shadow_rows import ShadowCounts
 from workbench.readiness.model import Review
@@ -53,8 +54,8 @@ class ReleaseLog(Protocol):
         StoreError: the log cannot be read.
     """
 
-    def reader(self, app: str, release_id: str, metrics: Sequence[str]) -> ReleaseReader:
-        """Reads the rows of a release with these metrics, from the first one on.
+    def reader(self, app: str, release_id: str, metrics: Sequence[str], awaited: Sequence[Awaited] = ()) -> ReleaseReader:
+        """Reads the rows of a release with these metrics, KPIs among them, from the first one on.
 
         Raises:
             UsageError: a metric that a row of the log does not have.

@@ -91,8 +91,9 @@ def halved(seen: Observation) -> Observation:
 
 
 def _without_words(judgement: Mapping[str, Any]) -> str:
-    """Digest of all that a judgement says but its sentence, which another version may word differently."""
-    return digest({name: value for name, value in judgement.items() if name != "sentence"})
+    """Digest of all that a judgement says but its sentence and units, which another version may word differently."""
+    metrics = [{name: value for name, value in metric.items() if name != "unit"} for metric in judgement["metrics"]]
+    return digest({**{name: value for name, value in judgement.items() if name != "sentence"}, "metrics": metrics})
 
 
 class _Course:
@@ -161,7 +162,7 @@ class _Course:
         if self._arms is None or self._halves is None:
             self._arms, self._halves = Memory.of(decision.inputs["plan"]), Memory.of(decision.inputs["plan"])
         if self._reader is None:
-            self._reader = self._log.reader(self._release.app, self._release.release_id, self._arms.columns)
+            self._reader = self._arms.reader(self._log, self._release)
         water = decision.inputs["judgement"]["high_water"]
         if water is not None and water["batch_id"] > self._reader.after:
             rows = self._reader.read(until=water["batch_id"])

@@ -41,7 +41,7 @@ def trace(release: Release, plan: Mapping[str, Any], log: ReleaseLog, *, most: i
         StoreError: the log cannot be read.
     """
     memory = Memory.of(plan)
-    rows = log.reader(release.app, release.release_id, memory.columns).read()
+    rows = memory.reader(log, release).read()
     if not rows.n:
         return ()
     times = log.times(int(rows.batch_id[0]), int(rows.batch_id[-1]))

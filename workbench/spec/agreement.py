@@ -11,7 +11,7 @@ from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
-from workbench.spec.plan import PlanSpec
+from workbench.spec.plan import PlanSpec, can_be_judged
 from workbench.spec.rota import RotaSpec
 from workbench.spec.slo import SloSpec
 
@@ -50,6 +50,8 @@ def disagreements(
         yield from _unknown_workflows(app, _slo_workflows(slo))
     if app is not None and metrics is not None:
         yield from _names_of_kpis(app, metrics)
+    if app is not None and plan is not None:
+        yield from _kpis_of_plan(app, plan)
     if app is not None and plan is not None and plan.rollback is not None and plan.rollback.target == "fallback" and app.fallback is None:
         yield Disagreement(file="plan.yaml", path=("rollback", "target"), text='got "fallback", but app.yaml declares no fallback')
     if app is not None and plan is not None and plan.shadow is not None and app.serving == "external":
@@ -119,6 +121,33 @@ def _names_of_kpis(app: AppSpec, metrics: MetricsSpec) -> Iterator[Disagreement]
             yield Disagreement(
                 file="metrics.yaml", path=("metrics", index, "name"), text=f'"{metric.name}" is a KPI of app.yaml; rename one'
             )
+
+
+def _kpis_of_plan(app: AppSpec, plan: PlanSpec) -> Iterator[Disagreement]:
+    """KPIs that a canary cannot be judged by as the plan wants, and names that are none."""
+    kpis = {kpi.name: kpi for kpi in app.kpis}
+    for index, criterion in enumerate(plan.rollback.criteria if plan.rollback else ()):
+        kpi = kpis.get(criterion.metric)
+        path: Path = ("rollback", "criteria", index, "metric")
+        if kpi is None or can_be_judged(kpi.name):
+            continue
+        if kpi.aggregate != "rate":
+            text = f'KPI "{kpi.name}" is a {kpi.aggregate}, which may hold a release and takes none back; name it in watch with role: kpi'
+            yield Disagreement(file="plan.yaml", path=path, text=text)
+        elif kpi.within is None:
+            yield Disagreement(file="plan.yaml", path=path, text=_NEVER_OVER.format(kpi.name))
+    for index, watched in enumerate(plan.watch):
+        kpi, path = kpis.get(watched.metric), ("watch", index, "metric")
+        if can_be_judged(watched.metric):
+            continue
+        if kpi is not None and kpi.within is None:
+            yield Disagreement(file="plan.yaml", path=path, text=_NEVER_OVER.format(kpi.name))
+        elif kpi is None and watched.role == "kpi":
+            text = f'KPI "{watched.metric}" is not declared in app.yaml{suggestion(watched.metric, kpis)}'
+            yield Disagreement(file="plan.yaml", path=path, text=text)
+
+
+_NEVER_OVER = 'KPI "{}" has no `within` in app.yaml: a canary would never know that it was missed'
 
 
 def _gate_workflows(gates: GatesSpec) -> Iterator[_Named]:

@@ -84,6 +84,9 @@ class Workflow(Spec):
     """When a request of this workflow counts as a success."""
 
 
+_CURRENCY_LETTERS = 3
+
+
 class Kpi(Spec):
     """A business result that the application exists to move."""
 
@@ -109,6 +112,12 @@ class Kpi(Spec):
     """The day by which the target is to be reached."""
     owner: Name | None = None
     """The person who answers for reaching the target."""
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of its values, an ISO 4217 code; None where they are no money. Values of another one are none of it."""
+        is_code = len(self.unit) == _CURRENCY_LETTERS and self.unit.isascii() and self.unit.isalpha() and self.unit.isupper()
+        return self.unit if self.aggregate != "rate" and is_code else None
 
     @model_validator(mode="after")
     def _rates_are_shares(self) -> Self:

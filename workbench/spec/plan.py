@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from workbench.spec.app import Kpi
 from workbench.spec.base import Day, Duration, Name, PositiveShare, Ratio, Spec, Text, format_duration, twice
 
 RiskTier = Literal["low", "medium", "high"]
@@ -39,13 +40,18 @@ EVENTS = frozenset({"failure_rate", "violation_rate", "fallback_rate", "tool_err
 """Rates of the catalogue that are judged during a canary as events, the more of which the worse."""
 
 
-def can_be_judged(metric: str) -> bool:
-    """Whether a canary can be judged by the metric, where the stable bundle has data of it.
+def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:
+    """Whether a canary can be taken back by the metric, where the stable bundle has data of it.
+
+    Args:
+        metric: its name.
+        kpis: of the app.
 
     >>> [can_be_judged(name) for name in ("failure_rate", "latency_p95", "success_rate")]
     [True, True, False]
     """
-    return metric in EVENTS or metric.startswith("latency_") or metric in ("quality_mean", "cost_usd")
+    is_known = metric in EVENTS or metric.startswith("latency_") or metric in ("quality_mean", "cost_usd")
+    return is_known or any(kpi.name == metric and kpi.aggregate == "rate" and kpi.within is not None for kpi in kpis)
 
 
 _MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
@@ -71,8 +77,9 @@ class RollbackCriterion(Spec):
     """The candidate is taken back when this metric is worse than stable by more than the margin."""
 
     metric: Text
+    """Of the catalogue, or a KPI of app.yaml with `aggregate: rate` and `within`."""
     ratio: Ratio = 1.0
-    """Tolerated candidate/stable ratio."""
+    """Tolerated candidate/stable ratio; stable/candidate of what is better when it is more."""
     role: Literal["critical", "guardrail"] = "guardrail"
     weight: Weight | None = None
     """Its part of the false alarms that a release may have, in proportion to the other weights.
@@ -83,7 +90,12 @@ class Watched(Spec):
     """A metric that is followed during a canary and never takes it back by itself."""
 
     metric: Text
+    """Of the catalogue, or a KPI of app.yaml with `within`."""
     role: Literal["signal", "kpi"] = "signal"
+    """`kpi`: the canary does not go on while the metric is shown to be worse than stable by more than the ratio, or, of a KPI of
+    app.yaml, while no talk's result is known. `signal`: it is shown."""
+    ratio: Ratio = 1.0
+    """Tolerated candidate/stable ratio; stable/candidate of what is better when it is more."""
 
 
 class Rollback(Spec):
@@ -155,10 +167,15 @@ class PlanSpec(Spec):
             )
         return self
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics that a canary is judged by or shows."""
+        criteria = self.rollback.criteria if self.rollback else ()
+        return (*(each.metric for each in criteria), *(each.metric for each in self.watch))
+
     @model_validator(mode="after")
     def _watched_once(self) -> Self:
-        criteria = [criterion.metric for criterion in self.rollback.criteria] if self.rollback else []
-        if again := twice([*criteria, *(watched.metric for watched in self.watch)]):
+        if again := twice(list(self.metrics)):
             raise ValueError(f"watch: {', '.join(again)} is watched already; name each metric once")
         return self
 

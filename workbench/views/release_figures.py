@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from workbench.release.judge_model import Decision, Judgement, Kind, MetricJudgement, Role
+from workbench.release.judge_model import LOSSES, Decision, Judgement, Kind, MetricJudgement, Role
 from workbench.release.model import DecisionRecord, Release
 from workbench.release.replaying import Replay
 from workbench.release.tracing import Point
@@ -37,6 +37,8 @@ _WHAT = {
     Kind.LATENCY: "candidate/stable ratio of the units that waited longer than stable used to",
     Kind.SCORE: "how much the candidate loses against stable",
     Kind.AMOUNT: "how much the candidate loses against stable",
+    Kind.REACHED: "stable/candidate ratio of the units that reached it",
+    Kind.MISSED: "candidate/stable ratio of the units that missed it",
     Kind.BUDGET: "rate of the candidate",
 }
 _LEAST_E, _MOST_E = 1e-3, 1e6
@@ -104,7 +106,8 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
     metric = next((each for each in points[-1].judgement.metrics if each.name == name), None) if points else None
     if metric is None:
         return _nothing(name)
-    about = f"{name}: {_WHAT[metric.kind]}; shaded: its interval, which holds at every look at once; UTC"
+    what = f"{_WHAT[metric.kind]}, {metric.unit}" if metric.unit else _WHAT[metric.kind]
+    about = f"{name}: {what}; shaded: its interval, which holds at every look at once; UTC"
     xs, values = [point.at for point in points], _of(points, name, "estimate")
     if metric.estimate is None:
         return missing(f"Nothing is known of {name} yet", "It takes values of both arms.", subtitle=about)
@@ -114,7 +117,7 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
     figure.add_scatter(x=xs, y=values, mode="lines", line={"color": CANDIDATE, "width": 2}, connectgaps=False, showlegend=False)
     known = [value for value in values if value is not None]
     top = 1.5 * max(metric.safe, metric.harm, metric.high or 0.0, *known)
-    if metric.kind in (Kind.EVENT, Kind.LATENCY, Kind.BUDGET):
+    if metric.kind not in LOSSES:
         figure.update_yaxes(range=[0, top])
     add_limit(figure, metric.harm, "harmful above", color=BAD)
     if metric.safe != metric.harm:
@@ -123,7 +126,7 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
 
 
 def _interval_finding(metric: MetricJudgement) -> str:
-    ends = f"{_ratio(metric.low, '0')} to {_ratio(metric.high, '∞')}"
+    ends = f"{_ratio(metric.low, '-∞' if metric.kind in LOSSES else '0')} to {_ratio(metric.high, '∞')}"
     if metric.is_harmful and metric.low is not None and metric.low <= metric.harm:
         return f"{metric.name} is harmful of late; over all steps it is {_ratio(metric.estimate)} ({ends})"
     state = "harmful" if metric.is_harmful else "shown to be safe" if metric.is_safe else "neither shown to be safe nor harmful"

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.readiness.wording import span_words
 from workbench.release.futility import forecast
+from workbench.release.judge_model import LOSSES, Kind, Role
 from workbench.release.model import DecisionRecord, Objection, Release, ReleaseStatus, Watch
 from workbench.release.plan_clock import SHADOW
 from workbench.views.numbers import DASH, count_cell, number
@@ -93,12 +94,14 @@ def evidence_sections(judgement: Mapping[str, Any] | None) -> tuple[Section, ...
         evidence,
     )
     rows = tuple(_metric(metric) for metric in judgement["metrics"])
+    refused = [f"{metric['name']} {metric['n_refused']:,}" for metric in judgement["metrics"] if metric["n_refused"]]
     table = Section(
         title="Evidence",
-        lines=arms,
+        lines=(*arms, *([f"Refused, as they are no number of this metric or came too late: {', '.join(refused)}."] if refused else [])),
         columns=tuple(Column(title=title, is_number=is_number) for title, is_number in _METRICS) if rows else (),
         rows=rows,
-        note=f"harm: evidence against the first margin; safe: for the second, proven at {_e(safe_limit)}. It is valid at every look."
+        note=f"harm: evidence against the first margin (‖ holds); safe: for the second, proven at {_e(safe_limit)}. "
+        "It is valid at every look."
         if rows
         else "",
     )
@@ -137,16 +140,24 @@ def _blame(judgement: Mapping[str, Any]) -> str:
     return f", most of it from {judgement['blame']}" if judgement["blame"] else ""
 
 
+_OF = {Kind.REACHED: "reached, stable/candidate", Kind.MISSED: "missed, candidate/stable"}
+"""What a ratio is of, where its name does not say it."""
+
+
 def _metric(metric: Mapping[str, Any]) -> tuple[str, ...]:
+    kind, unit = Kind(metric["kind"]), metric.get("unit")
+    of = _OF.get(kind) or (f"loss, {unit}" if unit else "")
+    harm, safe = (DASH if kind is Kind.AMOUNT else _e(metric[name]) for name in ("e_harm", "e_safe"))  # of an amount the interval decides
+    is_holding = metric["is_harmful"] and metric["role"] == Role.KPI
     return (
-        metric["name"],
+        f"{metric['name']} ({of})" if of else metric["name"],
         metric["role"],
         _figure(metric["estimate"]),
-        f"{_figure(metric['low'], '0')} to {_figure(metric['high'], '∞')}",
+        f"{_figure(metric['low'], '-∞' if kind in LOSSES else '0')} to {_figure(metric['high'], '∞')}",
         _figure(metric["harm"]),
         _figure(metric["safe"]),
-        _e(metric["e_harm"]),
-        f"{_e(metric['e_safe'])}{' ✓' if metric['is_safe'] else ''}",
+        f"{harm}{' ‖' if is_holding else ''}",
+        f"{safe}{' ✓' if metric['is_safe'] else ''}",
         count_cell(metric["n_stable"]),
         count_cell(metric["n_candidate"]),
     )

@@ -1,0 +1,243 @@
+"""Business results before the judge: what a plan may ask of a KPI, and what candidates that halve it, or leave it alone, are told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.release.canary import PLAN
+from tests.release.judging import AT, FAILURES, advice, part, rows, seen, with_values
+from tests.release.test_judging import BASELINE
+from workbench.observability.impact_model import TalksBefore
+from workbench.observability.release_results import Awaited
+from workbench.release.judge import begin, observe
+from workbench.release.judge_model import Decision, JudgePlan, Kind, MetricPlan, Observation, Role
+from workbench.release.judge_terms import Baseline, as_json, awaited_in, awaited_of, from_json, judge_plan
+from workbench.release.outlook import beforehand
+from workbench.spec.agreement import disagreements
+from workbench.spec.app import AppSpec, Kpi
+from workbench.spec.plan import PlanSpec, can_be_judged
+
+KPIS = [
+    {"name": "ordered", "outcome": "order", "within": "3h"},
+    {"name": "solved", "outcome": "solved", "within": "1h"},
+    {"name": "returned", "outcome": "return", "within": "1d", "direction": "lower_is_better"},
+    {"name": "revenue", "outcome": "order", "within": "3h", "aggregate": "sum", "unit": "EUR"},
+    {"name": "minutes", "outcome": "closed", "within": "1h", "aggregate": "mean", "unit": "minutes", "direction": "lower_is_better"},
+    {"name": "loyal", "outcome": "return_visit"},
+]
+APP = AppSpec.model_validate({"app": "shop", "title": "Shop", "risk_tier": "medium", "kpis": KPIS})
+MEANS = {"ordered": 0.05, "solved": 0.8, "returned": 0.1, "revenue": 4.0, "minutes": 10.0, "loyal": 0.3}
+BEFORE = replace(BASELINE, results={kpi.name: TalksBefore(kpi=kpi, n=900, mean=MEANS[kpi.name], high=300.0) for kpi in APP.kpis})
+
+
+def planned(*criteria: dict[str, object], watch: tuple[dict[str, object], ...] = ()) -> PlanSpec:
+    return PlanSpec.model_validate({**PLAN, "rollback": {"criteria": [{"metric": "failure_rate"}, *criteria]}, "watch": list(watch)})
+
+
+def asked_of(name: str, *, role: str = "kpi", ratio: float = 1.0, before: Baseline = BEFORE) -> MetricPlan | str:
+    """What the judge is asked about the KPI, or why it cannot be."""
+    named = {"metric": name, "role": role, "ratio": ratio}
+    plan = planned(named) if role == "guardrail" else planned(watch=(named,))
+    asked, left_out = judge_plan(plan, before)
+    return left_out[0] if left_out else asked.metrics[-1]
+
+
+def test_each_kpi_is_judged_by_what_it_is():
+    kinds = {name: asked_of(name).kind for name in MEANS if name != "loyal"}
+    assert kinds == {
+        "ordered": Kind.REACHED,
+        "solved": Kind.MISSED,
+        "returned": Kind.EVENT,
+        "revenue": Kind.AMOUNT,
+        "minutes": Kind.AMOUNT,
+    }
+    ordered, revenue, minutes = (asked_of(name, ratio=1.25) for name in ("ordered", "revenue", "minutes"))
+    assert (ordered.harm, ordered.safe, ordered.within_us) == (1.25, (2.0, 1.5625), 3 * 3600 * 10**6)
+    assert (revenue.harm, revenue.high, revenue.unit) == (pytest.approx(0.8), 300.0, "EUR of a talk")
+    assert (minutes.harm, minutes.is_lower_better) == (pytest.approx(2.5), True)
+
+
+def test_the_margins_of_what_most_reach_are_the_same_in_ratios_of_those_that_miss_it():
+    solved = asked_of("solved", role="guardrail", ratio=1.1)
+    for margin, ratio in ((solved.harm, 1.1), (solved.safe[0], 2.0), (solved.safe[1], 1.5)):
+        assert 1 - margin * (1 - 0.8) == pytest.approx(0.8 / ratio), "a candidate at the margin reaches 1/ratio of stable's share"
+    assert asked_of("solved").harm == 1.0
+    always = replace(BEFORE, results={"solved": TalksBefore(kpi=APP.kpis[1], n=900, mean=1.0)})
+    assert asked_of("solved", before=always).kind is Kind.REACHED, "where nobody missed it before no ratio of misses is known"
+
+
+def test_what_cannot_be_judged_says_why():
+    assert asked_of("loyal") == "loyal: the app declares no `within` of it, so nobody knows when it was missed"
+    assert asked_of("revenue", role="guardrail") == "revenue: an amount takes no candidate back; name it in `watch` with `role: kpi`"
+    for mean, words in (
+        (None, "the stable bundle has no data of it"),
+        (0.0, "of a mean of 0 before the release no ratio"),
+        (-2.0, "of a mean of -2"),
+    ):
+        unseen = replace(BEFORE, results={"revenue": TalksBefore(kpi=APP.kpis[3], n=0, mean=mean)})
+        assert words in asked_of("revenue", before=unseen)
+    assert (
+        "a first release has nothing"
+        in judge_plan(planned(watch=({"metric": "ordered", "role": "kpi"},)), replace(BEFORE, results={}, is_compared=False))[1][0]
+    )
+    assert (
+        asked_of("ordered", before=replace(BEFORE, results={"ordered": TalksBefore(kpi=APP.kpis[0], n=0, mean=None)})).kind is Kind.REACHED
+    )
+
+
+def test_a_plan_that_names_what_the_app_does_not_declare_is_refused_where_it_stands():
+    def faults(plan: PlanSpec) -> list[str]:
+        found = disagreements(app=APP, people=None, gates=None, plan=plan, rota=None)
+        return [f"{each.file} {'.'.join(map(str, each.path))}: {each.text}" for each in found]
+
+    assert faults(planned({"metric": "ordered"}, watch=({"metric": "revenue", "role": "kpi"}, {"metric": "returned"}))) == []
+    (unknown,) = faults(planned(watch=({"metric": "revenues", "role": "kpi"},)))
+    assert unknown == 'plan.yaml watch.0.metric: KPI "revenues" is not declared in app.yaml; did you mean "revenue"?'
+    (amount,) = faults(planned({"metric": "revenue"}))
+    assert amount.startswith('plan.yaml rollback.criteria.1.metric: KPI "revenue" is a sum, which may hold a release and takes none back')
+    endless = faults(planned({"metric": "loyal"}, watch=({"metric": "minutes", "role": "kpi"},)))
+    assert endless == [
+        'plan.yaml rollback.criteria.1.metric: KPI "loyal" has no `within` in app.yaml: a canary would never know that it was missed'
+    ]
+    assert [can_be_judged(name, APP.kpis) for name in ("ordered", "revenue", "loyal", "cost_usd")] == [True, False, False, True]
+
+
+def test_how_kpis_are_read_is_stored_with_what_the_judge_is_asked():
+    plan = planned({"metric": "ordered"}, watch=({"metric": "revenue", "role": "kpi"}, {"metric": "loyal"}))
+    asked, left_out = judge_plan(plan, BEFORE)
+    awaited = awaited_in(asked, BEFORE)
+    assert [(each.name, each.outcome, each.reading, each.currency) for each in awaited] == [
+        ("ordered", "order", "reached", None),
+        ("revenue", "order", "total", "EUR"),
+    ]
+    stored = json.loads(json.dumps(as_json(asked, left_out, {}, awaited)))
+    assert (from_json(stored), awaited_of(stored)) == (asked, awaited)
+    del stored["awaited"]
+    assert awaited_of(stored) == (), "as it was stored before there were any"
+
+
+def test_a_window_that_outlasts_the_first_step_or_the_deadline_is_told_beforehand():
+    plan = planned(watch=({"metric": "ordered", "role": "kpi"}, {"metric": "returned"}))
+    (line,) = beforehand(plan, replace(BEFORE, units_per_day=10_000.0)).lines
+    assert line == "ordered is known 3 hours after a talk began: the first step waits for that, beyond the 30 s that it lasts at least."
+    short = PlanSpec.model_validate({**plan.model_dump(mode="json"), "deadline": "2h"})
+    (line,) = beforehand(short, replace(BEFORE, units_per_day=10_000.0)).lines
+    assert line == "ordered is known 3 hours after a talk began, and the deadline is 2 hours: no step is proven before it."
+
+
+# What the judge says
+
+
+def kpi_plan(kind: Kind, *, role: Role = Role.KPI, **columns: object) -> JudgePlan:
+    metric = MetricPlan(name="kpi", kind=kind, role=role, is_lower_better=False, within_us=1, **columns)
+    return JudgePlan(metrics=(*FAILURES.metrics, metric))
+
+
+MONEY = kpi_plan(Kind.AMOUNT, high=900.0, harm=0.0, safe=(2.0,), unit="EUR of a talk")
+
+
+def stream(seed: int, value: str, ratio: float, *, n: int = 12_000) -> Observation:
+    """Talks of a shop: a few order, most are solved, an order's value has a heavy tail; the candidate has `ratio` of stable's share."""
+    batch, rng = rows(n, seed), np.random.default_rng(seed + 7)
+    share = {"few": 0.03, "most": 0.8, "money": 0.1}[value] * np.where(batch.arm == 1, ratio, 1.0)
+    reached = rng.random(n) < share
+    worth = reached * (rng.lognormal(3.5, 1.2, n) if value == "money" else 1.0)
+    return with_values(batch, failure_rate=rng.random(n) < 0.02, kpi=worth)
+
+
+def ever_holds(batch: Observation, plan: JudgePlan, *, looks: int = 20) -> bool:
+    """Whether the KPI looks worse at any look."""
+    state, harmful = begin(plan), False
+    for piece in np.array_split(np.arange(batch.n), looks):
+        state = observe(state, plan, part(batch, piece))
+        harmful = harmful or next(each for each in advice(state, plan).metrics if each.name == "kpi").is_harmful
+    return harmful
+
+
+TWINS = [("few", kpi_plan(Kind.REACHED), 12_000), ("most", kpi_plan(Kind.MISSED), 12_000), ("money", MONEY, 24_000)]
+
+
+@pytest.mark.parametrize(("value", "plan", "n"), TWINS)
+def test_a_candidate_that_changes_nothing_is_held_in_few_runs_however_often_one_looks(value, plan, n):
+    held = [ever_holds(stream(1000 + seed, value, 1.0, n=n), plan) for seed in range(20)]
+    assert sum(held) <= 3, "with a probability of 0.05 each, four of twenty are seen in 1.6 % of tests"
+
+
+@pytest.mark.parametrize(("value", "plan", "n"), TWINS)
+def test_a_candidate_that_halves_the_kpi_holds_and_is_not_taken_back(value, plan, n):
+    for seed in range(3):
+        state = seen(stream(seed, value, 0.5, n=n), plan)
+        judgement = advice(state, plan)
+        assert (judgement.decision, judgement.reason) == (Decision.HOLD, "kpi"), judgement.sentence
+        assert judgement.blame != "kpi", "what may only hold has no part in what takes back"
+
+
+def test_a_rate_that_is_a_guardrail_takes_back_and_is_blamed():
+    for kind, value in ((Kind.REACHED, "few"), (Kind.MISSED, "most")):
+        plan = kpi_plan(kind, role=Role.GUARDRAIL, safe=(3.0, 2.0, 1.5))
+        judgement = advice(seen(stream(5, value, 0.5), plan), plan)
+        assert (judgement.decision, judgement.blame) == (Decision.ROLLBACK, "kpi")
+        good = advice(seen(stream(6, value, 1.3 if value == "few" else 1.2, n=24_000), plan), plan)
+        assert next(each for each in good.metrics if each.name == "kpi").is_safe
+    late = stream(8, "few", 1.0, n=24_000)
+    worse = stream(8, "few", 0.2, n=24_000)
+    values = np.where(late.step > 0, worse.values["kpi"].values, late.values["kpi"].values)
+    judgement = advice(
+        seen(with_values(late, kpi=values), kpi_plan(Kind.REACHED, role=Role.GUARDRAIL)), kpi_plan(Kind.REACHED, role=Role.GUARDRAIL)
+    )
+    assert judgement.decision is Decision.ROLLBACK
+
+
+def test_more_of_a_kpi_in_stable_is_as_much_evidence_as_more_of_a_failure_in_the_candidate():
+    """The arms exchanged are the same test: an independent way to its numbers."""
+    batch = stream(9, "few", 0.6)
+    mirrored = replace(batch, arm=(1 - batch.arm).astype(np.int8), share=1 - batch.share)
+    events = replace(kpi_plan(Kind.REACHED), metrics=(*FAILURES.metrics, MetricPlan(name="kpi", kind=Kind.EVENT)))
+    one = next(each for each in advice(seen(batch, kpi_plan(Kind.REACHED)), kpi_plan(Kind.REACHED)).metrics if each.name == "kpi")
+    other = next(each for each in advice(seen(mirrored, events), events).metrics if each.name == "kpi")
+    assert (one.e_harm, one.estimate, one.low, one.high) == (other.e_harm, other.estimate, other.low, other.high)
+    assert one.n_stable + one.n_candidate == batch.n, "talks that are decided, not those that reached it"
+
+
+def test_a_kpi_without_results_of_both_arms_is_waited_for_and_never_passed():
+    plan = kpi_plan(Kind.REACHED)
+    batch = stream(3, "few", 1.0, n=24_000)
+    present = {"none": np.zeros(batch.n, np.bool_), "one": batch.arm == 0}
+    for which, is_present in present.items():
+        column = replace(batch.values["kpi"], values=np.zeros(batch.n), is_present=is_present)
+        state = seen(replace(batch, values={**batch.values, "kpi": column}), plan)
+        judgement = advice(state, plan)
+        assert (judgement.decision, judgement.reason) == (Decision.HOLD, "no_outcome"), which
+        assert "no talk of " in judgement.sentence
+        overdue = advice(state, plan, deadline=AT)
+        assert overdue.decision is Decision.INCONCLUSIVE
+    assert advice(seen(batch, plan), plan).decision is Decision.PROMOTE
+    shown = kpi_plan(Kind.REACHED, role=Role.SIGNAL)
+    nothing = replace(batch, values={"failure_rate": batch.values["failure_rate"]})
+    assert advice(seen(nothing, shown), shown).decision is Decision.PROMOTE, "what is only shown is not waited for"
+
+
+def test_results_that_are_no_numbers_are_refused_and_results_that_never_change_say_nothing():
+    batch = stream(4, "money", 1.0)
+    broken = batch.values["kpi"].values.copy()
+    broken[:90:3], broken[1:90:3], broken[2:90:3] = np.nan, np.inf, -np.inf
+    metric = next(each for each in advice(seen(with_values(batch, kpi=broken), MONEY), MONEY).metrics if each.name == "kpi")
+    assert metric.n_refused == 90
+    assert np.isfinite(metric.estimate)
+    half = with_values(batch, kpi=np.full(batch.n, 0.5))
+    rate = kpi_plan(Kind.REACHED)
+    assert next(each for each in advice(seen(half, rate), rate).metrics if each.name == "kpi").n_refused == batch.n
+    for constant in (0.0, 7.0):
+        metric = next(
+            each for each in advice(seen(with_values(batch, kpi=np.full(batch.n, constant)), MONEY), MONEY).metrics if each.name == "kpi"
+        )
+        assert (metric.estimate, metric.is_harmful) == (0.0, False)
+
+
+def test_an_awaited_kpi_is_what_its_stored_form_says():
+    one = Awaited.of(Kpi.model_validate(KPIS[0]), APP.kpis[0].within)
+    assert Awaited(**one.as_json()) == one
