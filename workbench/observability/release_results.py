@@ -76,10 +76,6 @@ class Outcomes:
     """NaN where the log has a value that cannot be counted."""
     is_valued: npt.NDArray[np.bool_]
 
-    def part(self, chosen: slice) -> Outcomes:
-        """Some of them."""
-        return Outcomes(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
@@ -104,24 +100,36 @@ class Talks:
         self.share: npt.NDArray[np.float64] = np.zeros(0)
         self.unit: Keys = np.zeros(0, np.uint64)
         self.at_us: Ints = np.zeros(0, np.int64)
+        self.batch_id: Ints = np.zeros(0, np.int64)
         self._before: Ints = np.zeros(0, np.int64)
         """The talk of the same unit before; -1 for its first."""
+        self._n_requests = 0
+        self._talk_of: Ints = np.zeros(0, np.int64)
+        """The talk of each request."""
+        self._known_in: Ints = np.zeros(0, np.int64)
+        """The batch of its first record."""
         self._by_request, self._by_talk, self._by_unit = Index(), Index(), Index()
 
-    def learn(self, requests: Requests) -> Iterator[tuple[int, int, int]]:
-        """Remember these; what outcomes may name from now on: `REQUEST`, `SESSION` or `UNIT`, its key, and the talk."""
+    def learn(self, requests: Requests) -> Iterator[_Named]:
+        """Remember these; what outcomes may name since then, by batch."""
         keys, first = np.unique(requests.key, return_index=True)
         new = np.sort(first[self._by_request.find(keys) < 0])
         keys, begins = np.unique(requests.talk[new], return_index=True)
         begun = new[np.sort(begins[self._by_talk.find(keys) < 0])]
-        talks = self._begin(requests, begun)
-        whose = self._by_talk.find(requests.talk[new])
-        self._by_request.learn(requests.key[new], whose)
-        yield from ((REQUEST, key, talk) for key, talk in zip(requests.key[new].tolist(), whose.tolist(), strict=True))
-        for named, column in ((SESSION, requests.talk), (UNIT, requests.unit)):
-            yield from ((named, key, talk) for key, talk in zip(column[begun].tolist(), talks.tolist(), strict=True))
+        self._begin(requests, begun)
+        places = np.arange(self._n_requests, self._n_requests + len(new))
+        self._n_requests += len(new)
+        self._talk_of, self._known_in = grown(self._talk_of, self._n_requests), grown(self._known_in, self._n_requests)
+        self._talk_of[places], self._known_in[places] = self._by_talk.find(requests.talk[new]), requests.batch_id[new]
+        self._by_request.learn(requests.key[new], places)
+        talks = np.arange(self.n - len(begun), self.n)
+        return _by_batch(
+            (REQUEST, requests.key[new], self._talk_of[places], requests.batch_id[new]),
+            (SESSION, requests.talk[begun], talks, requests.batch_id[begun]),
+            (UNIT, requests.unit[begun], talks, requests.batch_id[begun]),
+        )
 
-    def _begin(self, requests: Requests, begun: Ints) -> Ints:
+    def _begin(self, requests: Requests, begun: Ints) -> None:
         talks = np.arange(self.n, self.n + len(begun))
         self.n += len(begun)
         unit = requests.unit[begun]
@@ -131,26 +139,43 @@ class Talks:
         before[order[again + 1]] = talks[order[again]]
         self._before = grown(self._before, self.n)
         self._before[talks] = before
-        for name in ("arm", "share", "unit", "at_us"):
+        for name in ("arm", "share", "unit", "at_us", "batch_id"):
             column = grown(getattr(self, name), self.n)
             column[talks] = getattr(requests, name)[begun]
             setattr(self, name, column)
         self._by_talk.learn(requests.talk[begun], talks)
         self._by_unit.learn(unit, talks)
-        return talks
 
     def named_by(self, outcomes: Outcomes) -> Ints:
-        """The talk of each outcome; -1 where it is not known."""
+        """The talk of each outcome, of those that were known in its batch; -1 where none was."""
         found: Ints = np.full(len(outcomes.key), -1, np.int64)
         if not self.n:
             return found
-        for named, index in ((REQUEST, self._by_request), (SESSION, self._by_talk), (UNIT, self._by_unit)):
-            is_it = outcomes.names == named
-            if is_it.any():
-                found[is_it] = index.find(outcomes.whom[is_it])
-        while (is_later := (outcomes.names == UNIT) & (found >= 0) & (self.at_us[found] > outcomes.at_us)).any():
-            found[is_later] = self._before[found[is_later]]
+        is_it = outcomes.names == REQUEST
+        requests = self._by_request.find(outcomes.whom[is_it])
+        is_known = (requests >= 0) & (self._known_in[requests] <= outcomes.batch_id[is_it])
+        found[is_it] = np.where(is_known, self._talk_of[requests], -1)
+        is_it = outcomes.names == SESSION
+        talks = self._by_talk.find(outcomes.whom[is_it])
+        found[is_it] = np.where(self.batch_id[talks] <= outcomes.batch_id[is_it], talks, -1)
+        is_it = outcomes.names == UNIT
+        talks, at_us, batch_id = self._by_unit.find(outcomes.whom[is_it]), outcomes.at_us[is_it], outcomes.batch_id[is_it]
+        while (is_later := (talks >= 0) & ((self.at_us[talks] > at_us) | (self.batch_id[talks] > batch_id))).any():
+            talks[is_later] = self._before[talks[is_later]]
+        found[is_it] = talks
         return found
+
+
+_Named = tuple[int, list[tuple[int, int, int]]]
+"""A batch, and what outcomes may name since then: `REQUEST`, `SESSION` or `UNIT`, its key, and the talk."""
+
+
+def _by_batch(*named: tuple[int, Keys, Ints, Ints]) -> Iterator[_Named]:
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for what, keys, talks, batches in named:
+        for key, talk, batch in zip(keys.tolist(), talks.tolist(), batches.tolist(), strict=True):
+            found.setdefault(batch, []).append((what, key, talk))
+    yield from sorted(found.items())
 
 
 @dataclass(slots=True)
@@ -161,6 +186,14 @@ class _Outcome:
     names: int
     at_us: int
     value: float | None
+    is_old: bool
+    """It belongs to a talk that was decided in earlier batches."""
+
+
+_Arrival = tuple[_Outcome, tuple[int, int], int]
+"""An outcome, what it names, and its talk; -1 where that is not known in its batch."""
+_Arrivals = dict[int, list[_Arrival]]
+"""By batch."""
 
 
 class _Results:
@@ -182,35 +215,66 @@ class _Results:
         """How many may wait before those that are past are let go."""
         self._counted = Index()
         """Outcomes of decided talks."""
+        self._counted_now: dict[int, int] = {}
+        """Those of the batches that are being taken."""
         self._newest_us: int | None = None
         self._over_us = -(2**62)
         """Talks that began until then are decided."""
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def arrivals(self, outcomes: Outcomes) -> _Arrivals:
+        """The outcomes of these batches."""
+        found: _Arrivals = {}
+        talks, was_counted = self._talks.named_by(outcomes), self._counted.find(outcomes.key) >= 0
+        columns = (
+            *(outcomes.batch_id, outcomes.key, outcomes.names, outcomes.whom, outcomes.at_us, outcomes.value, outcomes.is_valued),
+            *(talks, was_counted),
+        )
+        for batch, key, names, whom, at_us, value, is_valued, talk, is_old in zip(*(each.tolist() for each in columns), strict=True):
+            outcome = _Outcome(key, names, at_us, value if is_valued else None, is_old)
+            found.setdefault(batch, []).append((outcome, (names, whom), talk))
+        return found
+
     def take(
-        self, begun: Sequence[tuple[int, int, int]], first: int, outcomes: Outcomes | None, now_us: int | None
+        self,
+        begun: Sequence[tuple[int, int, int]],
+        opened: range,
+        arrived: Sequence[_Arrival],
+        now_us: int | None,
     ) -> list[tuple[int, float]]:
         """What one batch decides: talks with their values, in order.
 
         Args:
-            begun: what outcomes may name since this batch.
-            first: place of the first talk that began in it.
-            outcomes: of the KPI, in it.
+            begun: what outcomes may name since this batch; needed where some wait.
+            opened: the talks that began in it.
+            arrived: outcomes of the KPI, in it.
             now_us: the newest request until now.
         """
         refused: list[tuple[int, float]] = []
-        for place in range(first, self._talks.n):
+        for place in opened:
             heapq.heappush(self._open, (int(self._talks.at_us[place]) << _PLACE_BITS) | place)
-        if self._waiting:
-            for named, key, talk in begun:
-                self._found((named, key), talk, first, refused)
-        if outcomes is not None:
-            self._newest_us = max(int(outcomes.at_us.max()), self._newest_us if self._newest_us is not None else -(2**62))
-            self._arrived(outcomes, first, refused)
+        for named, key, talk in begun if self._waiting else ():
+            if (named, key) in self._waiting:
+                self._found((named, key), talk, opened.start, refused)
+        for outcome, named_by, talk in arrived:
+            self._newest_us = outcome.at_us if self._newest_us is None else max(self._newest_us, outcome.at_us)
+            self._arrived(outcome, named_by, talk, opened.start, refused)
+        if len(self._waits_for) > self._tidy_at:
+            self._tidy()
         return [*refused, *self._close(now_us)]
+
+    def taken(self) -> None:
+        """The batches are taken."""
+        keys, talks = np.array(list(self._counted_now), np.uint64), np.array(list(self._counted_now.values()), np.int64)
+        self._counted.learn(keys, talks)
+        self._counted_now = {}
 
     def _found(self, named: tuple[int, int], talk: int, first: int, refused: list[tuple[int, float]]) -> None:
         """The talk of these waiting outcomes has begun."""
-        for outcome in list(self._waiting.get(named, {}).values()):
+        for outcome in list(self._waiting[named].values()):
             if named[0] == UNIT and outcome.at_us < self._talks.at_us[talk]:
                 continue
             self._forget(outcome.key)
@@ -227,22 +291,15 @@ class _Results:
             self._forget(key)
         self._tidy_at = max(_FEW, 2 * len(self._waits_for))
 
-    def _arrived(self, outcomes: Outcomes, first: int, refused: list[tuple[int, float]]) -> None:
-        is_known = self._counted.find(outcomes.key) >= 0
-        talks = self._talks.named_by(outcomes)
-        columns = (outcomes.key, outcomes.names, outcomes.whom, outcomes.at_us, outcomes.value, outcomes.is_valued, talks, is_known)
-        for key, names, whom, at_us, value, is_valued, talk, was_counted in zip(*(each.tolist() for each in columns), strict=True):
-            if was_counted:
-                continue
-            self._forget(key)
-            outcome = _Outcome(key, names, at_us, value if is_valued else None)
-            if talk >= 0:
-                self._put(outcome, talk, first, refused)
-            else:
-                self._waiting.setdefault((names, whom), {})[key] = outcome
-                self._waits_for[key] = (names, whom)
-        if len(self._waits_for) > self._tidy_at:
-            self._tidy()
+    def _arrived(self, outcome: _Outcome, named: tuple[int, int], talk: int, first: int, refused: list[tuple[int, float]]) -> None:
+        if outcome.is_old or outcome.key in self._counted_now:
+            return
+        self._forget(outcome.key)
+        if talk >= 0:
+            self._put(outcome, talk, first, refused)
+        else:
+            self._waiting.setdefault(named, {})[outcome.key] = outcome
+            self._waits_for[outcome.key] = named
 
     def _forget(self, key: int) -> None:
         """Of one outcome the newest version counts."""
@@ -261,7 +318,7 @@ class _Results:
             return
         if talk < first and began_us <= self._over_us:
             refused.append((talk, math.nan))
-            self._counted.learn(np.array([outcome.key], np.uint64), np.array([talk]))
+            self._counted_now[outcome.key] = talk
             return
         self._came.setdefault(talk, {})[outcome.key] = outcome.value
         self._at[outcome.key] = talk
@@ -272,19 +329,15 @@ class _Results:
             return
         over_us = min(self._newest_us, now_us) - self._asked.within_us
         self._over_us = max(over_us - 1, self._over_us)
-        keys: list[int] = []
-        talks: list[int] = []
         while self._open and self._open[0] >> _PLACE_BITS <= self._over_us:
             talk = heapq.heappop(self._open) & ((1 << _PLACE_BITS) - 1)
             came = self._came.pop(talk, {})
             for key in came:
                 del self._at[key]
-            keys += came
-            talks += [talk] * len(came)
+                self._counted_now[key] = talk
             value = self._value(tuple(came.values()))
             if value is not None:
                 yield talk, value
-        self._counted.learn(np.array(keys, np.uint64), np.array(talks, np.int64))
 
     def _value(self, came: tuple[float | None, ...]) -> float | None:
         """What a talk came to; None where it has no value."""
@@ -320,28 +373,35 @@ class ReleaseResults:
         found: list[tuple[int, int, int, float]] = []
         if not self._results:
             return _decided(found)
-        columns = [requests.batch_id, *(each.batch_id for each in outcomes)]
-        batches = np.unique(np.concatenate(columns))
-        begins = [np.searchsorted(column, batches, side="left").tolist() for column in columns]
-        ends = [np.searchsorted(column, batches, side="right").tolist() for column in columns]
-        for number, batch in enumerate(batches.tolist()):
-            first, begun = self.talks.n, []
-            if begins[0][number] < ends[0][number]:
-                part = _part(requests, slice(begins[0][number], ends[0][number]))
-                begun = list(self.talks.learn(part))
-                newest = int(part.at_us.max())
-                self._now_us = newest if self._now_us is None else max(self._now_us, newest)
-            for kpi, (results, each) in enumerate(zip(self._results, outcomes, strict=True)):
-                begin, end = begins[kpi + 1][number], ends[kpi + 1][number]
-                came = each.part(slice(begin, end)) if begin < end else None
-                found += [(batch, kpi, talk, value) for talk, value in results.take(begun, first, came, self._now_us)]
+        first, now_us = self.talks.n, self._now_us
+        begun = self.talks.learn(requests)
+        arrivals = [results.arrivals(each) for results, each in zip(self._results, outcomes, strict=True)]
+        named = dict(begun) if self._is_anybody_awaited(arrivals) else {}
+        batches = np.unique(np.concatenate([requests.batch_id, *(each.batch_id for each in outcomes)]))
+        ends = (first + np.searchsorted(self.talks.batch_id[first : self.talks.n], batches, side="right")).tolist()
+        newest = _newest_until(requests, batches)
+        for batch, end, newest_us in zip(batches.tolist(), ends, newest, strict=True):
+            now_us = newest_us if now_us is None else max(now_us, newest_us or now_us)
+            for kpi, results in enumerate(self._results):
+                decided = results.take(named.get(batch, ()), range(first, end), arrivals[kpi].get(batch, ()), now_us)
+                found += [(batch, kpi, talk, value) for talk, value in decided]
+            first = end
+        self._now_us = now_us
+        for results in self._results:
+            results.taken()
         return _decided(found)
 
+    def _is_anybody_awaited(self, arrivals: Sequence[_Arrivals]) -> bool:
+        """Whether some outcome waits, or will have to, for a talk that begins in a later batch than its own."""
+        here = (talk < 0 for arrived in arrivals for each in arrived.values() for _, _, talk in each)
+        return any(results.is_waiting for results in self._results) or any(here)
 
-def _part(requests: Requests, chosen: slice) -> Requests:
-    """Some of the records, without the values of their metrics."""
-    named = ("batch_id", "seq", "key", "arm", "share", "unit", "talk", "at_us")
-    return Requests(**{name: getattr(requests, name)[chosen] for name in named}, values=[])
+
+def _newest_until(requests: Requests, batches: Ints) -> list[int | None]:
+    """The time of the newest of these requests until each batch; None before the first."""
+    ends = np.searchsorted(requests.batch_id, batches, side="right").tolist()
+    newest = np.maximum.accumulate(requests.at_us).tolist() if len(requests.at_us) else []
+    return [newest[end - 1] if end else None for end in ends]
 
 
 def _decided(found: Sequence[tuple[int, int, int, float]]) -> Decided:

@@ -90,8 +90,10 @@ class Index:
         """The place of each key; -1 where it is not known."""
         found: Ints = np.full(len(keys), -1, np.int64)
         for known, places in self._stretches:
-            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-            found = np.where(known[at] == keys, places[at], found)
+            at = known.searchsorted(keys)
+            is_here = known.take(at, mode="clip") == keys
+            if is_here.any():
+                found[is_here] = places[at[is_here]]
         return found
 
 
