@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.templates import Templates, copied, made_anew
 from tests.wheels import build_wheel
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +24,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with copied(Templates(tmp_path_factory.mktemp("templates"))):
+        yield
+
+
+@pytest.fixture
+def stores_made_anew() -> Iterator[None]:
+    """Stores of this test are made as they are elsewhere, and not copied."""
+    with made_anew():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -237,6 +237,8 @@ class _Stage:
                 if leaving.done():
                     self._faulty.left.release()
                     return
+        except ConnectionError:  # who has left is told so by the next word, too
+            self._faulty.left.release()
         finally:
             leaving.cancel()
             with suppress(ConnectionError, asyncio.CancelledError):
