@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 WHAT ?=
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each of which would compile the workbench anew
 
 .DEFAULT_GOAL := help
 .PHONY: help setup spark demo test lint bench soak lab lock clean

@@ -228,7 +228,7 @@ def test_two_erasures_and_a_writer_and_readers_at_once_disturb_nobody(stores):
         return thread
 
     def read() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.05):
             volumes.append(stores.metrics.query("volume", app="shop")["volume"].item())
 
     def read_slowly() -> None:
@@ -241,7 +241,7 @@ def test_two_erasures_and_a_writer_and_readers_at_once_disturb_nobody(stores):
 
     def write() -> None:
         n = 1000
-        while not stop.is_set():
+        while not stop.wait(0.05):
             n += 1
             stores.logs.record(record_of("anna", n))
             stores.logs.flush()
