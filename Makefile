@@ -28,7 +28,7 @@ demo: setup ## run the demo shop and print its three readiness reviews
 	@echo; echo "To type these commands yourself: source $(BIN)/activate"
 
 test: setup ## all tests, the kill tests in short form
-	@$(PYTEST) -m "not soak" -n 3 --dist loadgroup
+	@$(PYTEST) -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## formatting, rules, types, import borders
 	@$(BIN)/ruff format --check .

@@ -18,7 +18,15 @@ settings.load_profile("busy")  # no test asserts how fast this machine is
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # the slow ones first, so that no worker ends alone with one
+    items.sort(key=_patience, reverse=True)  # the slowest first, so that no worker ends alone with one
+
+
+def _patience(item: pytest.Item) -> float:
+    """Seconds after which the test is given up; 0 for a quick one."""
+    if item.get_closest_marker("slow") is None:
+        return 0.0
+    given = item.get_closest_marker("timeout")
+    return float(given.args[0] if given else item.config.getini("timeout"))
 
 
 @pytest.fixture(scope="session")

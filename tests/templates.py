@@ -61,7 +61,8 @@ class Templates:
         """As the workbench does; a ledger in a file that is not there yet begins as a copy."""
         file = Path(place)
         if opened.dialect.name == "sqlite" and file.parent.is_dir() and not file.exists():
-            shutil.copyfile(self._ledger, file)
+            with contextlib.suppress(OSError):  # the workbench says what is wrong with the place
+                shutil.copyfile(self._ledger, file)
         _BRING_UP_TO_DATE(opened, place)
 
 

@@ -49,7 +49,6 @@ def test_no_file_speaks_of_anything_but_the_project():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("wheel")
 def test_the_wheel_carries_the_demo_and_the_notebooks(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"workbench/_shipped/demo/app.yaml", "workbench/_shipped/notebooks/01_readiness_review.ipynb", "workbench/py.typed"} <= names

@@ -26,7 +26,6 @@ def test_the_customers_of_the_story_are_distinct():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("wheel")
 def test_the_wheel_alone_tells_the_story_in_another_folder(wheel: Path, tmp_path: Path):
     site, home = tmp_path / "site", tmp_path / "elsewhere" / "home"
     zipfile.ZipFile(wheel).extractall(site)

@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.faults import ANSWER, BEGUN, CANNED, GRACE_MS, WAITING, Outcome, cells, run_matrix, table
 from workbench.controls.failures import FailureKind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("fault matrix")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NOT_AT_AN_ADDRESS = {"broken", "mid_stream", "throttled", "busy", "unfit"}
 """Kinds that no single provider at an address causes; `mid_stream` is what each of the others becomes."""
 

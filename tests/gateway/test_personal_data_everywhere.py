@@ -139,7 +139,7 @@ def comes_back(url: str, place: Guarded, sent: Sent, script: dict[str, Said]) ->
             ask(app, Said(body=f"<html>{sent('page')}</html>".encode()), streamed=streamed)
     for spell in SPELLED.values():
         word = spell(sent("split"))
-        for place_of_cut in range(1, len(word), 1 if spell is str else 5):
+        for place_of_cut in range(1, len(word), 1 if spell is str else 11):
             pieces = [FILLER, f"Write to {word[:place_of_cut]}", f"{word[place_of_cut:]}, please. ", FILLER]
             ask("proxied-window", Said(text="x", pieces=pieces), streamed=True)
             ask(BARE, Said(text="x", pieces=pieces), streamed=True)

@@ -36,6 +36,7 @@ def spec_of(app: str) -> AppSpec:
             "workflows": [{"name": name, "success": rule} for name, rule in rules.items()],
             "kpis": [
                 {"name": "conversion", "outcome": event},
+                {"name": "prompt", "outcome": event, "within": "1h"},
                 {"name": "basket", "outcome": event, "aggregate": "mean", "unit": "EUR"},
                 {"name": "revenue", "outcome": event, "aggregate": "sum", "unit": "EUR"},
             ],
@@ -264,10 +265,15 @@ class Oracle:
                 at = before[-1] if before else None
             if at is not None:
                 placed.append((at, o))
-        reached = {("s" + r["session_id"]) if r["session_id"] else ("r" + r["request_id"]) for r, _ in placed}
+        reached, in_time = (
+            {("s" + r["session_id"]) if r["session_id"] else ("r" + r["request_id"]) for r, o in placed if o["ts"] <= r["ts_start"] + span}
+            for span in (timedelta(days=9999), timedelta(hours=1))
+        )
+        over = {key: members for key, members in sessions.items() if members[-1]["ts_start"] + timedelta(hours=1) <= self.as_of}
         values = [(r, o["value"]) for r, o in placed if o["value"] is not None and o["currency"] in (None, "EUR")]
         return {
             "conversion": [(members[0], float(key in reached)) for key, members in sessions.items()],
+            "prompt": [(members[0], float(key in in_time)) for key, members in over.items()],
             "basket": values,
             "revenue": values,
         }

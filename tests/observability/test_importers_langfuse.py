@@ -20,6 +20,7 @@ from tests.observability.any_json import VALUES, places, stored_or_refused, with
 from tests.observability.importing import imports_over
 from tests.observability.lakes import NOON, open_lake, open_logs
 from workbench.errors import UsageError
+from workbench.observability.import_report import ImportReport
 from workbench.observability.importers.formats import IMPORTERS
 from workbench.observability.importers.langfuse_usage import usage_of
 from workbench.observability.importers.source import Imported, ImportOptions, Refused
@@ -423,5 +424,27 @@ def test_totals_are_those_of_the_rows_and_a_second_import_stores_nothing(tmp_pat
     assert frame["output_tokens"].item() == sum(one["output"] + one["output_reasoning_tokens"] for one in usages)
     assert frame["tool_error_rate"].item() == 1.0
     assert frame["latency_p50"].item() == 4500.0
+    logs.close()
+    lake.close()
+
+
+def test_a_later_export_adds_the_scores_that_came_since(tmp_path: Path) -> None:
+    observations = [snake(one) | {"user_id": "u"} for one in OBSERVATIONS]
+    early, late = (snake(SCORES[0]) | {"id": name, "trace_id": observations[0]["trace_id"]} for name in ("early", "late"))
+    lake = open_lake(tmp_path / "home")
+    logs = open_logs(tmp_path / "home", lake=lake)
+
+    def imported(name: str, *scores: dict) -> ImportReport:
+        paths = [write_csv(tmp_path, f"{name}.csv", observations), write_lines(tmp_path, f"{name}.jsonl", list(scores))]
+        return imports_over(logs).run("langfuse", paths, app="shop")
+
+    assert imported("first", early).stored == 1
+    again = imported("second", early, late)
+    assert (again.stored, again.duplicates, again.files[0].notes[-1]) == (0, 1, "1 score is new, of requests that were there")
+    assert imported("third", late, early).files[0].notes[1:] == ()
+    assert lake.read(lambda c: c.execute("SELECT score_id FROM lake.scores ORDER BY ts, score_id").fetchall()) == [
+        ("langfuse-early",),
+        ("langfuse-late",),
+    ]
     logs.close()
     lake.close()

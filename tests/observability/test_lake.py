@@ -187,6 +187,7 @@ def test_a_lake_whose_maker_died_half_way_reads_empty_and_is_made_by_the_next_wr
 
 @about_files
 @pytest.mark.parametrize("limit", [1, 1024, 4096, 8192, 32_768, 65_536, 131_072])
+@pytest.mark.usefixtures("stores_made_anew")
 def test_a_lake_whose_maker_was_killed_while_it_wrote_reads_empty_and_is_made_by_the_next_writer(tmp_path, limit):
     program = """
 import resource, signal, sys

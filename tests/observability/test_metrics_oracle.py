@@ -15,7 +15,7 @@ from workbench.observability.catalogue import CATALOGUE
 from workbench.observability.metrics import SAME, Metrics
 from workbench.observability.model import Window
 
-KPIS = ["conversion", "basket", "revenue"]
+KPIS = ["conversion", "prompt", "basket", "revenue"]
 RETRIEVAL = [name for name in CATALOGUE if name.startswith("retrieval_") and name != "retrieval_hit_rate"]
 """Judged by `test_retrieval_metrics.py`; these logs have no lookups."""
 ALIKE = {"latency_p50", "latency_p90", "ttft_p50", "ttft_p90", "ttft_p99", "cache_read_tokens", "reasoning_tokens"} | {

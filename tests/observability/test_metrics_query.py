@@ -147,6 +147,29 @@ def test_a_kpi_counts_sessions_where_they_began(shop):
     assert frame.rows() == [("one", 0.5, 2, None, 0, None, 0), ("two", 0.0, 1, 30.0, 1, 30.0, 1)]
 
 
+def test_a_session_counts_for_a_kpi_when_its_time_is_over_reached_or_not(tmp_path):
+    log = Fixture(tmp_path, {"shop": spec(kpis=[{"name": "prompt", "outcome": "order", "within": "1h"}])})
+    minutes = {"in time": 0, "too late": 0, "never": 0, "open and reached": 120, "open": 120}
+    log.add(
+        [request(session_id=name, ts_start=NOON + timedelta(minutes=at)) for name, at in minutes.items()]
+        + [request(session_id="never", ts_start=NOON + timedelta(minutes=90))],
+        outcomes=[
+            outcome("order", minute=at, session_id=name) for name, at in {"in time": 30, "too late": 61, "open and reached": 121}.items()
+        ],
+    )
+    assert log.one("prompt") == (0.5, 2), "of the sessions whose newest request was an hour ago"
+    assert log.metrics.value("prompt", app="shop").n == 2
+    log.add([request(session_id="new", ts_start=NOON + timedelta(minutes=150))])
+    assert log.one("prompt") == (1 / 3, 3)
+    log.add(outcomes=[outcome("order", minute=181, session_id="nobody")])
+    assert log.one("prompt") == (2 / 5, 5), "an event shows how far the log is known, too"
+    record = log.metrics.measure("prompt", app="shop", bundle="one")
+    log.add([request(session_id="newer", ts_start=NOON + timedelta(minutes=900))])
+    assert log.metrics.verify(record) == "SAME"
+    assert log.metrics.measure("prompt", app="shop", bundle="one").statistics["n"] == 6
+    log.close()
+
+
 def test_money_of_another_currency_is_not_added(shop):
     r = request()
     shop.add([r], outcomes=[outcome("order", request_id=r["request_id"], value=10.0, currency=c) for c in ("EUR", "USD", None)])

@@ -143,6 +143,19 @@ def test_a_score_from_long_before_the_release_is_none_of_it(logged, monkeypatch)
     assert EARLIEST > 1
 
 
+def test_a_lake_that_is_as_it_was_is_not_searched(logged, monkeypatch):
+    batch, lake = logged
+    reading = reader(lake)
+    batch(request(1), scores=[score(1), score(2)])
+    first = reading.read()
+    monkeypatch.setattr(reading, "_new_requests", lambda *_: pytest.fail("it was searched"))
+    again = reading.read()
+    assert (again.n, again.newest_batch, again.data_at) == (0, first.newest_batch, first.data_at)
+    monkeypatch.undo()
+    batch(request(2))
+    assert reading.read().n == 2, "the score that waited for it came with it"
+
+
 def test_what_could_not_be_read_counts_as_unread(logged, monkeypatch):
     batch, lake = logged
     batch(request(4), request(5), scores=[score(4)])

@@ -269,6 +269,7 @@ BEFORE = """hour TIMESTAMPTZ, day DATE, app VARCHAR, workflow VARCHAR, bundle VA
 """Columns that `requests_hourly` had when each flush added rows of its own to it."""
 
 
+@pytest.mark.usefixtures("stores_made_anew")
 def test_a_lake_of_the_version_before_is_opened_summed_and_answers_alike(tmp_path, monkeypatch):
     since = {name: table for name, table in schema.TABLES.items() if name not in {"requests_daily", "unsummed_hours", "requests_hourly"}}
     stores = Stores(tmp_path)

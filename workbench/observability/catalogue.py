@@ -17,10 +17,9 @@ import ibis.expr.types as ir
 
 from workbench.observability.facts import FIRST_OF_SESSION, MEAN, NEWEST
 from workbench.observability.metric import WEIGHED, Column, Kind, Metric, Rolled, of_column, one, quantile, rate, total, whole
-from workbench.observability.model import Direction
+from workbench.observability.model import FAILED, Direction
 from workbench.observability.retrieval_metrics import RETRIEVAL
 from workbench.observability.retrieval_metrics import family as retrieval_family
-from workbench.observability.success import FAILED
 from workbench.spec.app import Kpi
 from workbench.spec.base import format_duration
 
@@ -383,8 +382,9 @@ def kpi_metric(kpi: Kpi) -> Metric:
     """The metric that a KPI of app.yaml is."""
     given = "each given to its request, else to the newest one of its session, or of its unit, before it"
     late = f"; none later than {format_duration(kpi.within)} after that" if kpi.within else ""
+    over = f"{late}; a session counts when that time is over" if kpi.within else ""
     formulas = {
-        "rate": f"sessions (requests without one count alone) followed by the event {kpi.outcome!r} / sessions, by first request{late}",
+        "rate": f"sessions (requests without one count alone) followed by the event {kpi.outcome!r} / sessions, by first request{over}",
         "mean": f"mean value of the events {kpi.outcome!r}, {given}{late}",
         "sum": f"total value of the events {kpi.outcome!r}, {given}{late}",
     }

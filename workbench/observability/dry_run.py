@@ -49,8 +49,8 @@ class DryLogs:
         given, known = self._given.had(_names(keys)), self._logs.known_requests(keys)
         return known._replace(requests=known.requests | {key for key, is_given in zip(keys, given, strict=True) if is_given})
 
-    def new_spans(self, spans: pa.Table) -> pa.Table:
-        return self._logs.new_spans(spans)
+    def new_rows(self, table: str, rows: pa.Table) -> pa.Table:
+        return self._logs.new_rows(table, rows)
 
     def given_bundles(self, requests: pa.Table) -> pa.Table:
         given = self._given.had(_names(_keys(requests)))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from workbench.observability.dimensions import DIMENSIONS, FAILURE_REASON, Filters, condition, counts_shadows
+from workbench.observability.dimensions import DIMENSIONS, FAILURE_REASON, Filters, condition, counts_shadows, moment
 from workbench.observability.lookups import JUDGMENTS, lookup_facts
 from workbench.observability.steps import SPANS, steps
 from workbench.observability.success import SuccessRules, failure_reason, success, success_weight
@@ -55,7 +55,7 @@ class Selection:
     until: datetime | None
     rules: SuccessRules
     as_of: datetime | None
-    """Until when the log is known; None when no rule waits for an outcome."""
+    """Until when the log is known; None when no rule and no KPI waits for an event."""
 
     def covers(self, other: Selection, needs: frozenset[str]) -> bool:
         """Whether the rows of `other` are among these, and `needs` are derived alike, for all of them."""
@@ -235,9 +235,11 @@ def _events_of_requests(event: str) -> ir.Table:
 def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
     """What a KPI counts, in the columns of the request facts with `kpi_y` and `kpi_x`.
 
-    A `rate` has one row per session, which stands where its first request stands. A `mean` or `sum` has one row per
-    event, which stands where its request stands. What a shadow answered never reached anybody, so it carries nothing.
+    A `rate` has one row per session, which stands where its first request stands; where the KPI says within which time, a session whose
+    time is not over is left out, reached or not. A `mean` or `sum` has one row per event, which stands where its request stands. What a
+    shadow answered never reached anybody, so it carries nothing.
     """
+    is_rate = kpi.aggregate == "rate"
     requests = REQUESTS.filter(REQUESTS.app == app, REQUESTS.arm.fill_null("none") != "shadow")
     requests = requests.mutate(
         session=ibis.ifelse(requests.session_id.notnull(), "s:" + requests.session_id, "r:" + requests.request_id),
@@ -245,7 +247,7 @@ def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
     )
     events = _events(kpi.outcome, kpi.currency)
     events = _attributed(events.filter(events.event_app == app), requests, kpi.within)
-    facts = _sessions(requests, events) if kpi.aggregate == "rate" else _valued(requests, events)
+    facts = _sessions(requests, events, within=kpi.within, as_of=selection.as_of) if is_rate else _valued(requests, events)
     predicates = condition(facts, selection.filters, selection.start, selection.until)
     return facts.filter(*predicates) if predicates else facts
 
@@ -269,10 +271,14 @@ def _attributed(events: ir.Table, requests: ir.Table, within: timedelta | None) 
     return found.drop("event_ts", "at_ts")
 
 
-def _sessions(requests: ir.Table, events: ir.Table) -> ir.Table:
+def _sessions(requests: ir.Table, events: ir.Table, *, within: timedelta | None, as_of: datetime | None) -> ir.Table:
+    """One row per session; those whose time was over by `as_of`, where both are known: an event may follow their newest request."""
     window = ibis.window(group_by="session", order_by=["ts_start", "request_id"])
-    ranked = requests.mutate(nth=ibis.row_number().over(window))
-    first = ranked.filter(ranked.nth == 0).drop("nth")
+    ranked = requests.mutate(nth=ibis.row_number().over(window), newest=requests.ts_start.max().over(ibis.window(group_by="session")))
+    first = ranked.filter(ranked.nth == 0)
+    if within is not None and as_of is not None:
+        first = first.filter(first.newest <= moment(as_of - within))
+    first = first.drop("nth", "newest")
     reached = events.select("session").distinct().mutate(reached=ibis.literal(1, type="int64"))
     joined = _beside(first, reached, ["session"])
     return joined.mutate(row_id=joined.request_id, kpi_y=joined.reached.fill_null(0), kpi_x=ibis.literal(1, type="int64"))

@@ -48,7 +48,7 @@ class LogStore(Protocol):
 
     def given_bundles(self, requests: pa.Table) -> pa.Table: ...
 
-    def new_spans(self, spans: pa.Table) -> pa.Table: ...
+    def new_rows(self, table: str, rows: pa.Table) -> pa.Table: ...
 
 
 class Permitted:
@@ -80,6 +80,8 @@ class Stored(NamedTuple):
     """Those of the known ones that had no bundle and have this import's now."""
     unnamed: int
     """Those of the new ones that no bundle is known of."""
+    scores: int
+    """Scores of known ones that were not there."""
     apps: frozenset[str]
 
 
@@ -122,6 +124,7 @@ class FileRun:
         identity = orjson.dumps([format_, source.digest, settings], option=orjson.OPT_SORT_KEYS)
         self._file_id = self._source_id = "import:" + hashlib.sha256(identity).hexdigest()
         self._read = self._stored = self._duplicates = self._completed = self._unnamed = self._earlier = self._refused_earlier = 0
+        self._scores = 0
         self._refused: dict[str, Refusals] = {}
         self._described: dict[str | None, str] = {}
         self.apps: frozenset[str] = frozenset()
@@ -169,6 +172,9 @@ class FileRun:
         if self._completed:
             get = "gets this one, as a new revision" if self._completed == 1 else "get this one, as a new revision each"
             yield f"{_requests(self._completed, 'that was', 'that were')} there without a bundle {get}"
+        if self._scores:
+            are = "score is" if self._scores == 1 else "scores are"
+            yield f"{self._scores:,} {are} new, of requests that were there"
         if self._default_bundle and self._duplicates:
             yield "requests that were there with a bundle keep it: an import changes no stored request"
 
@@ -227,6 +233,7 @@ class FileRun:
         self._duplicates += stored.known
         self._completed += stored.completed
         self._unnamed += stored.unnamed
+        self._scores += stored.scores
         self.apps |= stored.apps
 
     def _take(self, stretch: Stretch, chunk: Chunk, repeats: Repeats, mark: int) -> None:
@@ -297,27 +304,28 @@ class FileRun:
         requests = tables.get("requests", _NO_REQUESTS)
         keys = list(zip(requests["app"].to_pylist(), requests["request_id"].to_pylist(), strict=True))
         known, as_of = self._logs.known_requests(keys)
-        revisions, further = _NO_REQUESTS, None
+        revisions: pa.Table = _NO_REQUESTS
+        further: dict[str, pa.Table] = {}
         if known:
             is_known = pa.array([key in known for key in keys])
             there, requests = requests.filter(is_known), requests.filter(pc.invert(is_known))
-            if self._source.is_of_traces and "spans" in tables:
-                further = self._logs.new_spans(tables["spans"].filter(pc.is_in(tables["spans"]["seq"], there["seq"])))
+            for name in self._source.adds & tables.keys():
+                further[name] = self._logs.new_rows(name, tables[name].filter(pc.is_in(tables[name]["seq"], there["seq"])))
             tables = without(tables, frozenset(there["seq"].to_pylist()))
             revisions = self._logs.given_bundles(there.filter(pc.is_valid(there["bundle"])))
         if requests.num_rows or revisions.num_rows:
             tables = {**tables, "requests": pa.concat_tables([requests, revisions.select(requests.column_names).cast(requests.schema)])}
             self._begin()
-        if further is not None and further.num_rows:
-            tables = {**tables, "spans": pa.concat_tables([tables["spans"], further])}
+        if any(rows.num_rows for rows in further.values()):
+            tables = {**tables, **{name: pa.concat_tables([tables[name], rows]) for name, rows in further.items()}}
             self._begin()
         if chunk.has_unknown_bundle:
             self._logs.append({}, source_id=f"{self._file_id}:{UNKNOWN_BUNDLE}", from_seq=1, to_seq=self._named.n_registered + 1)
         batch = {name: table for name, table in tables.items() if table.num_rows}
         is_new = self._logs.append(batch, source_id=self._source_id, from_seq=from_seq, to_seq=to_seq, as_of=as_of)
         new, completed, unnamed = (requests.num_rows, revisions.num_rows, requests["bundle"].null_count) if is_new else (0, 0, 0)
-        apps = frozenset(app for app, _ in keys)
-        return Stored(new=new, known=len(keys) - new - completed, completed=completed, unnamed=unnamed, apps=apps)
+        apps, scores = frozenset(app for app, _ in keys), further["scores"].num_rows if is_new and "scores" in further else 0
+        return Stored(new=new, known=len(keys) - new - completed, completed=completed, unnamed=unnamed, scores=scores, apps=apps)
 
 
 def _repeated(stretch: Stretch, repeats: Repeats, mark: int) -> dict[int, Refused | None]:

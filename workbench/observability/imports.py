@@ -152,7 +152,7 @@ class Imports:
         try:
             for run in runs:
                 run.go()
-            if not is_dry_run and any(source.is_of_traces for source in sources):
+            if not is_dry_run and any("spans" in source.adds for source in sources):
                 self._settle()
             is_whole = True
         finally:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import duckdb
@@ -26,6 +27,8 @@ from workbench.observability.scrubbing import scrub
 from workbench.observability.spool import QUOTA_BYTES, WAIT_S, Mode, Spool, wait_until_committed
 from workbench.observability.tables import REQUESTS
 
+_IDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"spans": ("trace_id", "span_id"), "scores": ("score_id",)})
+"""By which columns, beside the app, a row is the same one."""
 _GRACE_S = 5.0
 """Age at which a living owner's rows are drained by others: it flushes each second, so it is stopped or stuck."""
 
@@ -211,19 +214,19 @@ class Logs:
 
         return self._lake.read(search)
 
-    def new_spans(self, spans: pa.Table) -> pa.Table:
-        """Those of the spans that the lake does not hold, each known by its app, trace and id; rows still in a spool do not count."""
-        if not spans.num_rows:
-            return spans
-        keys = ["app", "trace_id", "span_id"]
-        wanted = spans.select(keys).append_column("place", pa.array(range(spans.num_rows), pa.int64()))
+    def new_rows(self, table: str, rows: pa.Table) -> pa.Table:
+        """Those of the rows that the lake's `spans` or `scores` do not hold, by app and ids; rows still in a spool do not count."""
+        if not rows.num_rows:
+            return rows
+        keys = ["app", *_IDS[table]]
+        wanted = rows.select(keys).append_column("place", pa.array(range(rows.num_rows), pa.int64()))
 
         def search(connection: duckdb.DuckDBPyConnection) -> list[int]:
-            connection.register("wanted_spans", wanted)
-            new = f"SELECT place FROM wanted_spans ANTI JOIN lake.spans USING ({', '.join(keys)}) ORDER BY place"
+            connection.register("wanted_rows", wanted)
+            new = f"SELECT place FROM wanted_rows ANTI JOIN lake.{table} USING ({', '.join(keys)}) ORDER BY place"
             return [place for (place,) in connection.execute(new).fetchall()]
 
-        return spans.take(pa.array(self._lake.read(search), pa.int64()))
+        return rows.take(pa.array(self._lake.read(search), pa.int64()))
 
     def given_bundles(self, requests: pa.Table) -> pa.Table:
         """The stored ones among the requests that have no bundle, each as the revision that gives it the bundle it has here.

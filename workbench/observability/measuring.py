@@ -69,6 +69,8 @@ class Sitting:
 
     def _question(self, name: str, filters: Filters, min_n: int | None) -> Question:
         question = question_of(name, self._definitions, filters=filters, window=Window(), min_n=min_n)
+        if question.metrics[0].kpi:
+            return dated(question, self._reader)
         return replace(question, as_of=self._as_of) if question.waits_for_outcomes else question
 
 
@@ -86,13 +88,13 @@ def question_of(name: str, definitions: Definitions, *, filters: Filters, window
 
 
 def dated(question: Question, reader: SumReader) -> Question:
-    """The question with the time until which the log is known, where a success rule waits for events."""
+    """The question with the time until which the log is known, where a success rule or a KPI waits for events."""
     return replace(question, as_of=newest_known(question, reader)) if question.waits_for_outcomes else question
 
 
 def newest_known(question: Question, reader: SumReader) -> datetime | None:
-    """Until when the log is known of the apps and events that the question's success rules wait for; None when they wait for nothing."""
-    events = [event for event, _ in question.definitions.rules.awaited]
+    """Until when the log is known of the apps and events that the question waits for; None when it waits for nothing."""
+    events = question.awaited
     if not events:
         return None
     newest, until = reader.newest(apps_of(question.filters) or reader.apps(), events), question.window.until

@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+FAILED = ("error", "timeout", "truncated")
+"""The statuses that are failures, whatever a workflow declares."""
+
 
 class Direction(StrEnum):
     """Which way is better."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -68,7 +69,8 @@ class Reader(SumReader):
             return None
         name = kpi.name if kpi else ""
         if name not in self._facts:
-            self._facts[name] = self._named(held.facts(kpi, DERIVED), f"facts{len(self._facts)}", keep=True)
+            known = held if kpi is None else replace(held, as_of=question.as_of)
+            self._facts[name] = self._named(known.facts(kpi, DERIVED), f"facts{len(self._facts)}", keep=True)
         return self._facts[name]
 
     def _keep(self, name: str, sql: str) -> str:

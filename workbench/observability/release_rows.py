@@ -22,10 +22,11 @@ import numpy.typing as npt
 from workbench.errors import UsageError
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
+from workbench.observability.model import FAILED
 from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Decided, Outcomes, ReleaseResults
 from workbench.observability.release_units import NO_SCORES, Requests, Scores, Whose
+from workbench.observability.reshaping import newest_snapshot
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
-from workbench.observability.success import FAILED
 from workbench.observability.tables import at_snapshot
 
 if TYPE_CHECKING:
@@ -71,6 +72,21 @@ class ReleaseRows:
     @property
     def n(self) -> int:
         return len(self.batch_id)
+
+    @classmethod
+    def none(cls, metrics: Sequence[str], *, newest_batch: int, data_at: datetime | None) -> ReleaseRows:
+        """No rows."""
+        ints, numbers = np.zeros(0, np.int64), np.zeros(0)
+        return cls(
+            batch_id=ints,
+            place=ints,
+            arm=np.zeros(0, np.int8),
+            share=numbers,
+            unit=np.zeros(0, np.uint64),
+            values=dict.fromkeys(metrics, (numbers, np.zeros(0, np.bool_))),
+            newest_batch=newest_batch,
+            data_at=data_at,
+        )
 
     def part(self, begin: int, end: int) -> ReleaseRows:
         """The rows from one place to before another."""
@@ -164,6 +180,9 @@ class ReleaseReader:
         self._whose = Whose()
         self._waiting = NO_SCORES
         self._results = ReleaseResults(self._awaited)
+        self._snapshot: int | None = None
+        """Of the lake, when all of it was read; None where it was read up to a batch."""
+        self._data_at: datetime | None = None
 
     def read(self, *, until: int | None = None) -> ReleaseRows:
         """The rows behind those that were read.
@@ -174,7 +193,11 @@ class ReleaseReader:
         Raises:
             StoreError: the log cannot be read; then nothing counts as read.
         """
-        newest, data_at, requests, scores, outcomes = self._lake().read(lambda connection: self._fetched(connection, until))
+        fetched = self._lake().read(lambda connection: self._fetched(connection, until))
+        if fetched is None:
+            return ReleaseRows.none(self._metrics, newest_batch=self.after, data_at=self._data_at)
+        snapshot, newest, data_at, requests, scores, outcomes = fetched
+        self._snapshot, self._data_at = None if until is not None else snapshot, data_at
         if self._scores and len(requests.batch_id):
             self._whose.learn(requests)
         found = self._whose.find(scores.key)
@@ -188,8 +211,14 @@ class ReleaseReader:
 
     def _fetched(
         self, connection: duckdb.DuckDBPyConnection, until: int | None
-    ) -> tuple[int, datetime | None, Requests, Scores, Sequence[Outcomes]]:
-        """What is new, and the scores that waited for their request. It changes nothing here, so it may be done again."""
+    ) -> tuple[int | None, int, datetime | None, Requests, Scores, Sequence[Outcomes]] | None:
+        """Snapshot, newest batch and when it was stored, what is new, and the scores that waited for their request.
+
+        None where the lake is as it was: most looks find it so at night. It changes nothing here, so it may be done again.
+        """
+        snapshot = newest_snapshot(connection)
+        if until is None and snapshot is not None and snapshot == self._snapshot:
+            return None
         wanted = "" if until is None else f" WHERE batch_id <= {until}"
         mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
         known = connection.execute(mark).fetchall()[0]
@@ -202,7 +231,7 @@ class ReleaseReader:
         if self._scores and after is not None:
             scores = scores.with_more(self._new_scores(connection, after=after, until=newest))
         outcomes = [self._new_outcomes(connection, each, after=newest if after is None else after, until=newest) for each in self._awaited]
-        return newest, instant(known[1]), requests, scores, outcomes
+        return snapshot, newest, instant(known[1]), requests, scores, outcomes
 
     def _new_requests(self, connection: duckdb.DuckDBPyConnection, until: int) -> Requests:
         sql = [f"CAST(CASE WHEN is_final THEN {column or 'NULL'} END AS DOUBLE) AS v{k}" for k, column in enumerate(self._columns)]

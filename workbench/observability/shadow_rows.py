@@ -13,7 +13,7 @@ import duckdb
 
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
-from workbench.observability.success import FAILED
+from workbench.observability.model import FAILED
 from workbench.observability.tables import at_snapshot, latest_sql
 
 WITHHELD = "withheld"

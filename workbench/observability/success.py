@@ -17,12 +17,11 @@ import ibis.expr.types as ir
 from pydantic import TypeAdapter
 
 from workbench.observability.dimensions import moment
+from workbench.observability.model import FAILED
 from workbench.spec.app import AppSpec, OutcomeRule, ScoreRule, StatusRule, SuccessRule
 
 DEFAULT_SCORE = "success"
 DEFAULT_BAR = 0.5
-FAILED = ("error", "timeout", "truncated")
-"""Statuses that are technical failures."""
 _RULE: TypeAdapter[SuccessRule] = TypeAdapter(SuccessRule)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from workbench.errors import StoreError
 from workbench.ledger.acknowledgements import acknowledgements_of
@@ -21,14 +22,15 @@ from workbench.release.followers import followers_of
 from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
-from workbench.release.outlook import beforehand, under_way
 from workbench.release.records import approval_of, decision_of, ground_of, locks_from, plan_of, registrar_in, watch_of
-from workbench.release.replaying import Replay, replay
 from workbench.release.states import Act
 from workbench.release.targets import last_good
-from workbench.release.tracing import Point, trace
 from workbench.release.waits import waits_of
 from workbench.release.whole import Whole
+
+if TYPE_CHECKING:  # the judge's libraries are waited for by who asks the judge
+    from workbench.release.replaying import Replay
+    from workbench.release.tracing import Point
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ class Looking(Acting):
             UnknownSubject: there is no such release.
             StoreError: the log cannot be read.
         """
+        from workbench.release.replaying import replay  # noqa: PLC0415 - see above
+
         row = self._stored(release_id)
         return replay(self._release(row), self.decisions(row.release_id), self._log)
 
@@ -102,6 +106,8 @@ class Looking(Acting):
             UnknownSubject: there is no such release.
             StoreError: the log cannot be read.
         """
+        from workbench.release.tracing import trace  # noqa: PLC0415 - see above
+
         row = self._stored(release_id)
         with self._ledger.read() as connection:
             watch = stored_watch(connection, row.release_id)
@@ -168,6 +174,8 @@ class Looking(Acting):
     def _left_open(self, release: Release | None, seen: StoredWatch | None) -> tuple[str, ...]:
         if release is None or release.plan is None or not release.is_open or self._before is None:
             return ()
+        from workbench.release.outlook import beforehand, under_way  # noqa: PLC0415 - see above
+
         if seen is not None and seen.plan:
             return under_way(seen.plan).lines
         try:

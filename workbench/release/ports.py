@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.ledger.audit import AuditEntry
-from workbench.ledger.authority import Author
-from workbench.observability.release_results import Awaited
-from workbench.observability.release_rows import ReleaseReader
-from workbench.observability.shadow_rows import ShadowCounts
-from workbench.readiness.model import Review
-from workbench.release.judge_model import Judgement
-from workbench.release.judge_terms import Baseline
-from workbench.release.model import Release
-from workbench.release.shadowing import ShadowJudgement
-from workbench.versions.model import Bundle
+if TYPE_CHECKING:  # who only names them does not wait for the log's and the judge's libraries
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from workbench.ledger.audit import AuditEntry
+    from workbench.ledger.authority import Author
+    from workbench.observability.release_results import Awaited
+    from workbench.observability.release_rows import ReleaseReader
+    from workbench.observability.shadow_rows import ShadowCounts
+    from workbench.readiness.model import Review
+    from workbench.release.judge_model import Judgement
+    from workbench.release.judge_terms import Baseline
+    from workbench.release.model import Release
+    from workbench.release.shadowing import ShadowJudgement
+    from workbench.versions.model import Bundle
 
 
 class Reviewer(Protocol):

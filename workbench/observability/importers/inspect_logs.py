@@ -109,6 +109,7 @@ class Inspect:
             records=partial(_records, log.samples, run),
             app=app,
             bundle=bundle,
+            adds=frozenset({"scores"}),
             notes=tuple(_notes(log)),
         )
 

@@ -70,6 +70,7 @@ class Langfuse:
             total=len(records),
             records=partial(_read, records, options.app, options.zone or _UTC),
             app=options.app,
+            adds=frozenset({"scores"}),
             notes=(f"read together with {', '.join(path.name for path in others)}",) if others else (),
         )
 

@@ -63,7 +63,7 @@ class Otlp:
             total=len(records),
             records=partial(_numbered, records),
             app=options.app,
-            is_of_traces=True,
+            adds=frozenset({"spans"}),
         )
 
 

@@ -93,8 +93,8 @@ class Source:
     bundles: Mapping[str, ExternalBundle] = field(default_factory=dict)
     """Bundles that the file describes, by the name that its records have for them; for a file whose records ran under several."""
     notes: tuple[str, ...] = ()
-    is_of_traces: bool = False
-    """Whether a request that is there already may have further spans in it, which are stored and settled (`otlp/settling.py`)."""
+    adds: frozenset[str] = frozenset()
+    """What a request that is there already may get from this file: further `spans`, which are settled (`otlp/settling.py`), or `scores`."""
 
 
 class Importer(Protocol):
