@@ -9,7 +9,8 @@ from typing import Any
 from tests.release.house import House, NoLog, person
 from workbench.errors import StoreError
 from workbench.release.controller import LEASE, Controller
-from workbench.release.judge_model import Decision, Judgement
+from workbench.release.judge_kinds import Decision
+from workbench.release.judge_model import Judgement
 from workbench.release.leadership import Leadership
 from workbench.release.service import Releases
 

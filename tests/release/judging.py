@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from workbench.release.judge import begin, decide, observe
-from workbench.release.judge_model import Column, Judgement, JudgePlan, Kind, MetricPlan, Observation, Role
+from workbench.release.judge_kinds import Kind, Role
+from workbench.release.judge_model import Column, Judgement, JudgePlan, MetricPlan, Observation
 from workbench.release.judge_state import JudgeState
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)

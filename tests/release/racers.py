@@ -10,7 +10,7 @@ from tests.release.carrying import Carrier, ToldJudge
 from tests.release.house import APP, Clock, House, person
 from workbench.errors import WorkbenchError
 from workbench.ledger.store import Ledger
-from workbench.release.judge_model import Decision
+from workbench.release.judge_kinds import Decision
 from workbench.release.turn import Turn
 
 

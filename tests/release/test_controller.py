@@ -13,7 +13,7 @@ from workbench.ledger.watches import decisions_of, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
 from workbench.release.controller import BY_ITSELF, LEASE
-from workbench.release.judge_model import Decision
+from workbench.release.judge_kinds import Decision
 from workbench.release.model import State
 
 

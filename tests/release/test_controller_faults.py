@@ -25,7 +25,7 @@ from workbench.ledger.store import Ledger
 from workbench.ledger.watches import StoredWatch, decisions_of, stored_watch
 from workbench.release import leadership
 from workbench.release.controller import LEASE
-from workbench.release.judge_model import Decision
+from workbench.release.judge_kinds import Decision
 from workbench.release.model import State
 
 AT_ONCE = {**PLAN, "on_inconclusive": "promote", "deadline": "3h", "freeze": []}

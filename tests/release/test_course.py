@@ -14,8 +14,9 @@ from workbench.release import judge_model
 from workbench.release.course import Decision, Situation, asked_at, fails_less, is_overdue, next_move
 from workbench.release.freezes import freeze_now
 from workbench.release.futility import forecast, unreachable
-from workbench.release.judge_model import Decision as Advice
-from workbench.release.judge_model import MetricJudgement, Role
+from workbench.release.judge_kinds import Decision as Advice
+from workbench.release.judge_kinds import Role
+from workbench.release.judge_model import MetricJudgement
 from workbench.release.model import Kind, Objection, Release, State
 from workbench.release.plan_clock import PlanClock, ticked
 from workbench.release.states import Act

@@ -30,7 +30,8 @@ from tests.release.judging import (
 )
 from workbench.errors import StoreError, UsageError
 from workbench.release.judge import begin, decide, observe
-from workbench.release.judge_model import Column, Decision, JudgePlan, Kind, MetricPlan, Place, Role
+from workbench.release.judge_kinds import Decision, Kind, Role
+from workbench.release.judge_model import Column, JudgePlan, MetricPlan, Place
 from workbench.release.judge_state import first_seen, from_json
 
 

@@ -10,7 +10,8 @@ from tests.observability.lakes import NOON, Clock, open_lake, open_logs
 from tests.release.judging import AT, THRESHOLDS_MS
 from workbench.observability.release_rows import ReleaseReader
 from workbench.release.judge import begin, decide, observe
-from workbench.release.judge_model import Decision, JudgePlan, Kind, MetricPlan, Role
+from workbench.release.judge_kinds import Decision, Kind, Role
+from workbench.release.judge_model import JudgePlan, MetricPlan
 from workbench.release.judge_rows import observation, steps_of
 
 PLAN = JudgePlan(

@@ -10,8 +10,9 @@ from tests.release.house import APP, person
 from tests.release.judging import judged, rows, with_values
 from workbench.errors import UnknownSubject, UsageError
 from workbench.observability.release_rows import ReleaseReader
-from workbench.release.judge_model import CANDIDATE, Kind
-from workbench.release.judge_model import Decision as Advice
+from workbench.release.judge_kinds import Decision as Advice
+from workbench.release.judge_kinds import Kind
+from workbench.release.judge_model import CANDIDATE
 from workbench.release.judge_terms import Baseline, as_json, bars_of, from_json, judge_plan, limits_of
 from workbench.release.judging import columns_of, observation
 from workbench.release.model import State

@@ -14,7 +14,8 @@ from tests.release.test_judging import BASELINE
 from workbench.observability.impact_model import TalksBefore
 from workbench.observability.release_results import Awaited
 from workbench.release.judge import begin, observe
-from workbench.release.judge_model import Decision, JudgePlan, Kind, MetricPlan, Observation, Role
+from workbench.release.judge_kinds import Decision, Kind, Role
+from workbench.release.judge_model import JudgePlan, MetricPlan, Observation
 from workbench.release.judge_terms import Baseline, as_json, awaited_in, awaited_of, from_json, judge_plan
 from workbench.release.outlook import beforehand
 from workbench.spec.agreement import disagreements

@@ -8,7 +8,8 @@ from sqlalchemy import update
 from tests.release.canary import Live, shown
 from tests.release.house import APP
 from workbench.ledger.tables import decisions
-from workbench.release.judge_model import CANDIDATE, STABLE, Decision, Observation
+from workbench.release.judge_kinds import Decision
+from workbench.release.judge_model import CANDIDATE, STABLE, Observation
 from workbench.release.model import Release
 from workbench.release.replaying import Found, halved
 

@@ -18,7 +18,7 @@ from workbench.demo.place import fresh_workspace
 from workbench.errors import SpecError
 from workbench.ledger.watches import stored_watch
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
-from workbench.release.judge_model import Decision
+from workbench.release.judge_kinds import Decision
 from workbench.release.model import State
 from workbench.release.shadowing import judge_shadow
 from workbench.spec.plan import Shadow

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.release.judging import AT, FAILURES, judged, rows, with_values
-from workbench.release.judge_model import JudgePlan, Kind, MetricPlan, Role
+from workbench.release.judge_kinds import Kind, Role
+from workbench.release.judge_model import JudgePlan, MetricPlan
 from workbench.release.tracing import Point
 from workbench.views.release_figures import evidence_figure, exposure_figure, interval_figure
 from workbench.views.release_watch import evidence_sections

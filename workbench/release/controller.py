@@ -25,7 +25,7 @@ from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
 from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, is_overdue, next_move
 from workbench.release.freezes import objection_to_release
-from workbench.release.judge_model import Decision as Advice
+from workbench.release.judge_kinds import Decision as Advice
 from workbench.release.judge_model import Judgement
 from workbench.release.leadership import Leadership
 from workbench.release.looking import objection_to_going_on

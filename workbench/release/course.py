@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from workbench.release.judge_model import Decision as Advice
-from workbench.release.judge_model import Judgement, Kind
+from workbench.release.judge_kinds import Decision as Advice
+from workbench.release.judge_kinds import Kind
+from workbench.release.judge_model import Judgement
 from workbench.release.judge_terms import FAILURES
 from workbench.release.model import Objection, Release, State
 from workbench.release.states import Act

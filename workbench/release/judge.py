@@ -18,8 +18,9 @@ import numpy as np
 from workbench.errors import UsageError
 from workbench.release import judge_metrics
 from workbench.release.judge_decision import decide
+from workbench.release.judge_kinds import DECIDING, Role
 from workbench.release.judge_metrics import Rows, Track
-from workbench.release.judge_model import CANDIDATE, DECIDING, STABLE, Bools, Crossing, Ints, JudgePlan, Observation, Place, Role, Units
+from workbench.release.judge_model import CANDIDATE, STABLE, Bools, Crossing, Ints, JudgePlan, Observation, Place, Units
 from workbench.release.judge_state import FirstSeen, JudgeState, among, first_seen
 from workbench.stats import tilted
 

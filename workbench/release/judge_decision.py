@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from workbench.release import judge_metrics
-from workbench.release.judge_model import BY_EVENTS, DECIDING, Decision, Judgement, JudgePlan, Kind, MetricJudgement, MetricPlan, Role
+from workbench.release.judge_kinds import BY_EVENTS, DECIDING, Decision, Kind, Role
+from workbench.release.judge_model import Judgement, JudgePlan, MetricJudgement, MetricPlan
 from workbench.release.judge_state import JudgeState, MetricState
 from workbench.stats import allowance, asymptotic, tilted
 from workbench.stats.tilted import Cell, Counts, Interval

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.release.judge_model import BY_EVENTS, Bools, Column, Floats, Ints, JudgePlan, Kind, MetricPlan, Units
+from workbench.release.judge_kinds import BY_EVENTS, Kind
+from workbench.release.judge_model import Bools, Column, Floats, Ints, JudgePlan, MetricPlan, Units
 from workbench.release.judge_state import NO_UNITS, FirstSeen, MetricState, first_seen
 from workbench.stats import allowance, asymptotic, betting, tilted
 

@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from workbench.errors import UsageError
+from workbench.release.judge_kinds import BY_EVENTS, DECIDING, Decision, Kind, Role
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -22,61 +22,6 @@ Units = npt.NDArray[np.uint64]
 
 STABLE, CANDIDATE, OUTSIDE = 0, 1, -1
 """Arms as numbers in an `Observation`."""
-
-
-class Kind(StrEnum):
-    """How a metric is tested."""
-
-    EVENT = "event"
-    """Happened or not: failure, violation, tool error. Ratio candidate/stable by the tilted-label e-process."""
-    LATENCY = "latency"
-    """Milliseconds: events are requests above fixed thresholds, tested like `EVENT`, one test per threshold."""
-    SCORE = "score"
-    """Bounded value: block-paired betting on the difference of means."""
-    BUDGET = "budget"
-    """Happened or not, in the candidate alone, against an absolute rate; a rate of 0 takes the candidate back at the first event."""
-    AMOUNT = "amount"
-    """Heavy-tailed value (revenue): asymptotic confidence sequence of block differences. May hold, never take back."""
-    REACHED = "reached"
-    """Reached or not, the more the better, and less than half reach it: `EVENT` with the arms exchanged. Ratio stable/candidate."""
-    MISSED = "missed"
-    """Reached or not, the more the better, and most reach it: the event is a unit that did not. Ratio candidate/stable."""
-
-
-class Role(StrEnum):
-    """What a metric may decide."""
-
-    CRITICAL = "critical"
-    """May take the candidate back, and must be proven safe before it goes on."""
-    GUARDRAIL = "guardrail"
-    """The same; blamed after a critical one."""
-    KPI = "kpi"
-    """Holds while it looks worse than its margin."""
-    SIGNAL = "signal"
-    """Is shown, and decides nothing: a new metric on trial."""
-
-
-class Decision(StrEnum):
-    """What the judge advises at one moment."""
-
-    PROMOTE = "promote"
-    """This step is proven: on to the next one, or to all users after the last."""
-    HOLD = "hold"
-    """Neither proven safe nor harmful yet, or data too old: keep the share."""
-    ROLLBACK = "rollback"
-    INVALID = "invalid"
-    """Units are not split as the route says, or results are missing on one side: no number can be trusted. A person has to look."""
-    NO_DATA = "no_data"
-    """Nothing to judge by: no requests, or none in one arm."""
-    INCONCLUSIVE = "inconclusive"
-    """The deadline passed and nothing was decided; the plan's policy says what follows."""
-
-
-BY_EVENTS = frozenset({Kind.EVENT, Kind.LATENCY, Kind.REACHED, Kind.MISSED})
-"""Kinds whose evidence is that of the tilted-label e-process."""
-LOSSES = frozenset({Kind.SCORE, Kind.AMOUNT})
-"""Kinds whose estimate is a loss, which a gain makes negative."""
-DECIDING = frozenset({Role.CRITICAL, Role.GUARDRAIL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ from typing import Any
 from workbench.errors import UsageError
 from workbench.observability.impact_model import TalksBefore
 from workbench.observability.release_results import Awaited
-from workbench.release.judge_model import DECIDING, JudgePlan, Kind, MetricPlan, Role, plain
+from workbench.release.judge_kinds import DECIDING, Kind, Role
+from workbench.release.judge_model import JudgePlan, MetricPlan, plain
 from workbench.spec.gates import GatesSpec
 from workbench.spec.plan import EVENTS, PlanSpec
 

@@ -10,7 +10,8 @@ from typing import Any
 from workbench.errors import UsageError
 from workbench.readiness.wording import span_words
 from workbench.release.futility import unreachable
-from workbench.release.judge_model import JudgePlan, Role
+from workbench.release.judge_kinds import Role
+from workbench.release.judge_model import JudgePlan
 from workbench.release.judge_terms import Baseline, judge_plan
 from workbench.spec.plan import PlanSpec
 

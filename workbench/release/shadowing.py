@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from workbench.observability.shadow_rows import ShadowCounts
-from workbench.release.judge_model import Decision, Place, plain
+from workbench.release.judge_kinds import Decision
+from workbench.release.judge_model import Place, plain
 from workbench.release.plan_clock import SILENCE_S
 from workbench.spec.plan import Shadow
 from workbench.stats.proportion import wilson

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from workbench.release.judge_model import LOSSES, Decision, Judgement, Kind, MetricJudgement, Role
+from workbench.release.judge_kinds import LOSSES, Decision, Kind, Role
+from workbench.release.judge_model import Judgement, MetricJudgement
 from workbench.release.model import DecisionRecord, Release
 from workbench.release.replaying import Replay
 from workbench.release.tracing import Point

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.readiness.wording import span_words
 from workbench.release.futility import forecast
-from workbench.release.judge_model import LOSSES, Kind, Role
+from workbench.release.judge_kinds import LOSSES, Kind, Role
 from workbench.release.model import DecisionRecord, Objection, Release, ReleaseStatus, Watch
 from workbench.release.plan_clock import SHADOW
 from workbench.views.numbers import DASH, count_cell, number

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from workbench.release.judge_model import Decision, Judgement
+from workbench.release.judge_kinds import Decision
+from workbench.release.judge_model import Judgement
 from workbench.release.replaying import Found, Replay
 from workbench.views.numbers import counted
 from workbench.views.page import Chip, Column, Page, Section, page_text

@@ -13,8 +13,9 @@ import numpy as np
 from tests.benchmarks.rivals.rules import Looks, exposed, gathered, read
 from tests.benchmarks.rivals.streams import METRICS, PER_STEP, SHARES, Effect, N, Run, Stream, baseline_ms, draw
 from workbench.release.judge import begin, observe
+from workbench.release.judge_kinds import Kind
 from workbench.release.judge_metrics import e_safe
-from workbench.release.judge_model import Column, JudgePlan, Kind, MetricPlan, Observation
+from workbench.release.judge_model import Column, JudgePlan, MetricPlan, Observation
 from workbench.release.judge_terms import QUANTILES, Baseline, judge_plan
 from workbench.spec.plan import PlanSpec
 
