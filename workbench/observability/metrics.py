@@ -38,6 +38,7 @@ from workbench.observability.metric import Metric
 from workbench.observability.model import Evidence, Interval, MetricValue, Window
 from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.readings import TOTAL, Reading, read
+from workbench.observability.reshaping import newest_snapshot
 from workbench.observability.sum_reader import Key
 from workbench.spec.app import AppSpec
 from workbench.spec.metrics import MetricsSpec
@@ -295,17 +296,18 @@ class Metrics:
         Raises:
             StoreError: the lake no longer holds the snapshot, or cannot be read.
         """
-        chosen = snapshot if snapshot is not None else self._lake.snapshot()
+        if snapshot is None:
+            return self._lake.read(lambda connection: work(Reader(connection, newest_snapshot(connection) or EMPTY, is_newest=True)))
         try:
-            return self._read(EMPTY if chosen is None else chosen, work, is_newest=snapshot is None)
+            return self._read(snapshot, work)
         except duckdb.Error as fault:
             if not _is_gone(fault):
                 raise
             step = "ask without a snapshot to read the newest"
-            raise StoreError(f"snapshot {chosen}", seen="the lake no longer holds it", next_step=step) from fault
+            raise StoreError(f"snapshot {snapshot}", seen="the lake no longer holds it", next_step=step) from fault
 
-    def _read(self, snapshot: int, work: Callable[[Reader], T], *, is_newest: bool = False) -> T:
-        return self._lake.read(lambda connection: work(Reader(connection, snapshot, is_newest=is_newest)))
+    def _read(self, snapshot: int, work: Callable[[Reader], T]) -> T:
+        return self._lake.read(lambda connection: work(Reader(connection, snapshot)))
 
 
 def _is_gone(fault: duckdb.Error) -> bool:
