@@ -23,10 +23,10 @@ from workbench.demo.rows import Rows, RowWriter
 from workbench.demo.shop import ACCOUNTS_BEFORE_CAMPAIGN, SPRING_ACCOUNTS, Shop
 from workbench.demo.story import CROWD, LOOK, LOOKS, MOST_CROWDS
 from workbench.demo.traffic import run_traffic
+from workbench.observability.model import FAILED
 from workbench.observability.redaction import Redactor
 from workbench.observability.release_rows import QUALITY, SCORE, ReleaseRows
 from workbench.observability.sealing import Sealer
-from workbench.observability.model import FAILED
 from workbench.release.judge_kinds import Decision
 from workbench.release.judge_terms import QUANTILES, Baseline, as_json, judge_plan
 from workbench.release.judging import Memory

@@ -36,14 +36,14 @@ def review(ws, **_):
     ws.readiness.review("support", bundle)
 
 
-def slow_read(lake, work, read=Lake.read):
-    def slow(cursor):
+def slow_look(lake, work, look=Lake.look):
+    def slow(cursor, snapshot):
         threading.Timer(0.3, press).start()
         cursor.execute("SET threads = 1")
         cursor.execute("SELECT count(*) FROM range(40000000) t(i) WHERE sin(i) > 2")
-        return work(cursor)
+        return work(cursor, snapshot)
 
-    return read(lake, slow)
+    return look(lake, slow)
 
 
 class Cleared:
@@ -74,10 +74,10 @@ match phase:
         before(place, "_clear")
     case "a review begins":
         story.run_story = review
-        before(Lake, "read")
+        before(Lake, "look")
     case "a query of a review":
         story.run_story = review
-        Lake.read = slow_read
+        Lake.look = slow_look
     case "something is cleared up":
         story.run_story = clear_up
     case "the gateway serves":

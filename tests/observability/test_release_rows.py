@@ -161,7 +161,7 @@ def test_what_could_not_be_read_counts_as_unread(logged, monkeypatch):
     batch(request(4), request(5), scores=[score(4)])
     again = reader(lake)
     with monkeypatch.context() as broken:
-        broken.setattr(lake, "read", lambda _work: (_ for _ in ()).throw(StoreError("log lake", seen="it is gone")))
+        broken.setattr(lake, "look", lambda _work: (_ for _ in ()).throw(StoreError("log lake", seen="it is gone")))
         with pytest.raises(StoreError, match="it is gone"):
             again.read()
     assert listed(again.read()) == listed(read(lake))

@@ -58,8 +58,8 @@ def test_a_sitting_is_one_look_at_one_snapshot(tmp_path, monkeypatch):
     log.add([request(latency_ms=float(i), bundle=bundle) for i in range(9) for bundle in ("one", "two")])
     before = log.metrics.snapshot()
     log.add([request(latency_ms=99.0)])
-    looks, read = [], log.lake.read
-    monkeypatch.setattr(log.lake, "read", lambda work: looks.append(1) or read(work))
+    looks, look = [], log.lake.look
+    monkeypatch.setattr(log.lake, "look", lambda work: looks.append(1) or look(work))
 
     def ask(sitting):
         return sitting.measure("latency_p50"), sitting.compare("latency_p95"), sitting.measure("volume", {"arm": "stable"})

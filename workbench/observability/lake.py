@@ -80,7 +80,7 @@ class Lake:
 
     def snapshot(self) -> int | None:
         """The newest snapshot's number; None when nothing was ever written."""
-        return self.read(newest_snapshot)
+        return self.look(lambda _connection, snapshot: snapshot)
 
     def read(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `work` returns, from one read transaction: all its queries see the same snapshot.
@@ -93,6 +93,10 @@ class Lake:
             StoreBusy: upkeep is in one step for minutes.
             StoreError: the lake cannot be read.
         """
+        return self.look(lambda connection, _snapshot: work(connection))
+
+    def look(self, work: Callable[[duckdb.DuckDBPyConnection, int | None], T]) -> T:
+        """As `read`; `work` is told which snapshot its queries see, None before the first write."""
         for _ in range(_FREE_READS):
             with contextlib.suppress(_Disturbed):
                 return self._read_beside_upkeep(work)
@@ -185,7 +189,7 @@ class Lake:
         if self._server_lock is not None:
             self._server_lock.close()
 
-    def _read_beside_upkeep(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    def _read_beside_upkeep(self, work: Callable[[duckdb.DuckDBPyConnection, int | None], T]) -> T:
         """What `work` returns, where no file of its snapshot vanishes twice.
 
         Raises:
@@ -203,17 +207,17 @@ class Lake:
                     self._raise_explained(fault, "read")
         raise AssertionError("unreachable")
 
-    def _read_once(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    def _read_once(self, work: Callable[[duckdb.DuckDBPyConnection, int | None], T]) -> T:
         instance = self._reading_instance()
         with at_work(), contextlib.closing(instance.cursor()) as cursor:
-            if not self._is_seen_at_once:
-                return _in_transaction(cursor, work)
             read: list[int | None] = []
 
             def noted(connection: duckdb.DuckDBPyConnection) -> T:
                 read.append(newest_snapshot(connection))
-                return work(connection)
+                return work(connection, read[-1])
 
+            if not self._is_seen_at_once:
+                return _in_transaction(cursor, noted)
             try:
                 result = _in_transaction(cursor, noted)
             except Exception as fault:

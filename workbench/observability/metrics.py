@@ -38,7 +38,6 @@ from workbench.observability.metric import Metric
 from workbench.observability.model import Evidence, Interval, MetricValue, Window
 from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.readings import TOTAL, Reading, read
-from workbench.observability.reshaping import newest_snapshot
 from workbench.observability.sum_reader import Key
 from workbench.spec.app import AppSpec
 from workbench.spec.metrics import MetricsSpec
@@ -297,7 +296,7 @@ class Metrics:
             StoreError: the lake no longer holds the snapshot, or cannot be read.
         """
         if snapshot is None:
-            return self._lake.read(lambda connection: work(Reader(connection, newest_snapshot(connection) or EMPTY, is_newest=True)))
+            return self._lake.look(lambda connection, newest: work(Reader(connection, newest or EMPTY, is_newest=True)))
         try:
             return self._read(snapshot, work)
         except duckdb.Error as fault:

@@ -25,7 +25,6 @@ from workbench.observability.flusher import literal
 from workbench.observability.model import FAILED
 from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Decided, Outcomes, ReleaseResults
 from workbench.observability.release_units import NO_SCORES, Requests, Scores, Whose
-from workbench.observability.reshaping import newest_snapshot
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
 from workbench.observability.tables import at_snapshot
 
@@ -193,7 +192,7 @@ class ReleaseReader:
         Raises:
             StoreError: the log cannot be read; then nothing counts as read.
         """
-        fetched = self._lake().read(lambda connection: self._fetched(connection, until))
+        fetched = self._lake().look(lambda connection, snapshot: self._fetched(connection, snapshot, until))
         if fetched is None:
             return ReleaseRows.none(self._metrics, newest_batch=self.after, data_at=self._data_at)
         snapshot, newest, data_at, requests, scores, outcomes = fetched
@@ -210,13 +209,12 @@ class ReleaseReader:
         return self._rows(requests, scores_now, found[is_known], decided, newest=newest, data_at=data_at)
 
     def _fetched(
-        self, connection: duckdb.DuckDBPyConnection, until: int | None
+        self, connection: duckdb.DuckDBPyConnection, snapshot: int | None, until: int | None
     ) -> tuple[int | None, int, datetime | None, Requests, Scores, Sequence[Outcomes]] | None:
-        """Snapshot, newest batch and when it was stored, what is new, and the scores that waited for their request.
+        """The snapshot, newest batch and when it was stored, what is new, and the scores that waited for their request.
 
         None where the lake is as it was: most looks find it so at night. It changes nothing here, so it may be done again.
         """
-        snapshot = newest_snapshot(connection)
         if until is None and snapshot is not None and snapshot == self._snapshot:
             return None
         wanted = "" if until is None else f" WHERE batch_id <= {until}"
