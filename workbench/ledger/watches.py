@@ -86,6 +86,14 @@ def decisions_of(connection: Connection, release_id: str) -> tuple[StoredDecisio
     return tuple(StoredDecision(**row) for row in connection.execute(query).mappings())
 
 
+def decisions_at(connection: Connection, release_id: str, step: int, decision: str) -> tuple[StoredDecision, ...]:
+    """Those that were decided that way at that step, oldest first."""
+    is_one = (decisions.c.release_id == release_id) & (decisions.c.step == step) & (decisions.c.decision == decision)
+    return tuple(
+        StoredDecision(**row) for row in connection.execute(select(decisions).where(is_one).order_by(decisions.c.number)).mappings()
+    )
+
+
 def newest_decision(connection: Connection, release_id: str) -> StoredDecision | None:
     """What was decided last about a release; None before that."""
     query = select(decisions).where(decisions.c.release_id == release_id).order_by(decisions.c.number.desc()).limit(1)

@@ -20,7 +20,7 @@ from workbench.ledger.registry import content_of
 from workbench.ledger.releases import StoredRelease, foundation, known_release, locks_of, open_releases
 from workbench.ledger.routes import stored_route
 from workbench.ledger.store import Ledger
-from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_of, put_watch, stored_watch
+from workbench.ledger.watches import StoredDecision, StoredWatch, add_decision, decisions_at, newest_decision, put_watch, stored_watch
 from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
 from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, is_overdue, next_move
@@ -73,7 +73,10 @@ class _Looked:
     clock: PlanClock
     objections: tuple[Objection, ...]
     waits: tuple[str, ...]
-    decisions: tuple[StoredDecision, ...]
+    last: StoredDecision | None
+    """The newest decision about it."""
+    holds: tuple[StoredDecision, ...]
+    """Those at its present step."""
 
 
 class Controller:
@@ -173,7 +176,7 @@ class Controller:
                     waits=looked.waits,
                     objections=looked.objections,
                     is_overdue=is_overdue(release.plan, run_s=looked.clock.run_s, canary_s=looked.clock.canary_s),
-                    asked=asked_at(looked.decisions, looked.clock.step, row.version),
+                    asked=asked_at(looked.holds, looked.clock.step, row.version),
                 )
             )
             decision_id = self._note(looked, move)
@@ -183,14 +186,15 @@ class Controller:
             return None
 
     def _look(self, row: StoredRelease, release: Release) -> _Looked:
+        step = SHADOW if release.is_shadowed else row.step or 0
         with self._ledger.read() as connection:
-            watch, decisions = stored_watch(connection, row.release_id), decisions_of(connection, row.release_id)
+            watch, last = stored_watch(connection, row.release_id), newest_decision(connection, row.release_id)
+            holds = decisions_at(connection, row.release_id, step, Decision.HOLD)
             expect(known_release(connection, row.release_id), row.version)
             route = stored_route(connection, row.app)
         now_s = self._monotonic()
         before_s = self._looked_at.get(row.release_id)
         self._looked_at[row.release_id] = now_s
-        step = SHADOW if release.is_shadowed else row.step or 0
         before = PlanClock(step=watch.step, run_s=watch.run_s, canary_s=watch.canary_s) if watch else PlanClock(step=step)
         newest = watch.newest_row_at if watch else None
         clock = ticked(before, step=step, elapsed_s=None if before_s is None else now_s - before_s, is_silent=self._is_silent(newest))
@@ -219,7 +223,8 @@ class Controller:
             clock=clock,
             objections=tuple(objection for objection in in_the_way if objection is not None),
             waits=_waits(release, clock, judgement, now=self._clock()),
-            decisions=decisions,
+            last=last,
+            holds=holds,
         )
 
     def _is_silent(self, newest: datetime | None) -> bool:
@@ -255,7 +260,7 @@ class Controller:
     def _note(self, looked: _Looked, move: Move) -> str | None:
         """Stores the look, and the decision where it is another than the one before; its id, or that of the same before when it acts."""
         release, judged, now = looked.release, looked.judgement, self._clock()
-        last = looked.decisions[-1] if looked.decisions else None
+        last = looked.last
         standing = {
             "decision": str(move.decision),
             "reason": move.reason,
