@@ -136,7 +136,7 @@ class StandIn:
         self.asked.append({"body": body, "is_json": is_json, "app": app})
         return self.take(body)
 
-    def assign(self, app: str, unit: str) -> Assignment:
+    def assign(self, app: str, unit: str, _session: str | None = None) -> Assignment:
         if app != self.route.app:
             raise RequestRefused(f"app {app}", code="nothing_to_serve", http_status=503, seen="it was never released")
         return assign(self.route, unit)

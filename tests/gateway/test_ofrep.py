@@ -154,7 +154,7 @@ def test_any_context_is_a_unit_or_a_problem(body: Any):
     except UnicodeEncodeError:
         return  # half of a pair is no text in UTF-8
     try:
-        unit = ofrep.read_unit(sent)
+        unit = ofrep.read_asked(sent).unit
     except Problem:
         return
     assert unit == body["targetingKey"].strip()

@@ -350,7 +350,7 @@ def test_the_same_rows_give_the_same_state_and_judgement_however_they_are_cut(se
 def test_a_state_of_another_version_or_a_damaged_one_is_refused():
     content = begin(PLAN).as_json()
     with pytest.raises(StoreError, match="version 0"):
-        from_json(content.replace(b'"version":2', b'"version":0'))
+        from_json(content.replace(b'"version":3', b'"version":0'))
     with pytest.raises(StoreError, match="make it anew"):
         from_json(content[:50])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 
 from workbench.controls.model import Assignment, Reason, Route
 
@@ -38,14 +39,19 @@ def mirror(route: Route) -> Assignment:
     )
 
 
-def assign(route: Route, unit: str | None, *, withheld: Reason | None = None) -> Assignment:
+def assign(route: Route, unit: str | None, *, withheld: Reason | None = None, began: Assignment | None = None) -> Assignment:
     """The bundle that serves this unit under this route.
 
     Args:
         route: as last read.
         unit: whom the call is for; None or empty when nobody is named.
-        withheld: why the candidate may not serve anybody now; None when it may.
+        withheld: why the bundle beside the stable one may not serve anybody now; None when it may.
+        began: what the first call of the talk got, where the route has talks end where they began.
     """
+    if began is not None and withheld is None and unit:
+        kept = _continued(route, began)
+        if kept is not None:
+            return kept
     if route.candidate is None:
         return _stable(route, Reason.NO_CANDIDATE)
     if withheld is not None:
@@ -63,6 +69,26 @@ def assign(route: Route, unit: str | None, *, withheld: Reason | None = None) ->
         release_id=route.release_id,
         reason=Reason.BUCKET,
     )
+
+
+def _continued(route: Route, began: Assignment) -> Assignment | None:
+    """What a talk that began so gets; None where that is over and it is assigned like one that begins now.
+
+    The share and version stay those by which it was assigned, in both arms: of the talks that began under one version the candidate has
+    that version's share for as long as they last, while the present share says nothing about them.
+    """
+    if began.bundle_id is None:
+        return None
+    if route.candidate is None:
+        is_open = began.bundle_id == route.retiring
+    elif began.bundle_id == route.stable and began.release_id != route.release_id:  # since before the release, which had no share in it
+        return _stable(route, Reason.SESSION, share=0.0)
+    else:
+        is_open = began.release_id == route.release_id and began.bundle_id in (route.stable, route.candidate)
+    if not is_open:
+        return None
+    is_by_route = began.reason is Reason.BUCKET and began.route_version == route.route_version
+    return began if is_by_route or began.reason is Reason.SESSION else replace(began, reason=Reason.SESSION)
 
 
 def _stable(route: Route, reason: Reason, *, share: float | None = None) -> Assignment:

@@ -41,6 +41,10 @@ class Route:
     """Id of the bundle that answers copies; None outside a shadow stage."""
     shadow_share: float = 0.0
     """Of units whose requests it gets, too."""
+    drains: bool = False
+    """Whether a talk ends on the bundle that it began on."""
+    retiring: str | None = None
+    """Id of the bundle that was stable until the last promotion: only talks that began on it may end on it."""
 
 
 class Reason(StrEnum):
@@ -58,13 +62,18 @@ class Reason(StrEnum):
     """The candidate cannot be run here (yet): its units stay on stable."""
     SHADOW = "shadow"
     """It is a copy of a request that stable answered."""
+    SESSION = "session"
+    """The talk began under an earlier version of the route, and ends where it began."""
     NO_STABLE = "no_stable"
     """There is no stable bundle, and the candidate is not for this call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The bundle of one call, pinned from its start to its end."""
+    """The bundle of one call, pinned from its start to its end.
+
+    In a talk that ends where it began all but the reason is what its first call got: share and version are those that decided.
+    """
 
     app: str
     bundle_id: str | None
@@ -228,3 +237,5 @@ class ControlsStatus:
     """What somebody has to look at, one sentence each."""
     shadows: Mapping[str, int] = field(default_factory=dict)
     """Copies for a shadow, by how they ended; `dropped` for those that were not made. They are among none of the others."""
+    talks: int = 0
+    """Of which the beginning is remembered."""

@@ -156,6 +156,7 @@ class Recorder:
             "arm": assignment.arm,
             "traffic_share": assignment.share,
             "route_version": assignment.route_version,
+            "assigned_by": str(assignment.reason),
             "release_id": assignment.release_id,
             "provider": provider,
             "model_requested": model,

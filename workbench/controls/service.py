@@ -14,7 +14,8 @@ from typing import NamedTuple, Self, Unpack
 
 from workbench.controls.acknowledging import Acknowledger, process_name
 from workbench.controls.admission import WHOLE, About, call_of, require_text
-from workbench.controls.assignment import assign, is_mirrored, mirror
+from workbench.controls.assignment import is_mirrored, mirror
+from workbench.controls.beginnings import Beginnings
 from workbench.controls.blocking import LoopThread
 from workbench.controls.clock import RealClock, TurnClock
 from workbench.controls.deadline import Deadline
@@ -127,6 +128,7 @@ class Controls:
             keep_s=keep_s,
             monotonic=monotonic,
         )
+        self._beginnings = Beginnings(monotonic=monotonic)
         self._tally = Tally()
         self._changing = threading.Lock()
         self._is_started = False
@@ -233,15 +235,15 @@ class Controls:
                 self._loop = LoopThread()
         return self._loop.run(self.handle(app, messages, **about))
 
-    def assign(self, app: str, unit: str | None) -> Assignment:
-        """What the app's route gives this unit now.
+    def assign(self, app: str, unit: str | None, session: str | None = None) -> Assignment:
+        """What the app's route gives this unit now, in this talk.
 
         Raises:
             RequestRefused: `unknown_app`, or `nothing_to_serve` where it was never released.
         """
         route, spec = self._route(app)
-        is_runnable = serving_mode(spec) not in _HERE or self._shelf.ready(route.candidate) is not None
-        return assign(route, unit, withheld=self._withheld(is_runnable=is_runnable))
+        is_runnable = serving_mode(spec) not in _HERE or self._beside(route) is not None
+        return self._beginnings.assign(route, unit, session, withheld=self._withheld(is_runnable=is_runnable))
 
     def serving(self, app: str) -> ServingMode:
         """How the app is served."""
@@ -265,6 +267,7 @@ class Controls:
             no_unit=counts.no_unit,
             refused=counts.refused,
             shadows=self._shadows.counts,
+            talks=len(self._beginnings),
             alarms=tuple(alarm.sentence for alarm in alarms),
         )
 
@@ -376,12 +379,13 @@ class Controls:
             raise served_elsewhere(call.app, mode)
         if mode == HOSTED:
             require_text(call)
-        candidate = self._shelf.ready(route.candidate)
-        assignment = assign(route, call.unit, withheld=self._withheld(is_runnable=candidate is not None))
+        beside = self._beside(route)
+        withheld = self._withheld(is_runnable=beside is not None)
+        assignment = self._beginnings.assign(route, call.unit, call.session_id, withheld=withheld)
         if assignment.bundle_id is None:
             return assignment, _without_bundle(route, spec, call)
-        is_candidate = assignment.arm == "candidate"
-        serving = candidate if is_candidate else await self._shelf.get(assignment.bundle_id, within_s=within_s)
+        is_stable = assignment.bundle_id == route.stable
+        serving = await self._shelf.get(assignment.bundle_id, within_s=within_s) if is_stable else beside
         if serving is None:
             raise cannot_be_loaded(call.app, assignment.bundle_id)
         if call.operation != "embeddings":
@@ -391,8 +395,12 @@ class Controls:
             raise embeds_nothing(call.app, assignment.bundle_id)
         return assignment, embedding
 
+    def _beside(self, route: Route) -> Serving | None:
+        """The candidate, or else what served before it and is still loaded, when it can answer now."""
+        return self._shelf.ready(route.candidate or route.retiring)
+
     def _withheld(self, *, is_runnable: bool) -> Reason | None:
-        """Why no candidate may serve now; None when one may."""
+        """Why no bundle beside the stable one may serve now; None when one may."""
         if self._routes.is_stale:
             return Reason.STALE_ROUTE
         return None if is_runnable else Reason.NOT_LOADED
@@ -497,4 +505,6 @@ def _route_of(stored: StoredRoute) -> Route:
         changed_at=stored.changed_at,
         shadow=stored.shadow,
         shadow_share=stored.shadow_share,
+        drains=stored.drains,
+        retiring=stored.retiring,
     )

@@ -254,9 +254,9 @@ class Gateway:
 
     async def _evaluation(self, exchange: Exchange, app: str) -> dict[str, Any] | None:
         """The app's flag for the unit that the body names; None where the app has no route."""
-        unit = ofrep.read_unit(await self._body(exchange))
+        asked = ofrep.read_asked(await self._body(exchange))
         try:
-            assignment = self._backing.assign(app, unit)
+            assignment = self._backing.assign(app, asked.unit, asked.session)
         except RequestRefused:
             return None
         exchange.access.bundle, exchange.access.arm = assignment.bundle_id, assignment.arm

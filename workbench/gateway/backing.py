@@ -90,7 +90,7 @@ class Backing:
     handle: Handle
     stream: Stream
     embed: Embed
-    assign: Callable[[str, str], Assignment]
+    assign: Callable[[str, str, str | None], Assignment]
     """What the app's route gives a unit now; reads memory only."""
     bundle_name: Callable[[str], str]
     """Of a bundle, by its id; may take its time, and raise where the ledger is out of reach."""

@@ -112,6 +112,7 @@ def exposition(
         *_gauge("flush_failures_in_a_row", "Of bringing the log to the lake.", flush.failures_in_a_row),
         *_gauge("controls_in_flight", "Calls that the controls answer now.", controls.in_flight),
         *_gauge("alarms", "What somebody has to look at; /readyz and the log say what.", len(controls.alarms)),
+        *_gauge("talks_remembered", "Talks of which this gateway saw the beginning; at 50,000 the oldest make room.", controls.talks),
         *_counted("answers_total", "Answers that left the controls.", ("arm",), _keyed(controls.served)),
         *_counted("answers_without_unit_total", "Of them, those for nobody in particular.", (), {(): controls.no_unit}),
         *_counted("refused_total", "Calls that the controls refused, by code.", ("code",), _keyed(controls.refused)),

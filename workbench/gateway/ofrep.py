@@ -1,8 +1,9 @@
 """The OpenFeature Remote Evaluation Protocol: which bundle serves this unit, for applications in any language that run it themselves. Pure.
 
 Each app has one flag, named like the app. Its value is the id of the bundle that serves the unit, its variant the arm. The context's
-`targetingKey` is the unit: the same string gets the same bundle here and through the gateway's own answers. Other context is not
-looked at. Where no bundle serves the unit the value is left out, which asks the client for its own default.
+`targetingKey` is the unit: the same string gets the same bundle here and through the gateway's own answers. `sessionId` is the talk, which
+ends on the bundle that it began on where the plan says so. Other context is not looked at. Where no bundle serves the unit the value is
+left out, which asks the client for its own default.
 
 Source: OFREP's OpenAPI definition, paths /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -32,6 +33,7 @@ _REASONS = {
     Reason.NO_STABLE: "DEFAULT",
     Reason.NO_UNIT: "DEFAULT",
     Reason.SHADOW: "STATIC",
+    Reason.SESSION: "CACHED",
 }
 _ERROR_CODES = {
     "invalid_json": "PARSE_ERROR",
@@ -41,24 +43,37 @@ _ERROR_CODES = {
 }
 
 
-def read_unit(body: bytes) -> str:
-    """The unit that the context names.
+class Asked(NamedTuple):
+    """Whom the flag is asked for."""
+
+    unit: str
+    session: str | None
+
+
+def read_asked(body: bytes) -> Asked:
+    """The unit that the context names, and the talk, where it names one.
 
     Raises:
-        Problem: there is none, or it is no name.
+        Problem: there is no unit, or one of them is no name.
     """
     context = json_object(body).get("context")
     if context is not None and type(context) is not dict:
         raise bad_request("context: an object is needed.", param="context", code="invalid_context")
-    unit = (context or {}).get("targetingKey")
-    if unit is None or unit == "":
+    unit = _name(context or {}, "targetingKey")
+    if not unit:
         raise bad_request("context.targetingKey: the unit is needed.", param="context.targetingKey", code="targeting_key_missing")
-    if type(unit) is not str or len(unit) > LONGEST_NAME:
+    return Asked(unit, _name(context or {}, "sessionId") or None)
+
+
+def _name(context: Mapping[str, Any], key: str) -> str:
+    """The name that the context has there, without space around it; empty where there is none."""
+    name = context.get(key)
+    if name is None:
+        return ""
+    if type(name) is not str or len(name) > LONGEST_NAME:
         needed = f"text of at most {LONGEST_NAME} characters is needed"
-        raise bad_request(f"context.targetingKey: {needed}.", param="context.targetingKey", code="invalid_context")
-    if not (unit := unit.strip()):
-        raise bad_request("context.targetingKey: the unit is needed.", param="context.targetingKey", code="targeting_key_missing")
-    return unit
+        raise bad_request(f"context.{key}: {needed}.", param=f"context.{key}", code="invalid_context")
+    return name.strip()
 
 
 def no_such_flag(app: str) -> Problem:

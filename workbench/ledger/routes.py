@@ -29,6 +29,8 @@ class StoredRoute:
     changed_at: datetime
     shadow: str | None = None
     shadow_share: float = 0.0
+    drains: bool = False
+    retiring: str | None = None
 
 
 def stored_routes(connection: Connection) -> tuple[StoredRoute, ...]:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 from workbench.ledger.types import Json, Serial, UtcDateTime, UtcText
 
@@ -133,6 +147,8 @@ routes = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("shadow", Text, doc="bundle id that answers copies, which nobody hears; null outside a shadow stage"),
     Column("shadow_share", Float, nullable=False, server_default="0", doc="of units whose requests are copied, 0 to 1"),
+    Column("drains", Boolean, nullable=False, server_default=false(), doc="whether a talk ends on the bundle that it began on"),
+    Column("retiring", Text, doc="bundle id that served before the last promotion; only talks that began on it may end on it"),
     CheckConstraint("share >= 0 AND share <= 1", name="share"),
 )
 

@@ -13,9 +13,9 @@ from workbench.observability.gaps import OTLP
 from workbench.observability.tables import at_snapshot, latest_requests_sql
 
 _PLAIN = (
-    *("request_id", "app", "workflow", "bundle", "arm", "release_id", "route_version", "status", "is_final", "is_fallback", "error_type"),
-    *("finish_reason", "model_requested", "model_served", "attempts", "n_tool_calls", "n_tool_errors", "n_retrievals", "latency_ms"),
-    *("ttft_ms", "input_tokens", "output_tokens", "violation_rules", "blocked_rules", "handoff_id"),
+    *("request_id", "app", "workflow", "bundle", "arm", "release_id", "route_version", "assigned_by", "status", "is_final"),
+    *("is_fallback", "error_type", "finish_reason", "model_requested", "model_served", "attempts", "n_tool_calls", "n_tool_errors"),
+    *("n_retrievals", "latency_ms", "ttft_ms", "input_tokens", "output_tokens", "violation_rules", "blocked_rules", "handoff_id"),
 )
 _GUARD = ("rule_id", "action", "name", "status")
 

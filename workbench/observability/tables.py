@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from workbench.errors import UsageError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the lake's tables. A step up adds columns and tables; nothing is ever renamed or dropped (see `schema.py`)."""
 
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -49,6 +49,7 @@ IMPLAUSIBLE = 1e100
 
 STATUSES = ("ok", "error", "timeout", "blocked", "handed_off", "cancelled", "truncated", "unknown")
 ARMS = ("stable", "candidate", "shadow", "none")
+ASSIGNED_BY = ("bucket", "session", "no_unit", "no_candidate", "stale_route", "candidate_not_loaded", "shadow", "no_stable")
 SPAN_KINDS = ("model", "tool", "retrieval", "guard", "fallback", "handoff", "agent", "other")
 SIDE_EFFECTS = ("read", "write", "unknown")
 SCORE_SOURCES = ("rule", "judge", "human", "user")
@@ -134,6 +135,7 @@ REQUESTS = LogTable(
         *_text("arm", allowed=ARMS),
         *_columns("DOUBLE", "traffic_share", minimum=0, maximum=1),
         *_columns("BIGINT", "route_version"),
+        *_text("assigned_by", allowed=ASSIGNED_BY),
         *_text("release_id session_id unit_hash trace_id operation provider model_requested model_served"),
         *_text("status", allowed=STATUSES),
         *_columns("BOOLEAN", "is_fallback"),
@@ -154,7 +156,8 @@ REQUESTS = LogTable(
     time="ts_start",
 )
 """One row per answered (or refused) request and revision. A revision keeps `request_id`, `app` and `ts_start`; a request of which spans are
-told in pieces may turn out to have begun earlier, but stays in its hour."""
+told in pieces may turn out to have begun earlier, but stays in its hour. `assigned_by` says why its bundle got it: with `session`, its talk
+began under an earlier route, and its share and route version are those of that beginning."""
 
 SPANS = LogTable(
     name="spans",

@@ -4,6 +4,14 @@ Harm is the weighted mean of the metrics' e-values, which is one itself under an
 looks of a release. Each metric's e-value is a mean over the step from which on the candidate may be worse: a fault that comes late
 does not have to make good for what was earned before it.
 
+A row counts at the share that decided it, and at that share's step. In a talk that ends where it began (a plan's `sessions: drain`) that
+is the share of its beginning, for all of its rows and in both arms: which talks began under a share and go on later does not depend on
+their units' buckets while the bundles are alike, so of their rows the candidate has just that share. By the present share the candidate
+would lack rows, since it takes no talk over: its failures would seem too few, and its scores missing. Left out in both arms they would do
+no harm either, but where talks outlast steps what goes wrong late in them would hardly be seen. (The share at which a *unit* first got its
+arm would be wrong: units do go over, and of those that stay behind the candidate would seem to have too many.) Talks from before the
+release have the share 0, in both arms, and say nothing.
+
 Source: Vovk & Wang (2021), Annals of Statistics 49(3), "E-values: calibration, combination and applications" (means of e-values);
 Ramdas, Grünwald, Vovk & Shafer (2023), Statistical Science 38(4), "Game-theoretic statistics and safe anytime-valid inference".
 """

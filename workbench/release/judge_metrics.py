@@ -179,7 +179,7 @@ def _valued(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows,
     """A unit's first value in a step; blocks of them are rounds of the game."""
     first, new = rows.first_of_step(at, state.seen[0])
     is_candidate = rows.is_candidate[first]
-    opened, blocks = betting.close_blocks(state.opened, is_candidate, np.clip(values[first], metric.low, metric.high))
+    opened, blocks = _blocks(state.opened, rows.step[first], is_candidate, np.clip(values[first], metric.low, metric.high))
     loss = blocks.candidate - blocks.stable if metric.is_lower_better else blocks.stable - blocks.candidate
     n = int(np.count_nonzero(is_candidate))
     closed = first[blocks.closed_by]
@@ -209,6 +209,26 @@ def _valued(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows,
         after, harm_logs=tuple(harm_logs), safe_logs=tuple(safe_logs), arrived=tilted.update(state.arrived, rows.events(first))
     )
     return after, Track(before=before, rows=closed, e=total, arrived=first)
+
+
+Opened = tuple[tuple[int, betting.OpenBlock], ...]
+"""The open block of each step, ascending."""
+
+
+def _blocks(opened: Opened, step: Ints, is_candidate: Bools, values: Floats) -> tuple[Opened, betting.Blocks]:
+    """Blocks within one step each, in the order in which they close.
+
+    Two sides of a block are alike but for the bundle only if one share assigned them. Talks that end where they began, and late scores,
+    bring rows of an earlier step beside those of the present one, and of those the arms have different parts.
+    """
+    still_open, pieces = dict(opened), [(_NO_ROWS, np.zeros(0), np.zeros(0))]
+    for one in np.unique(step).tolist():
+        at = np.flatnonzero(step == one)
+        still_open[one], blocks = betting.close_blocks(still_open.get(one, betting.OpenBlock()), is_candidate[at], values[at])
+        pieces.append((at[blocks.closed_by], blocks.stable, blocks.candidate))
+    closed_by, stable, candidate = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
+    order = np.argsort(closed_by)
+    return tuple(sorted(still_open.items())), betting.Blocks(stable=stable[order], candidate=candidate[order], closed_by=closed_by[order])
 
 
 def _budget(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, values: Floats) -> tuple[MetricState, Track]:

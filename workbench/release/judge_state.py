@@ -18,7 +18,7 @@ from workbench.stats.asymptotic import Moments
 from workbench.stats.betting import OpenBlock
 from workbench.stats.tilted import NOTHING, Cell, Counts
 
-VERSION = 2
+VERSION = 3
 """Of the state's form and of the rules that make it; a state of another version is made anew from the log."""
 NO_UNITS: Units = np.zeros(0, dtype=np.uint64)
 
@@ -33,7 +33,8 @@ class MetricState:
     """`EVENT`, `LATENCY`, `MISSED`: events by step, share and arm, one per threshold. `REACHED`: the same with the arms exchanged."""
     arrived: Counts = NOTHING
     """`SCORE`: values that came in, by step, share and arm."""
-    opened: OpenBlock = field(default_factory=OpenBlock)
+    opened: tuple[tuple[int, OpenBlock], ...] = ()
+    """`SCORE`, `AMOUNT`: what stands open by step, ascending."""
     harm_logs: tuple[tuple[float, ...], ...] = ()
     """`SCORE`: log capitals by first step, then by fraction."""
     safe_logs: tuple[tuple[float, ...], ...] = ()
@@ -125,12 +126,12 @@ def _state(raw: Mapping[str, Any]) -> JudgeState:
 
 
 def _metric(raw: Mapping[str, Any]) -> MetricState:
-    opened, moments = raw["opened"], raw["moments"]
+    moments = raw["moments"]
     return MetricState(
         seen=tuple(_units(one) for one in raw["seen"]),
         counts=tuple(_counts(one) for one in raw["counts"]),
         arrived=_counts(raw["arrived"]),
-        opened=OpenBlock(is_candidate=opened["is_candidate"], total=float.fromhex(opened["total"]), n=opened["n"]),
+        opened=tuple((step, _opened(block)) for step, block in raw["opened"]),
         harm_logs=_logs(raw["harm_logs"]),
         safe_logs=_logs(raw["safe_logs"]),
         moments=Moments(n=moments["n"], total=float.fromhex(moments["total"]), squares=float.fromhex(moments["squares"])),
@@ -138,6 +139,10 @@ def _metric(raw: Mapping[str, Any]) -> MetricState:
         trials=Trials(**raw["trials"]),
         n_refused=raw["n_refused"],
     )
+
+
+def _opened(raw: Mapping[str, Any]) -> OpenBlock:
+    return OpenBlock(is_candidate=raw["is_candidate"], total=float.fromhex(raw["total"]), n=raw["n"])
 
 
 def _units(raw: str) -> Units:

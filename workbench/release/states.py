@@ -97,6 +97,8 @@ class Serving:
     """The release under way; only while it has a candidate, or a shadow."""
     shadow: str | None = None
     shadow_share: float = 0.0
+    retiring: str | None = None
+    """What served before a promotion, for the talks that began on it."""
 
 
 def serving(
@@ -107,6 +109,7 @@ def serving(
     shares: Sequence[float],
     release_id: str,
     shadow_share: float = 0.0,
+    drains: bool = False,
 ) -> Serving:
     """Who serves the app while its newest release stands there.
 
@@ -117,9 +120,10 @@ def serving(
         shares: of the steps of its plan.
         release_id: its id.
         shadow_share: of its plan's shadow stage.
+        drains: whether its plan has talks end where they began.
     """
     if at.state is State.PROMOTED:
-        return Serving(stable=bundle_id)
+        return Serving(stable=bundle_id, retiring=previous_stable if drains else None)
     if at.state in SERVING and at.step is not None:
         return Serving(stable=previous_stable, candidate=bundle_id, share=shares[at.step], release_id=release_id)
     if at.state in SERVING:

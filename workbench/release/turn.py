@@ -323,6 +323,8 @@ class Turn:
             "release_id": wanted.release_id,
             "shadow": wanted.shadow,
             "shadow_share": wanted.shadow_share,
+            "retiring": wanted.retiring,
+            "drains": _drains(row.plan or content_of(self.act.connection, self.app, "plan")),
             "salt": row.salt if wanted.release_id or route is None else route.salt,
             "without_stable": without_bundle or self._without_bundle(route, wanted),
         }
@@ -421,6 +423,8 @@ def objection_to_state(act: Act, seen: StoredRelease) -> Objection | None:
 def objection_to_route(seen: StoredRelease, route: StoredRoute | None) -> Objection | None:
     """Why the route is not what the release left there; None when it is."""
     says, left = _shape(route), _serving(seen)
+    if seen.state not in SERVING:  # talks still end on what served before the promotion before it
+        left = replace(left, retiring=says.retiring)
     if says == left:
         return None
     return Objection(
@@ -474,6 +478,11 @@ def _shadow_share(row: StoredRelease) -> float:
     return float((row.plan.get("shadow") or {}).get("share", 0.0)) if row.previous_stable is not None else 0.0
 
 
+def _drains(plan: Mapping[str, Any]) -> bool:
+    """Whether talks end where they began by a plan as stored, of which what is the default may be left out; without a plan they do not."""
+    return bool(plan) and plan.get("sessions", "drain") == "drain"
+
+
 def _serving(row: StoredRelease) -> Serving:
     return serving(
         position_of(row),
@@ -482,6 +491,7 @@ def _serving(row: StoredRelease) -> Serving:
         shares=_shares(row),
         release_id=row.release_id,
         shadow_share=_shadow_share(row),
+        drains=_drains(row.plan),
     )
 
 
@@ -495,10 +505,12 @@ def _shape(route: StoredRoute | None) -> Serving:
         release_id=route.release_id,
         shadow=route.shadow,
         shadow_share=route.shadow_share,
+        retiring=route.retiring,
     )
 
 
 def _in_words(shape: Serving) -> str:
     candidate = f"candidate {shape.candidate} with share {shape.share:g}" if shape.candidate else "no candidate"
     shadow = f", shadow {shape.shadow} with share {shape.shadow_share:g}" if shape.shadow else ""
-    return f"stable {shape.stable or 'nothing'}, {candidate}{shadow}"
+    retiring = f", {shape.retiring} for talks that began on it" if shape.retiring else ""
+    return f"stable {shape.stable or 'nothing'}, {candidate}{shadow}{retiring}"

@@ -146,7 +146,8 @@ class PlanSpec(Spec):
     on_inconclusive: Literal["hold", "rollback", "promote"] = "hold"
     """What happens at the deadline when nothing was shown either way."""
     sessions: Literal["drain", "snap"] = "drain"
-    """`snap`: a talk goes over with its user. `drain`, by which it would end where it began, is not heeded yet."""
+    """`drain`: a talk ends on the bundle that it began on while the share rises. `snap`: it goes over with its user.
+    A rollback takes all talks with it in both cases."""
     deadline: Duration | None = None
     """Longest time from the first step to the decision."""
     freeze: tuple[FreezeWindow, ...] = ()
