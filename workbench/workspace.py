@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from workbench.spec.app import AppSpec, Kpi
     from workbench.spec.base import Spec
     from workbench.spec.metrics import MetricsSpec
+    from workbench.spec.plan import PlanSpec
     from workbench.spec.slo import SloSpec
     from workbench.versions.service import Versions
 
@@ -522,8 +523,8 @@ class Workspace:
 
         return Leadership(self.ledger, name, process_name(), monotonic=self._monotonic)
 
-    def _before_release(self, app: str, stable: str | None) -> Baseline:
-        """What a stable bundle did until now, by metric."""
+    def _before_release(self, app: str, stable: str | None, plan: PlanSpec) -> Baseline:
+        """What a stable bundle did until now, by metric, with the KPIs that the plan names."""
         from workbench.release.judge_terms import COST, QUALITY, QUANTILES, Baseline, limits_of
         from workbench.spec.gates import GatesSpec
 
@@ -532,7 +533,7 @@ class Workspace:
         bars = declared.score_bars if declared else {}
         limits = limits_of(spec if isinstance(spec, GatesSpec) else None)
         units_per_day = self.metrics.units_per_day(app) if self.lake.snapshot() is not None else None
-        results = self.impact.before(app, self._planned_kpis(app), stable) if stable else {}
+        results = self.impact.before(app, self._planned_kpis(app, plan), stable) if stable else {}
         if stable is None or self.lake.snapshot() is None:
             compared = stable is not None
             return Baseline(values={}, limits=limits, bars=bars, is_compared=compared, results=results, units_per_day=units_per_day)
@@ -542,14 +543,12 @@ class Workspace:
         values = {name: float(row[column]) for column, name in asked.items() if row.get(column) is not None}
         return Baseline(values=values, limits=limits, bars=bars, results=results, units_per_day=units_per_day)
 
-    def _planned_kpis(self, app: str) -> tuple[Kpi, ...]:
-        """The KPIs of the app that its declared plan names; a metric of the catalogue goes before a KPI of its name."""
+    def _planned_kpis(self, app: str, plan: PlanSpec) -> tuple[Kpi, ...]:
+        """The KPIs of the app that the plan names; a metric of the catalogue goes before a KPI of its name."""
         from workbench.observability.catalogue import find
-        from workbench.spec.plan import PlanSpec
 
-        plan, declared = self.versions.declaration(app, "plan"), self.app_spec(app)
-        named = plan.metrics if isinstance(plan, PlanSpec) else ()
-        return tuple(kpi for kpi in (declared.kpis if declared else ()) if kpi.name in named and find(kpi.name) is None)
+        declared = self.app_spec(app)
+        return tuple(kpi for kpi in (declared.kpis if declared else ()) if kpi.name in plan.metrics and find(kpi.name) is None)
 
     def _candidate_units(self, app: str, release_id: str, *, arm: str = "candidate") -> int:
         """How many units a release's candidate has answered; the log is opened when it counts."""

@@ -17,7 +17,7 @@ from tests.observability.lakes import NOON, open_lake, open_logs
 from workbench.observability.impact import BusinessImpact
 from workbench.observability.impact_model import TalksBefore
 from workbench.observability.lake import Lake
-from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Outcomes, ReleaseResults
+from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Outcomes, ReleaseResults, Talks
 from workbench.observability.release_rows import ReleaseReader, ReleaseRows
 from workbench.observability.release_units import Requests
 from workbench.spec.app import AppSpec, Kpi
@@ -107,6 +107,8 @@ def test_a_talk_is_undecided_until_its_window_is_over_and_never_failed_before():
     assert decided([before]) == []
     assert decided([before, ([Req(99, unit=9, at=100)], [])]) == [], "requests go on, and nobody knows whether outcomes do"
     assert decided([before, ([], [Out(9, UNIT, 9, 100)])]) == [], "an outcome dated in the future ends no window alone"
+    dated_ahead = ([], [Out(9, UNIT, 9, 10_000)])
+    assert decided([before, dated_ahead, ([Req(99, unit=9, at=100)], [])]) == [], "nor when requests go on and no outcome comes any more"
     assert decided([before, ([], [Out(9, UNIT, 9, WITHIN)]), ([Req(2, at=WITHIN)], [])]) == [], "its last moment is within"
     assert decided([before, LATER]) == [(2, 0, 20.0)]
 
@@ -135,7 +137,28 @@ def test_a_session_is_one_talk_and_its_window_begins_with_it():
 
 def test_a_unit_s_outcome_is_that_of_its_newest_talk_that_had_begun():
     talks = [Req(1, unit=1, at=0), Req(2, unit=1, at=4), Req(3, unit=1, at=8)]
-    assert decided([(talks, [Out(1, UNIT, 1, 5, 20.0)]), LATER]) == [(2, 0, 0.0), (2, 1, 20.0), (2, 2, 0.0)]
+    order = Out(1, UNIT, 1, 5, 20.0)
+    assert decided([(talks, [order]), LATER]) == [(2, 0, 0.0), (2, 1, 20.0), (2, 2, 0.0)]
+    assert decided([([], [order]), (talks, []), LATER]) == [(3, 0, 0.0), (3, 1, 20.0), (3, 2, 0.0)], "also when it is told before them"
+
+
+def test_a_unit_with_many_talks_is_found_the_one_that_was_known_then():
+    """A tenant's outcomes, by going through its talks one by one; half of them are told long after, at once."""
+    chance, log = np.random.default_rng(7), []
+    for number in range(60):
+        talks = [Req(1000 * number + n, unit=int(chance.integers(0, 3)), at=10 * number + int(chance.integers(0, 10))) for n in range(5)]
+        told = [Out(1000 * number + n, UNIT, int(chance.integers(0, 4)), 10 * number + int(chance.integers(-15, 12))) for n in range(3)]
+        log.append((talks, told))
+    log.append(([], [Out(10**6 + n, UNIT, n % 3, int(chance.integers(-5, 600))) for n in range(50)]))
+    known, batches = Talks(), list(enumerate(log, start=1))
+    tuple(known.learn(requests(batches)))
+    begun = [(number, each) for number, (talks, _) in batches for each in talks]
+    expected = []
+    for number, (_, told) in batches:
+        for out in told:
+            mine = [n for n, (batch, each) in enumerate(begun) if each.unit == out.whom and batch <= number and each.at <= out.at]
+            expected.append(mine[-1] if mine else -1)
+    assert known.named_by(outcomes(batches)).tolist() == expected
 
 
 def test_double_rows_of_an_outcome_count_once_and_the_newest_version_counts():
@@ -213,6 +236,8 @@ def _naive(batches: Sequence[Batch]) -> list[tuple[int, int, float]]:
     begun_until = [-math.inf]
     """By batch: when those talks began whose window is over after it."""
     known_since: dict[int, int] = {}
+    newest = -math.inf
+    """Until when outcomes are known to come in."""
     told = {each.key: number for number, (_, outs) in enumerate(batches, start=1) for each in outs}
     for number in range(1, len(batches) + 1):
         known = [each for asked, _ in batches[:number] for each in asked]
@@ -225,7 +250,9 @@ def _naive(batches: Sequence[Batch]) -> list[tuple[int, int, float]]:
             talks.setdefault(each.talk, each)
         for key in (*first, *talks):
             known_since.setdefault(key, number)
-        over = min(max(each.at for each in known), max(each.at for each in came)) - WITHIN if known and came else -math.inf
+        now = max((each.at for each in known), default=-math.inf)
+        newest = max([newest, *(min(each.at, now) for each in batches[number - 1][1])])
+        over = newest - WITHIN
         for place, (key, begin) in enumerate(talks.items()):
             if begin.at < over and place not in {talk for _, talk, _ in found}:
                 mine = [

@@ -49,7 +49,7 @@ def test_a_memory_under_another_plan_than_the_stored_one_is_made_anew(house: Hou
     house.promoted("v1")
     release = house.canary("v2")
     log = SimpleNamespace(reader=lambda *_about: SimpleNamespace(read=lambda: rows(failure_rate=[0.0])))
-    judging = LakeJudging(log, lambda _app, _stable: Baseline(values={"latency_p95": 1.0}))
+    judging = LakeJudging(log, lambda _app, _stable, _plan: Baseline(values={"latency_p95": 1.0}))
     own = judging.plan_of(release)
     judging.judge(release, own, canary_s=0.0, at=NOW)
     before, _ = judging._memories[release.release_id]

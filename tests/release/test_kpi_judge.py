@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -104,6 +105,15 @@ def test_a_plan_that_names_what_the_app_does_not_declare_is_refused_where_it_sta
     assert endless == [
         'plan.yaml rollback.criteria.1.metric: KPI "loyal" has no `within` in app.yaml: a canary would never know that it was missed'
     ]
+    named = [{**KPIS[3], "name": "latency_to_order"}, {**KPIS[5], "name": "latency_to_return"}]
+    other = APP.model_copy(update={"kpis": tuple(map(Kpi.model_validate, named))})
+    plan = planned({"metric": "latency_to_order"}, watch=({"metric": "latency_to_return", "role": "kpi"},))
+    texts = [each.text for each in disagreements(app=other, people=None, gates=None, plan=plan, rota=None)]
+    assert [text.split(",")[0] for text in texts] == [
+        'KPI "latency_to_order" is a sum',
+        'KPI "latency_to_return" has no `within` in app.yaml: a canary would never know that it was missed',
+    ], "a KPI of such a name is no latency"
+    assert not can_be_judged("latency_to_order", other.kpis)
     assert [can_be_judged(name, APP.kpis) for name in ("ordered", "revenue", "loyal", "cost_usd")] == [True, False, False, True]
 
 
@@ -150,7 +160,7 @@ def stream(seed: int, value: str, ratio: float, *, n: int = 12_000) -> Observati
     return with_values(batch, failure_rate=rng.random(n) < 0.02, kpi=worth)
 
 
-def ever_holds(batch: Observation, plan: JudgePlan, *, looks: int = 20) -> bool:
+def ever_holds(batch: Observation, plan: JudgePlan, *, looks: int = 8) -> bool:
     """Whether the KPI looks worse at any look."""
     state, harmful = begin(plan), False
     for piece in np.array_split(np.arange(batch.n), looks):
@@ -202,6 +212,25 @@ def test_more_of_a_kpi_in_stable_is_as_much_evidence_as_more_of_a_failure_in_the
     other = next(each for each in advice(seen(mirrored, events), events).metrics if each.name == "kpi")
     assert (one.e_harm, one.estimate, one.low, one.high) == (other.e_harm, other.estimate, other.low, other.high)
     assert one.n_stable + one.n_candidate == batch.n, "talks that are decided, not those that reached it"
+
+
+TALKS = (Kind.REACHED, Kind.MISSED)
+
+
+def test_a_candidate_is_not_proven_because_its_users_come_back_often():
+    """Each of 400 users has eight talks in a step, so nearly all of them reach it once, and miss it once, whoever serves them."""
+    n_users, visits = 400, 8
+    margins = {kind: tuple((1 - 0.8 / m) / 0.2 if kind is Kind.MISSED else m for m in (1.1, 3.0, 2.0, 1.5)) for kind in TALKS}
+    for seed, (kind, ratio) in enumerate(itertools.product(TALKS, (0.25, 1.0))):
+        rng = np.random.default_rng(seed)
+        user = np.concatenate([rng.permutation(np.repeat(np.arange(n_users), visits)) for _ in range(3)])
+        batch = rows(len(user), seed, shares=(0.5, 0.5, 0.5))
+        batch = replace(batch, arm=(user % 2).astype(np.int8), unit=batch.unit[:n_users][user])
+        reached = rng.random(batch.n) < 0.8 * np.where(batch.arm == 1, ratio, 1.0)
+        plan = kpi_plan(kind, role=Role.GUARDRAIL, harm=margins[kind][0], safe=margins[kind][1:])
+        judgement = advice(seen(with_values(batch, failure_rate=np.zeros(batch.n), kpi=reached), plan), plan)
+        metric = next(each for each in judgement.metrics if each.name == "kpi")
+        assert (metric.is_safe, metric.is_harmful) == (ratio == 1.0, ratio < 1.0), (kind, ratio, metric)
 
 
 def test_a_kpi_without_results_of_both_arms_is_waited_for_and_never_passed():

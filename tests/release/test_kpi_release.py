@@ -48,7 +48,7 @@ class Selling(Live):
                 self._due.append(self._order(unit, ended, named=self.n % 3, value=float(draws.lognormal(3, 1))))
         self.ws.logs.record({"requests": rows, "outcomes": [*due, *due[::10]]})
         self.ws.logs.flush()
-        self.pass_time(5)
+        self.pass_time(8)
         self.controller.turn()
 
     def _order(self, unit: str, request: dict[str, object], *, named: int, value: float) -> dict[str, object]:
@@ -75,8 +75,9 @@ def selling(tmp_path: Path, clock: Clock) -> Iterator[Selling]:
         house._due, house.orders = [], {"stable": 0.3, "candidate": 0.3}
         house.declare(app={**SPECS["app"], "kpis": KPIS})
         house.promoted("v1")
-        for _ in range(6):
-            house.come(50)
+        house.come(200)
+        house.pass_time(20)
+        house.come(50)
         house._due = []
         yield house
 
@@ -107,8 +108,9 @@ def same(selling: Selling, release_id: str) -> bool:
 def test_fewer_orders_take_the_candidate_back_where_the_plan_says_so(selling: Selling):
     selling.orders = {"stable": 0.4, "candidate": 0.1}
     release_id = planned(selling, {"metric": "ordered", "ratio": 1.1})
-    for _ in range(25):
-        selling.come(200)
+    selling.declare(plan={"steps": STEPS, "rollback": {"criteria": [FAILURES]}})  # the next release's: this one keeps its own
+    for _ in range(12):
+        selling.come(300)
         if not selling.releases.get(release_id).is_open:
             break
     assert selling.releases.get(release_id).state is State.ROLLED_BACK
@@ -124,8 +126,8 @@ def test_less_revenue_holds_the_candidate_and_people_see_by_how_much(selling: Se
     monkeypatch.setattr("workbench.release.judge_decision.FEWEST_BLOCKS", 300)
     selling.orders = {"stable": 0.6, "candidate": 0.02}
     release_id = planned(selling, watch=({"metric": "revenue", "role": "kpi", "ratio": 1.05}, {"metric": "ordered"}), steps=HALF)
-    for _ in range(8):
-        selling.come(350)
+    for _ in range(5):
+        selling.come(700)
     assert standing(selling, release_id) == (State.CANARY, 0, "HOLD", "kpi")
     decided = selling.releases.decisions(release_id)[-1]
     assert (decided.decision, decided.reason, decided.inputs["act"]) == ("HOLD", "kpi", None)
@@ -147,22 +149,20 @@ def test_less_revenue_holds_the_candidate_and_people_see_by_how_much(selling: Se
 
 
 def test_while_no_orders_come_in_nothing_passes_and_then_it_goes_on(selling: Selling):
-    release_id = planned(selling, watch=({"metric": "ordered", "role": "kpi"},))
+    plan = {"steps": STEPS, "rollback": {"criteria": [FAILURES]}, "watch": [{"metric": "ordered", "role": "kpi"}]}
+    with pytest.raises(SpecError, match=r'KPI "orderd" is not declared in app.yaml; did you mean "ordered"'):
+        selling.declare(plan={**plan, "watch": [{"metric": "orderd", "role": "kpi"}]})
+    release_id = planned(selling, watch=plan["watch"])
     assert selling.releases.left_open(release_id) == (), "its window is shorter than the first step"
     selling.orders = {"stable": 0.0, "candidate": 0.0}
-    for _ in range(8):
-        selling.come(350)
+    for _ in range(5):
+        selling.come(700)
     assert standing(selling, release_id) == (State.CANARY, 0, "CONTINUE", "no_outcome")
     watch = selling.releases.status(APP).watch
     assert watch.sentence == "ordered: no talk of stable and the candidate has an outcome, or a window that is over"
     assert {metric["name"]: metric["is_safe"] for metric in watch.judgement["metrics"]} == {"failure_rate": True, "ordered": False}
     selling.orders = {"stable": 0.3, "candidate": 0.3}
-    for _ in range(5):
+    for _ in range(4):
         selling.come(100)
     assert selling.releases.get(release_id).step == 1
     assert same(selling, release_id)
-
-
-def test_a_plan_with_a_kpi_that_nobody_declared_does_not_get_in(selling: Selling):
-    with pytest.raises(SpecError, match=r'KPI "revenu" is not declared in app.yaml; did you mean "revenue"'):
-        selling.declare(plan={"steps": STEPS, "rollback": {"criteria": [FAILURES]}, "watch": [{"metric": "revenu", "role": "kpi"}]})

@@ -64,7 +64,7 @@ def test_a_plan_of_which_nothing_can_be_judged_takes_nothing_back_and_says_so():
 
 
 def test_whoever_starts_or_looks_at_a_release_is_told(house: House):
-    house.releases._before = lambda app, stable: known(3.0) if (app, stable) == (APP, None) else known(1000.0)
+    house.releases._before = lambda app, stable, _plan: known(3.0) if (app, stable) == (APP, None) else known(1000.0)
     house.declare(plan={**PLAN, "deadline": "10d"})
     release = house.ready()
     assert house.releases.left_open(release.release_id) == house.releases.status(APP).left_open
@@ -74,7 +74,7 @@ def test_whoever_starts_or_looks_at_a_release_is_told(house: House):
 
 
 def test_a_log_that_cannot_be_read_stops_nobody_who_looks(house: House):
-    def broken(_app: str, _stable: str | None) -> Baseline:
+    def broken(_app: str, _stable: str | None, _plan: PlanSpec) -> Baseline:
         raise StoreError("log lake", seen="it is gone")
 
     house.releases._before = broken

@@ -3,7 +3,8 @@
 A talk is a session, or a request without one; it is what its first request is: of an arm, a unit, a moment. An outcome belongs to the talk
 of the request that it names, else of the session, else to the newest talk of its unit that began before it. A talk's window begins with
 the talk, so that no answer makes it longer, and it is over when the log has an outcome of that name, and a request, from after its end:
-while no outcomes come in, nothing was missed. Until then the talk is undecided, whatever came already.
+while no outcomes come in, nothing was missed. An outcome that is dated ahead of all requests says no more than the newest of them. Until
+then the talk is undecided, whatever came already.
 
 One batch of the log after another, so that it leaves no trace in which pieces it was read.
 """
@@ -11,6 +12,7 @@ One batch of the log after another, so that it leaves no trace in which pieces i
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -27,7 +29,10 @@ Reading = Literal["reached", "total", "mean"]
 REQUEST, SESSION, UNIT = 0, 1, 2
 """What an outcome names, in this order where it names several."""
 _PLACE_BITS = 32
+_NEVER_US = -(2**62)
 _FEW = 1000
+_FEW_STEPS = 8
+"""From one talk of a unit to the one before, until it is looked up which were known: a tenant's or a service's are many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +131,7 @@ class Talks:
         return _by_batch(
             (REQUEST, requests.key[new], self._talk_of[places], requests.batch_id[new]),
             (SESSION, requests.talk[begun], talks, requests.batch_id[begun]),
-            (UNIT, requests.unit[begun], talks, requests.batch_id[begun]),
+            (UNIT, requests.unit[begun][::-1], talks[::-1], requests.batch_id[begun][::-1]),  # the newest first
         )
 
     def _begin(self, requests: Requests, begun: Ints) -> None:
@@ -159,11 +164,30 @@ class Talks:
         talks = self._by_talk.find(outcomes.whom[is_it])
         found[is_it] = np.where(self.batch_id[talks] <= outcomes.batch_id[is_it], talks, -1)
         is_it = outcomes.names == UNIT
-        talks, at_us, batch_id = self._by_unit.find(outcomes.whom[is_it]), outcomes.at_us[is_it], outcomes.batch_id[is_it]
-        while (is_later := (talks >= 0) & ((self.at_us[talks] > at_us) | (self.batch_id[talks] > batch_id))).any():
-            talks[is_later] = self._before[talks[is_later]]
-        found[is_it] = talks
+        found[is_it] = self._of_units(outcomes.whom[is_it], outcomes.at_us[is_it], outcomes.batch_id[is_it])
         return found
+
+    def _of_units(self, units: Keys, at_us: Ints, batch_id: Ints) -> Ints:
+        """The newest talk of each unit that had begun then and was known in that batch; -1 without any."""
+        talks = self._by_unit.find(units)
+        for n_steps in itertools.count():
+            later = np.flatnonzero((talks >= 0) & ((self.at_us[talks] > at_us) | (self.batch_id[talks] > batch_id)))
+            if not len(later):
+                break
+            talks[later] = self._before[talks[later]]
+            if n_steps == _FEW_STEPS:
+                talks[later] = np.minimum(talks[later], self._known_until(units[later], batch_id[later]))
+        return talks
+
+    def _known_until(self, units: Keys, batch_id: Ints) -> Ints:
+        """The newest talk of each unit in that batch or before; -1 without any."""
+        named, which = np.unique(units, return_inverse=True)
+        talks = np.flatnonzero(np.isin(self.unit[: self.n], named))
+        whose = np.searchsorted(named, self.unit[talks])
+        talks, whose = (each[np.argsort(whose, kind="stable")] for each in (talks, whose))
+        n_batches = int(max(self.batch_id[: self.n].max(), batch_id.max())) + 1
+        at = np.searchsorted(whose * n_batches + self.batch_id[talks], which * n_batches + batch_id, side="right") - 1
+        return np.where((at >= 0) & (whose[at] == which), talks[at], -1)
 
 
 _Named = tuple[int, list[tuple[int, int, int]]]
@@ -217,8 +241,9 @@ class _Results:
         """Outcomes of decided talks."""
         self._counted_now: dict[int, int] = {}
         """Those of the batches that are being taken."""
-        self._newest_us: int | None = None
-        self._over_us = -(2**62)
+        self._newest_us = _NEVER_US
+        """Until when outcomes are known to come in."""
+        self._over_us = _NEVER_US
         """Talks that began until then are decided."""
 
     @property
@@ -260,11 +285,12 @@ class _Results:
             if (named, key) in self._waiting:
                 self._found((named, key), talk, opened.start, refused)
         for outcome, named_by, talk in arrived:
-            self._newest_us = outcome.at_us if self._newest_us is None else max(self._newest_us, outcome.at_us)
+            if now_us is not None:
+                self._newest_us = max(self._newest_us, min(outcome.at_us, now_us))
             self._arrived(outcome, named_by, talk, opened.start, refused)
         if len(self._waits_for) > self._tidy_at:
             self._tidy()
-        return [*refused, *self._close(now_us)]
+        return [*refused, *self._close()]
 
     def taken(self) -> None:
         """The batches are taken."""
@@ -323,12 +349,9 @@ class _Results:
         self._came.setdefault(talk, {})[outcome.key] = outcome.value
         self._at[outcome.key] = talk
 
-    def _close(self, now_us: int | None) -> Iterator[tuple[int, float]]:
+    def _close(self) -> Iterator[tuple[int, float]]:
         """The talks whose window is over now."""
-        if self._newest_us is None or now_us is None:
-            return
-        over_us = min(self._newest_us, now_us) - self._asked.within_us
-        self._over_us = max(over_us - 1, self._over_us)
+        self._over_us = max(self._newest_us - self._asked.within_us - 1, self._over_us)
         while self._open and self._open[0] >> _PLACE_BITS <= self._over_us:
             talk = heapq.heappop(self._open) & ((1 << _PLACE_BITS) - 1)
             came = self._came.pop(talk, {})

@@ -80,7 +80,7 @@ def onsets(n_steps: int) -> tuple[float, ...]:
 
 def begin(metric: MetricPlan, plan: JudgePlan) -> MetricState:
     """The memory before the first row."""
-    n = max(1, len(metric.thresholds_ms))
+    n = max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
     zeros = (0.0,) * len(betting.FRACTIONS)
     is_score = metric.kind is Kind.SCORE
     return MetricState(
@@ -119,10 +119,13 @@ def observe(
         return _budget(state, metric, plan, rows, at=at[rows.is_candidate[at]], values=values)
     if metric.kind in (Kind.SCORE, Kind.AMOUNT):
         return _valued(state, metric, plan, rows, at=at, values=values)
-    if metric.within_us is not None:
+    happened = [at[each] for each in _happened(metric, values[at], rows.is_candidate[at])]
+    if metric.is_of_talks:
         n = int(np.count_nonzero(rows.is_candidate[at]))
         state = dataclasses.replace(state, n=(state.n[0] + len(at) - n, state.n[1] + n))
-    return _events(state, metric, plan, rows, [at[happened] for happened in _happened(metric, values[at], rows.is_candidate[at])])
+        return _talks(state, metric, plan, rows, at=at, happened=happened[0])
+    first = [rows.first_of_step(each, units) for each, units in zip(happened, state.seen, strict=True)]
+    return _events(state, metric, plan, rows, first)
 
 
 def _is_usable(metric: MetricPlan, values: Floats) -> Bools:
@@ -145,17 +148,33 @@ def _happened(metric: MetricPlan, values: Floats, is_candidate: Bools) -> list[B
     return [np.asarray(allowed > threshold) for threshold in metric.thresholds_ms]
 
 
-def _events(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, happened: Sequence[Ints]) -> tuple[MetricState, Track]:
-    """Events of units that had none in their step; the metric's evidence is the mean over its thresholds."""
-    seen, counts, tracks = [], [], []
-    for units, before, at in zip(state.seen, state.counts, happened, strict=True):
-        first, new = rows.first_of_step(at, units)
-        events = rows.events(first) if metric.kind is not Kind.REACHED else rows.exchanged(first)
+def _events(
+    state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, first: Sequence[tuple[Ints, FirstSeen]]
+) -> tuple[MetricState, Track]:
+    """Events that count, with the units that have counted then, for each test; the metric's evidence is the mean over its tests."""
+    counts, tracks = [], []
+    for before, (at, _) in zip(state.counts, first, strict=True):
+        events = rows.events(at) if metric.kind is not Kind.REACHED else rows.exchanged(at)
         path = tilted.e_path(before, events, tilted.HARM, metric.harm, stakes=onsets(plan.n_steps))
-        tracks.append(Track(before=_event_harm(before, metric, plan), rows=first, e=path.e))
-        seen.append(new.seen)
+        tracks.append(Track(before=_event_harm(before, metric, plan), rows=at, e=path.e))
         counts.append(path.state)
-    return dataclasses.replace(state, seen=tuple(seen), counts=tuple(counts)), _mean(tracks, len(rows.seq))
+    return dataclasses.replace(state, seen=tuple(new.seen for _, new in first), counts=tuple(counts)), _mean(tracks, len(rows.seq))
+
+
+def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, happened: Ints) -> tuple[MetricState, Track]:
+    """Two tests: events of units' first talks in a step, and their first events in it.
+
+    Of units that return often nearly each has an event once where many talks have one, so that both arms look alike by the second. The
+    first has the ratio of the talks' rates, and does not see what begins when a step's units have come.
+    """
+    talks, came = rows.first_of_step(at, state.seen[0])
+    return _events(
+        state,
+        metric,
+        plan,
+        rows,
+        [(np.intersect1d(talks, happened, assume_unique=True), came), rows.first_of_step(happened, state.seen[1])],
+    )
 
 
 def _event_harm(counts: tilted.Counts, metric: MetricPlan, plan: JudgePlan) -> float:
@@ -280,7 +299,7 @@ def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple
 
 
 def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:
-    """The evidence that the candidate is better than the safe margin of that step: the least over the thresholds of a latency."""
+    """The evidence that the candidate is better than the safe margin of that step: the least over its tests."""
     margin = metric.safe_at(step)
     if metric.kind in BY_EVENTS:
         return min(tilted.e_value(counts, tilted.SAFE, margin) for counts in state.counts)

@@ -44,8 +44,9 @@ class MetricPlan:
     safe: tuple[float, ...] = (3.0, 2.0, 1.5)
     """The candidate goes on when it is proven better than this, by step; the last holds for later steps.
 
-    A ratio is of units with an event. Where few units return often and fail often, it is nearer to 1 than that of all events: a
-    candidate at the margin was then proven better in up to 8 % of runs instead of 5 %, so such an app sets narrower ones.
+    A ratio is of units with an event, and of a KPI also of their first talks. Where few units return often and fail often, it is nearer
+    to 1 than that of all events: a candidate at the margin was then proven better in up to 8 % of runs instead of 5 %, so such an app
+    sets narrower ones.
     """
     thresholds_ms: tuple[float, ...] = ()
     """`LATENCY`: quantiles of the stable bundle before the release, ascending."""
@@ -63,6 +64,11 @@ class MetricPlan:
     def safe_at(self, step: int) -> float:
         """The margin of that step (from 0)."""
         return self.safe[min(step, len(self.safe) - 1)]
+
+    @property
+    def is_of_talks(self) -> bool:
+        """Whether it is a KPI's share of talks."""
+        return self.within_us is not None and self.kind in BY_EVENTS
 
     @property
     def may_take_back(self) -> bool:

@@ -28,9 +28,10 @@ class MetricState:
     """One metric's memory; which parts are used its kind says."""
 
     seen: tuple[Units, ...] = ()
-    """Units that have counted, mixed with their step, ascending: one array per threshold of a latency, else one."""
+    """Units that have counted, mixed with their step, ascending: one array per test."""
     counts: tuple[Counts, ...] = ()
-    """`EVENT`, `LATENCY`, `MISSED`: events by step, share and arm, one per threshold. `REACHED`: the same with the arms exchanged."""
+    """`EVENT`, `LATENCY`, `MISSED`: events by step, share and arm, one per test: of a latency one per threshold, of a KPI one of units'
+    first talks and one of their first events. `REACHED`: the same with the arms exchanged."""
     arrived: Counts = NOTHING
     """`SCORE`: values that came in, by step, share and arm."""
     opened: tuple[tuple[int, OpenBlock], ...] = ()

@@ -22,9 +22,9 @@ from workbench.release.judge_decision import decide
 from workbench.release.judge_model import Bools, Column, Judgement, JudgePlan, Observation
 from workbench.release.judge_rows import observation as at_steps
 from workbench.release.judge_state import JudgeState
-from workbench.release.judge_terms import COST, FAILURES, Baseline, as_json, awaited_in, awaited_of, bars_of, from_json, judge_plan
+from workbench.release.judge_terms import COST, FAILURES, as_json, awaited_in, awaited_of, bars_of, from_json, judge_plan
 from workbench.release.model import Release
-from workbench.release.ports import ReleaseLog
+from workbench.release.ports import Before, ReleaseLog
 from workbench.release.shadowing import ShadowJudgement, judge_shadow
 from workbench.spec.plan import PlanSpec
 
@@ -102,7 +102,7 @@ class LakeJudging:
         baseline: what the stable bundle of an app did before the release.
     """
 
-    def __init__(self, log: ReleaseLog, baseline: Callable[[str, str | None], Baseline]) -> None:
+    def __init__(self, log: ReleaseLog, baseline: Before) -> None:
         self._log = log
         self._baseline = baseline
         self._memories: dict[str, tuple[Memory, ReleaseReader]] = {}
@@ -114,8 +114,9 @@ class LakeJudging:
             UsageError: nothing of the plan can be judged.
             StoreError: the log cannot be read.
         """
-        baseline = self._baseline(release.app, release.previous_stable)
-        plan, left_out = judge_plan(release.plan or PlanSpec(), baseline)
+        planned = release.plan or PlanSpec()
+        baseline = self._baseline(release.app, release.previous_stable, planned)
+        plan, left_out = judge_plan(planned, baseline)
         return as_json(plan, left_out, baseline.bars, awaited_in(plan, baseline))
 
     def judge(self, release: Release, plan: Mapping[str, Any], *, canary_s: float, at: datetime) -> Judgement:

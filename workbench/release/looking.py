@@ -179,7 +179,7 @@ class Looking(Acting):
         if seen is not None and seen.plan:
             return under_way(seen.plan).lines
         try:
-            return beforehand(release.plan, self._before(release.app, release.previous_stable)).lines
+            return beforehand(release.plan, self._before(release.app, release.previous_stable, release.plan)).lines
         except StoreError as error:
             return (f"What of its plan can be measured is not known: {error}.",)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # who only names them does not wait for the log's and the jud
     from workbench.release.judge_terms import Baseline
     from workbench.release.model import Release
     from workbench.release.shadowing import ShadowJudgement
+    from workbench.spec.plan import PlanSpec
     from workbench.versions.model import Bundle
 
 
@@ -40,13 +41,13 @@ class CandidateUnits(Protocol):
 
 
 class Before(Protocol):
-    """Tells what a stable bundle of an app did until now.
+    """Tells what a stable bundle of an app did until now, with the KPIs that the plan of a release names.
 
     Raises:
         StoreError: the log cannot be read.
     """
 
-    def __call__(self, app: str, stable: str | None) -> Baseline: ...
+    def __call__(self, app: str, stable: str | None, plan: PlanSpec) -> Baseline: ...
 
 
 class ReleaseLog(Protocol):

@@ -11,7 +11,7 @@ from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
-from workbench.spec.plan import PlanSpec, can_be_judged
+from workbench.spec.plan import PlanSpec, can_be_judged, is_of_catalogue
 from workbench.spec.rota import RotaSpec
 from workbench.spec.slo import SloSpec
 
@@ -129,7 +129,7 @@ def _kpis_of_plan(app: AppSpec, plan: PlanSpec) -> Iterator[Disagreement]:
     for index, criterion in enumerate(plan.rollback.criteria if plan.rollback else ()):
         kpi = kpis.get(criterion.metric)
         path: Path = ("rollback", "criteria", index, "metric")
-        if kpi is None or can_be_judged(kpi.name):
+        if kpi is None or is_of_catalogue(kpi.name):
             continue
         if kpi.aggregate != "rate":
             text = f'KPI "{kpi.name}" is a {kpi.aggregate}, which may hold a release and takes none back; name it in watch with role: kpi'
@@ -138,7 +138,7 @@ def _kpis_of_plan(app: AppSpec, plan: PlanSpec) -> Iterator[Disagreement]:
             yield Disagreement(file="plan.yaml", path=path, text=_NEVER_OVER.format(kpi.name))
     for index, watched in enumerate(plan.watch):
         kpi, path = kpis.get(watched.metric), ("watch", index, "metric")
-        if can_be_judged(watched.metric):
+        if can_be_judged(watched.metric, app.kpis):
             continue
         if kpi is not None and kpi.within is None:
             yield Disagreement(file="plan.yaml", path=path, text=_NEVER_OVER.format(kpi.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Literal, Self
@@ -40,6 +41,18 @@ EVENTS = frozenset({"failure_rate", "violation_rate", "fallback_rate", "tool_err
 """Rates of the catalogue that are judged during a canary as events, the more of which the worse."""
 
 
+_LATENCY = re.compile(r"latency_p\d+")
+
+
+def is_of_catalogue(metric: str) -> bool:
+    """Whether a canary is judged by the catalogue's metric of this name, whatever KPI is called the same.
+
+    >>> [is_of_catalogue(name) for name in ("failure_rate", "latency_p95", "latency_to_order")]
+    [True, True, False]
+    """
+    return metric in EVENTS or metric in ("quality_mean", "cost_usd") or _LATENCY.fullmatch(metric) is not None
+
+
 def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:
     """Whether a canary can be taken back by the metric, where the stable bundle has data of it.
 
@@ -50,8 +63,10 @@ def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:
     >>> [can_be_judged(name) for name in ("failure_rate", "latency_p95", "success_rate")]
     [True, True, False]
     """
-    is_known = metric in EVENTS or metric.startswith("latency_") or metric in ("quality_mean", "cost_usd")
-    return is_known or any(kpi.name == metric and kpi.aggregate == "rate" and kpi.within is not None for kpi in kpis)
+    kpi = next((kpi for kpi in kpis if kpi.name == metric and not is_of_catalogue(metric)), None)
+    if kpi is not None:
+        return kpi.aggregate == "rate" and kpi.within is not None
+    return is_of_catalogue(metric) or metric.startswith("latency_")
 
 
 _MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
