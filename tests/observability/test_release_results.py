@@ -151,7 +151,7 @@ def test_a_unit_with_many_talks_is_found_the_one_that_was_known_then():
         log.append((talks, told))
     log.append(([], [Out(10**6 + n, UNIT, n % 3, int(chance.integers(-5, 600))) for n in range(50)]))
     known, batches = Talks(), list(enumerate(log, start=1))
-    tuple(known.learn(requests(batches)))
+    known.learn(requests(batches))
     begun = [(number, each) for number, (talks, _) in batches for each in talks]
     expected = []
     for number, (_, told) in batches:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal
@@ -115,8 +115,8 @@ class Talks:
         """The batch of its first record."""
         self._by_request, self._by_talk, self._by_unit = Index(), Index(), Index()
 
-    def learn(self, requests: Requests) -> Iterator[_Named]:
-        """Remember these; what outcomes may name since then, by batch."""
+    def learn(self, requests: Requests) -> Sequence[_Named]:
+        """Remember these; what outcomes may name since then."""
         keys, first = np.unique(requests.key, return_index=True)
         new = np.sort(first[self._by_request.find(keys) < 0])
         keys, begins = np.unique(requests.talk[new], return_index=True)
@@ -128,7 +128,7 @@ class Talks:
         self._talk_of[places], self._known_in[places] = self._by_talk.find(requests.talk[new]), requests.batch_id[new]
         self._by_request.learn(requests.key[new], places)
         talks = np.arange(self.n - len(begun), self.n)
-        return _by_batch(
+        return (
             (REQUEST, requests.key[new], self._talk_of[places], requests.batch_id[new]),
             (SESSION, requests.talk[begun], talks, requests.batch_id[begun]),
             (UNIT, requests.unit[begun][::-1], talks[::-1], requests.batch_id[begun][::-1]),  # the newest first
@@ -190,16 +190,18 @@ class Talks:
         return np.where((at >= 0) & (whose[at] == which), talks[at], -1)
 
 
-_Named = tuple[int, list[tuple[int, int, int]]]
-"""A batch, and what outcomes may name since then: `REQUEST`, `SESSION` or `UNIT`, its key, and the talk."""
+_Named = tuple[int, Keys, Ints, Ints]
+"""`REQUEST`, `SESSION` or `UNIT`, and columns of its keys, their talks and their batches."""
 
 
-def _by_batch(*named: tuple[int, Keys, Ints, Ints]) -> Iterator[_Named]:
-    found: dict[int, list[tuple[int, int, int]]] = {}
-    for what, keys, talks, batches in named:
-        for key, talk, batch in zip(keys.tolist(), talks.tolist(), batches.tolist(), strict=True):
-            found.setdefault(batch, []).append((what, key, talk))
-    yield from sorted(found.items())
+def _by_batch(begun: Sequence[_Named], awaited: Collection[tuple[int, int]]) -> dict[int, list[tuple[tuple[int, int], int]]]:
+    """What some outcome waits for, with its talk, by batch."""
+    found: dict[int, list[tuple[tuple[int, int], int]]] = {}
+    for names, keys, talks, batches in begun:
+        asked = np.array([key for what, key in awaited if what == names], np.uint64)
+        for at in np.flatnonzero(np.isin(keys, asked)).tolist():
+            found.setdefault(int(batches[at]), []).append(((names, int(keys[at])), int(talks[at])))
+    return found
 
 
 @dataclass(slots=True)
@@ -246,9 +248,9 @@ class _Results:
         self._over_us = _NEVER_US
         """Talks that began until then are decided."""
 
-    @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
+    def awaited(self, arrivals: _Arrivals) -> set[tuple[int, int]]:
+        """What its outcomes wait for, or will have to: talks that begin in a later batch than their own."""
+        return {*self._waiting, *(named for arrived in arrivals.values() for _, named, talk in arrived if talk < 0)}
 
     def arrivals(self, outcomes: Outcomes) -> _Arrivals:
         """The outcomes of these batches."""
@@ -265,7 +267,7 @@ class _Results:
 
     def take(
         self,
-        begun: Sequence[tuple[int, int, int]],
+        begun: Sequence[tuple[tuple[int, int], int]],
         opened: range,
         arrived: Sequence[_Arrival],
         now_us: int | None,
@@ -273,7 +275,7 @@ class _Results:
         """What one batch decides: talks with their values, in order.
 
         Args:
-            begun: what outcomes may name since this batch; needed where some wait.
+            begun: what outcomes wait for and may name since this batch, with its talk.
             opened: the talks that began in it.
             arrived: outcomes of the KPI, in it.
             now_us: the newest request until now.
@@ -281,9 +283,9 @@ class _Results:
         refused: list[tuple[int, float]] = []
         for place in opened:
             heapq.heappush(self._open, (int(self._talks.at_us[place]) << _PLACE_BITS) | place)
-        for named, key, talk in begun if self._waiting else ():
-            if (named, key) in self._waiting:
-                self._found((named, key), talk, opened.start, refused)
+        for named_by, talk in begun:
+            if named_by in self._waiting:
+                self._found(named_by, talk, opened.start, refused)
         for outcome, named_by, talk in arrived:
             if now_us is not None:
                 self._newest_us = max(self._newest_us, min(outcome.at_us, now_us))
@@ -399,7 +401,8 @@ class ReleaseResults:
         first, now_us = self.talks.n, self._now_us
         begun = self.talks.learn(requests)
         arrivals = [results.arrivals(each) for results, each in zip(self._results, outcomes, strict=True)]
-        named = dict(begun) if self._is_anybody_awaited(arrivals) else {}
+        awaited = set().union(*(results.awaited(each) for results, each in zip(self._results, arrivals, strict=True)))
+        named = _by_batch(begun, awaited)
         batches = np.unique(np.concatenate([requests.batch_id, *(each.batch_id for each in outcomes)]))
         ends = (first + np.searchsorted(self.talks.batch_id[first : self.talks.n], batches, side="right")).tolist()
         newest = _newest_until(requests, batches)
@@ -413,11 +416,6 @@ class ReleaseResults:
         for results in self._results:
             results.taken()
         return _decided(found)
-
-    def _is_anybody_awaited(self, arrivals: Sequence[_Arrivals]) -> bool:
-        """Whether some outcome waits, or will have to, for a talk that begins in a later batch than its own."""
-        here = (talk < 0 for arrived in arrivals for each in arrived.values() for _, _, talk in each)
-        return any(results.is_waiting for results in self._results) or any(here)
 
 
 def _newest_until(requests: Requests, batches: Ints) -> list[int | None]:
