@@ -19,9 +19,9 @@ class Kind(StrEnum):
     AMOUNT = "amount"
     """Heavy-tailed value (revenue): asymptotic confidence sequence of block differences. May hold, never take back."""
     REACHED = "reached"
-    """Reached or not, the more the better, and less than half reach it: `EVENT` with the arms exchanged. Ratio stable/candidate."""
+    """Reached or not, the more the better: `EVENT` with the arms exchanged. Ratio stable/candidate."""
     MISSED = "missed"
-    """Reached or not, the more the better, and most reach it: the event is a unit that did not. Ratio candidate/stable."""
+    """The same where most, but not nearly all, reach it: the event is a unit that did not. Ratio candidate/stable."""
 
 
 class Role(StrEnum):
