@@ -103,13 +103,16 @@ def small(shared):
     return lambda *kpis: Corner(fixture, specs, *kpis)
 
 
-def test_a_rate_by_day_is_the_catalogues_with_the_same_interval(town):
+def test_a_rate_by_day_is_the_catalogues_with_the_same_interval_once_the_day_is_closed(town):
     fixture, impact, _ = town
     frame = fixture.metrics.query("solved", app="shop", grain="1d", detail=True)
+    rows = {row["ts"]: row for row in frame.iter_rows(named=True)}
     periods = impact.report("shop", kpi="solved", by="day").kpis[0].periods
-    assert len(periods) == frame.height > 10
-    for period, row in zip(periods, frame.iter_rows(named=True), strict=True):
-        assert period.start == row["ts"]
+    closed = [period for period in periods if period.state is not State.OPEN]
+    assert all(rows[period.start]["solved_n"] <= period.n for period in periods if period.start in rows)
+    assert len(closed) > 10
+    for period in closed:
+        row = rows[period.start]
         assert (period.value, period.n, period.outcomes) == (pytest.approx(row["solved"]), row["solved_n"], row["solved_count"])
         assert (period.low, period.high) == (pytest.approx(row["solved_low"]), pytest.approx(row["solved_high"]))
 
@@ -237,7 +240,7 @@ def test_events_go_to_their_request_else_their_session_else_their_unit(small):
     assert (a.by_request, a.by_session, a.by_unit, a.too_late, a.before, a.nobodys) == (1, 1, 1, 1, 1, 2)
     assert a.counted == 3
     assert (found.periods[0].value, found.periods[0].n) == (1.0, 3)
-    assert corner.one("orders") == (1.0, 3)
+    assert corner.one("orders") == (1.0, 2), "the second session's time is not over"
 
 
 def test_what_came_too_late_is_nobodys_in_the_catalogue_either(small):
