@@ -180,24 +180,28 @@ def _replay(asked: Mapping[str, object], plan: PlanSpec, before: Pair, after: Pa
 def _rows(
     metrics: Sequence[str], pair: Pair, who: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], *, crowd: int, share: float
 ) -> ReleaseRows:
-    """The rows of a crowd, each answered by the bundle of its arm."""
+    """The rows of a crowd in the order in which its customers come, each answered by the bundle of its arm."""
     parts = [(answers, people, answers.rows_of(people)) for answers, people in zip(pair, (who[~chosen], who[chosen]), strict=True)]
     arm = np.concatenate([np.full(len(rows), place) for place, (_, _, rows) in enumerate(parts)])
     units = [np.repeat(people, answers.begins[people + 1] - answers.begins[people]) for answers, people, _ in parts]
     mixed = (np.concatenate(units).astype(np.uint64) + np.uint64(1) + np.uint64(crowd // (POOL // CROWD + 1) * POOL)) * np.uint64(
         0x9E3779B97F4A7C15
     )
-    n = len(arm)
+    n, came = len(arm), np.concatenate([np.flatnonzero(~chosen), np.flatnonzero(chosen)])
+    turns = np.concatenate([answers.begins[people + 1] - answers.begins[people] for answers, people, _ in parts])
+    order = np.argsort(
+        np.repeat(came, turns), kind="stable"
+    )  # the arms mixed as they come: a row of one arm alone looks like a broken split
     values = {}
     for name in metrics:
         column = np.concatenate([answers.values.get(name, np.full(answers.begins[-1], np.nan))[rows] for answers, _, rows in parts])
-        values[name] = (np.nan_to_num(column), ~np.isnan(column))
+        values[name] = (np.nan_to_num(column)[order], ~np.isnan(column)[order])
     return ReleaseRows(
         batch_id=np.full(n, crowd),
         place=np.arange(n),
-        arm=arm.astype(np.int8),
+        arm=arm.astype(np.int8)[order],
         share=np.full(n, share),
-        unit=mixed,
+        unit=mixed[order],
         values=values,
         newest_batch=crowd,
         data_at=NOW,
