@@ -16,6 +16,7 @@ from workbench.observability.impact_model import TalksBefore
 from workbench.observability.release_results import Awaited
 from workbench.release.judge import begin, observe
 from workbench.release.judge_kinds import Decision, Kind, Role
+from workbench.release.judge_metrics import e_safe
 from workbench.release.judge_model import JudgePlan, MetricPlan, Observation
 from workbench.release.judge_terms import Baseline, as_json, awaited_in, awaited_of, from_json, judge_plan
 from workbench.release.outlook import beforehand
@@ -52,7 +53,7 @@ def test_each_kpi_is_judged_by_what_it_is():
     kinds = {name: asked_of(name).kind for name in MEANS if name != "loyal"}
     assert kinds == {
         "ordered": Kind.REACHED,
-        "solved": Kind.MISSED,
+        "solved": Kind.MOSTLY_REACHED,
         "returned": Kind.EVENT,
         "revenue": Kind.AMOUNT,
         "minutes": Kind.AMOUNT,
@@ -63,11 +64,11 @@ def test_each_kpi_is_judged_by_what_it_is():
     assert (minutes.harm, minutes.is_lower_better) == (pytest.approx(2.5), True)
 
 
-def test_the_margins_of_what_most_reach_are_the_same_in_ratios_of_those_that_miss_it():
+def test_the_harm_margin_of_what_most_reach_is_the_same_in_a_ratio_of_those_that_miss_it():
     solved = asked_of("solved", role="guardrail", ratio=1.1)
-    for margin, ratio in ((solved.harm, 1.1), (solved.safe[0], 2.0), (solved.safe[1], 1.5)):
-        assert 1 - margin * (1 - 0.8) == pytest.approx(0.8 / ratio), "a candidate at the margin reaches 1/ratio of stable's share"
+    assert 1 - solved.harm * (1 - 0.8) == pytest.approx(0.8 / 1.1), "a candidate at the margin reaches 1/ratio of stable's share"
     assert asked_of("solved").harm == 1.0
+    assert solved.safe == asked_of("ordered", role="guardrail", ratio=1.1).safe == (2.0, 1.5), "whatever stable's share was before"
     always = replace(BEFORE, results={"solved": TalksBefore(kpi=APP.kpis[1], n=900, mean=1.0)})
     assert asked_of("solved", before=always).kind is Kind.REACHED, "where nobody missed it before no ratio of misses is known"
 
@@ -169,7 +170,7 @@ def ever_holds(batch: Observation, plan: JudgePlan, *, looks: int = 8) -> bool:
     return harmful
 
 
-TWINS = [("few", kpi_plan(Kind.REACHED), 12_000), ("most", kpi_plan(Kind.MISSED), 12_000), ("money", MONEY, 24_000)]
+TWINS = [("few", kpi_plan(Kind.REACHED), 12_000), ("most", kpi_plan(Kind.MOSTLY_REACHED), 12_000), ("money", MONEY, 24_000)]
 
 
 @pytest.mark.parametrize(("value", "plan", "n"), TWINS)
@@ -188,7 +189,7 @@ def test_a_candidate_that_halves_the_kpi_holds_and_is_not_taken_back(value, plan
 
 
 def test_a_rate_that_is_a_guardrail_takes_back_and_is_blamed():
-    for kind, value in ((Kind.REACHED, "few"), (Kind.MISSED, "most")):
+    for kind, value in ((Kind.REACHED, "few"), (Kind.MOSTLY_REACHED, "most")):
         plan = kpi_plan(kind, role=Role.GUARDRAIL, safe=(3.0, 2.0, 1.5))
         judgement = advice(seen(stream(5, value, 0.5), plan), plan)
         assert (judgement.decision, judgement.blame) == (Decision.ROLLBACK, "kpi")
@@ -214,20 +215,90 @@ def test_more_of_a_kpi_in_stable_is_as_much_evidence_as_more_of_a_failure_in_the
     assert one.n_stable + one.n_candidate == batch.n, "talks that are decided, not those that reached it"
 
 
-TALKS = (Kind.REACHED, Kind.MISSED)
+LIVE = [(0.6, (0.6, 0.6)), (0.9, (0.9, 0.9)), (0.97, (0.97, 0.97)), (0.9, (0.6, 0.6)), (0.9, (0.95, 0.5)), (0.6, (0.9, 0.9))]
+"""Stable's share of talks that reach a KPI before the release, and in its canary from the first talk to the last."""
+
+
+def proven(seed: int, plan: JudgePlan, live: tuple[float, float], ratio: float, *, n: int = 6_000, looks: int = 12) -> int | None:
+    """Talks until the KPI is proven safe, in a canary whose candidate reaches 1/ratio of stable's share; None where it never is."""
+    batch, rng = rows(n, seed), np.random.default_rng(seed + 7)
+    reached = rng.random(n) < np.linspace(*live, n) / np.where(batch.arm == 1, ratio, 1.0)
+    batch, state = with_values(batch, kpi=reached), begin(plan)
+    for piece in np.array_split(np.arange(n), looks):
+        state = observe(state, plan, part(batch, piece))
+        if e_safe(state.metrics["kpi"], plan.metrics[-1], 2) >= 1 / plan.beta:
+            return int(piece[-1]) + 1
+    return None
+
+
+def solved_plan(before: float, margin: float) -> JudgePlan:
+    """What is asked of a KPI that this share of talks reached before the release."""
+    known = replace(BEFORE, results={"solved": TalksBefore(kpi=APP.kpis[1], n=900, mean=before)})
+    metric = asked_of("solved", role="guardrail", before=known)
+    assert isinstance(metric, MetricPlan)
+    assert metric.kind is Kind.MOSTLY_REACHED
+    return JudgePlan(metrics=(*FAILURES.metrics, replace(metric, name="kpi", safe=(margin,))))
+
+
+def test_a_loss_just_beyond_the_margin_is_rarely_called_safe_whatever_stables_share_was_before():
+    """The margin is one of those that reached it, so it means the same where stable's share fell or rose since.
+
+    By misses, made at 0.9, four times stable's would be allowed, and a total loss at 0.6 has two and a half times.
+    """
+    wrong, margin = {}, 1.5
+    for before, live in LIVE:
+        plan = solved_plan(before, margin)
+        wrong[before, live] = sum(proven(3000 + seed, plan, live, margin * 1.001) is not None for seed in range(20))
+        assert proven(4000, plan, live, 1e9) is None, "a total loss"
+    assert sum(wrong.values()) <= 13, f"of 120; with a probability of 0.05 each, more are seen in 0.3 % of tests: {wrong}"
+    assert max(wrong.values()) <= 5, f"of 20; more are seen in 0.03 % of tests of one: {wrong}"
+    by_misses = replace(solved_plan(0.9, 1.5).metrics[1], kind=Kind.MISSED, safe=((1 - 0.9 / 1.5) / 0.1,))
+    assert proven(4000, JudgePlan(metrics=(*FAILURES.metrics, by_misses)), (0.6, 0.6), 1e9), "this test would see it"
+
+
+def test_a_candidate_that_keeps_what_most_reach_is_proven_soon():
+    """At the default margin of an even split; failures of 3 % take ten thousand requests."""
+    for before, live in LIVE:
+        needed = [proven(5000 + seed, solved_plan(before, 1.5), live, 1.0) for seed in range(6)]
+        assert None not in needed
+        assert max(needed) <= 3000, (before, live, needed)
+
+
+def test_what_was_decided_by_misses_alone_is_decided_the_same_again():
+    """Plans that were stored before safety was one of those that reached it keep their kind, the judge's memory and its judgement."""
+    plan = kpi_plan(Kind.MISSED, role=Role.GUARDRAIL, harm=1.2, safe=(3.0, 2.0, 1.5))
+    state = seen(stream(5, "most", 0.9), from_json(json.loads(json.dumps(as_json(plan)))))
+    assert state.digest == "84e129ebf8d45051074f5ce238159a0adabf8950ac8e74c30870030bb3fdfce3"
+    metric = next(each for each in advice(state, plan).metrics if each.name == "kpi")
+    assert (metric.harm, metric.safe, metric.e_safe) == (1.2, 1.5, pytest.approx(0.0004112900919502727))
+
+
+def test_a_loss_that_begins_late_in_a_step_is_seen_among_users_who_come_back():
+    """Each of 400 users has twenty talks in the step; from the middle on the candidate answers nobody."""
+    user = np.concatenate([np.random.default_rng(talk).permutation(400) for talk in range(20)])
+    batch = rows(len(user), 3, shares=(0.5,))
+    batch = replace(batch, arm=(user % 2).astype(np.int8), unit=batch.unit[:400][user])
+    is_lost = (batch.arm == 1) & (np.arange(batch.n) >= batch.n // 2)
+    reached = (np.random.default_rng(4).random(batch.n) < 0.97) & ~is_lost
+    plan = solved_plan(0.97, 1.5)
+    judgement = advice(seen(with_values(batch, failure_rate=np.zeros(batch.n), kpi=reached), plan), plan, step=0)
+    assert (judgement.decision, judgement.blame) == (Decision.ROLLBACK, "kpi"), judgement.sentence
+
+
+TALKS = (Kind.REACHED, Kind.MOSTLY_REACHED)
 
 
 def test_a_candidate_is_not_proven_because_its_users_come_back_often():
     """Each of 400 users has eight talks in a step, so nearly all of them reach it once, and miss it once, whoever serves them."""
     n_users, visits = 400, 8
-    margins = {kind: tuple((1 - 0.8 / m) / 0.2 if kind is Kind.MISSED else m for m in (1.1, 3.0, 2.0, 1.5)) for kind in TALKS}
+    harm = {Kind.REACHED: 1.1, Kind.MOSTLY_REACHED: (1 - 0.8 / 1.1) / 0.2}
     for seed, (kind, ratio) in enumerate(itertools.product(TALKS, (0.25, 1.0))):
         rng = np.random.default_rng(seed)
         user = np.concatenate([rng.permutation(np.repeat(np.arange(n_users), visits)) for _ in range(3)])
         batch = rows(len(user), seed, shares=(0.5, 0.5, 0.5))
         batch = replace(batch, arm=(user % 2).astype(np.int8), unit=batch.unit[:n_users][user])
         reached = rng.random(batch.n) < 0.8 * np.where(batch.arm == 1, ratio, 1.0)
-        plan = kpi_plan(kind, role=Role.GUARDRAIL, harm=margins[kind][0], safe=margins[kind][1:])
+        plan = kpi_plan(kind, role=Role.GUARDRAIL, harm=harm[kind], safe=(3.0, 2.0, 1.5))
         judgement = advice(seen(with_values(batch, failure_rate=np.zeros(batch.n), kpi=reached), plan), plan)
         metric = next(each for each in judgement.metrics if each.name == "kpi")
         assert (metric.is_safe, metric.is_harmful) == (ratio == 1.0, ratio < 1.0), (kind, ratio, metric)

@@ -43,6 +43,7 @@ def test_an_arm_without_events_has_a_figure_and_words(stable: int, candidate: in
     [
         (Kind.REACHED, "stable/candidate ratio of the units that reached it", "neither shown to be safe nor harmful: 2 ("),
         (Kind.MISSED, "candidate/stable ratio of the units that missed it", "neither shown to be safe nor harmful: 1 ("),
+        (Kind.MOSTLY_REACHED, "candidate/stable ratio of the units that missed it", "neither shown to be safe nor harmful: 1 ("),
         (Kind.AMOUNT, "how much the candidate loses against stable, EUR of a talk", "neither shown to be safe nor harmful: 0.5 (-∞ to ∞)"),
     ],
 )
@@ -50,7 +51,7 @@ def test_a_business_result_says_what_its_number_is_of(kind: Kind, about: str, fi
     """Of forty users of each arm at an even split, 20 of stable and 10 of the candidate reach it, or half of what they bring is missing."""
     batch = rows(80, 9, shares=(0.5,), arm=np.tile([0, 1], 40).astype(np.int8))
     reached = np.where(batch.arm == 1, np.arange(80) % 8 == 1, np.arange(80) % 4 == 0)
-    values = {Kind.REACHED: reached, Kind.MISSED: np.arange(80) % 4 < 2, Kind.AMOUNT: 1 - 0.5 * batch.arm}[kind]
+    values = {Kind.REACHED: reached, Kind.AMOUNT: 1 - 0.5 * batch.arm}.get(kind, np.arange(80) % 4 < 2)
     unit = "EUR of a talk" if kind is Kind.AMOUNT else ""
     metric = MetricPlan(name="kpi", kind=kind, role=Role.KPI, is_lower_better=False, within_us=1, unit=unit)
     judgement = judged(with_values(batch, kpi=values), JudgePlan(metrics=(*FAILURES.metrics, metric)))

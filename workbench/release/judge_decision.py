@@ -123,7 +123,7 @@ def _age(data_at: datetime | None, at: datetime) -> str:
 def _waits(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJudgement], step: int) -> list[tuple[str, str]]:
     """What keeps the step from being left: reason codes with sentences."""
     waits = [
-        ("gathering", f"{metric.name} is not proven better than {metric.safe:g} yet (evidence {metric.e_safe:.3g} of {1 / plan.beta:.3g})")
+        ("gathering", f"{metric.name} is not proven better than {_safe(metric)} yet (evidence {metric.e_safe:.3g} of {1 / plan.beta:.3g})")
         for metric in metrics
         if metric.role in DECIDING and not metric.is_safe
     ]
@@ -131,6 +131,11 @@ def _waits(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJudgement
     waits += [("kpi", _words(metric)) for metric in metrics if metric.role is Role.KPI and metric.is_harmful]
     needed, seen = plan.min_units_at(step), state.units[1]
     return [*waits, ("units", f"{seen:,} candidate units of at least {needed:,}")] if seen < needed else waits
+
+
+def _safe(metric: MetricJudgement) -> str:
+    """The safe margin for people, with what it is of where the harm margin is of something else."""
+    return f"{metric.safe:g}{_OF[Kind.REACHED] if metric.kind is Kind.MOSTLY_REACHED else ''}"
 
 
 def _no_outcome(plan: MetricPlan, metric: MetricJudgement) -> str:
@@ -141,13 +146,16 @@ def _no_outcome(plan: MetricPlan, metric: MetricJudgement) -> str:
     return f"{metric.name}: no talk of {' and '.join(arms)} has an outcome, or a window that is over"
 
 
+_MISSED = " candidate/stable of those that missed it"
+_OF = {Kind.REACHED: " stable/candidate of those that reached it", Kind.MOSTLY_REACHED: _MISSED, Kind.MISSED: _MISSED}
+
+
 def _words(metric: MetricJudgement) -> str:
     """The numbers of a metric as a sentence."""
     what = {Kind.BUDGET: "rate", Kind.SCORE: "loss", Kind.AMOUNT: "loss"}.get(metric.kind, "ratio")
     estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (metric.estimate, metric.low, metric.high))
     units = f"{metric.n_candidate:,} candidate and {metric.n_stable:,} stable"
-    of = {Kind.REACHED: " stable/candidate of those that reached it", Kind.MISSED: " candidate/stable of those that missed it"}
-    what += of.get(metric.kind, f" in {metric.unit}" if metric.unit else "")
+    what += _OF.get(metric.kind, f" in {metric.unit}" if metric.unit else "")
     return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:.4g}, {units}"
 
 
@@ -202,7 +210,8 @@ def _interval(state: MetricState, metric: MetricPlan, alpha: float) -> Interval:
         return allowance.rate_interval(state.trials, alpha=alpha)
     if metric.kind in (Kind.SCORE, Kind.AMOUNT):
         return asymptotic.mean_interval(state.moments, alpha=alpha)
-    return max((tilted.ratio_interval(counts, alpha=alpha) for counts in state.counts), key=lambda one: one.estimate or 0.0)
+    tests = judge_metrics.harm_tests(state, metric)
+    return max((tilted.ratio_interval(counts, alpha=alpha) for counts in tests), key=lambda one: one.estimate or 0.0)
 
 
 def _numbers(state: MetricState, metric: MetricPlan) -> tuple[int, int]:
@@ -236,7 +245,7 @@ def _units_to_go(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJud
         metric, known = _named(plan, found.name), state.metrics[found.name]
         if metric.kind not in BY_EVENTS:
             return None
-        for counts in known.counts:
+        for counts in judge_metrics.safe_tests(known, metric):
             if not counts or not state.units[1]:
                 return None
             margin = metric.safe_at(step)

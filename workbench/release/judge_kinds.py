@@ -20,8 +20,10 @@ class Kind(StrEnum):
     """Heavy-tailed value (revenue): asymptotic confidence sequence of block differences. May hold, never take back."""
     REACHED = "reached"
     """Reached or not, the more the better: `EVENT` with the arms exchanged. Ratio stable/candidate."""
+    MOSTLY_REACHED = "mostly_reached"
+    """The same where most, but not nearly all, reach it: harm by units that did not, ratio candidate/stable; safety as `REACHED`."""
     MISSED = "missed"
-    """The same where most, but not nearly all, reach it: the event is a unit that did not. Ratio candidate/stable."""
+    """The same with safety by units that did not, too. Only of plans that were fixed before `MOSTLY_REACHED` was there."""
 
 
 class Role(StrEnum):
@@ -53,8 +55,10 @@ class Decision(StrEnum):
     """The deadline passed and nothing was decided; the plan's policy says what follows."""
 
 
-BY_EVENTS = frozenset({Kind.EVENT, Kind.LATENCY, Kind.REACHED, Kind.MISSED})
+BY_EVENTS = frozenset({Kind.EVENT, Kind.LATENCY, Kind.REACHED, Kind.MOSTLY_REACHED, Kind.MISSED})
 """Kinds whose evidence is that of the tilted-label e-process."""
+BY_MISSES = frozenset({Kind.MOSTLY_REACHED, Kind.MISSED})
+"""Kinds whose harm is that of units that did not reach it."""
 LOSSES = frozenset({Kind.SCORE, Kind.AMOUNT})
 """Kinds whose estimate is a loss, which a gain makes negative."""
 DECIDING = frozenset({Role.CRITICAL, Role.GUARDRAIL})

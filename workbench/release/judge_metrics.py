@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.release.judge_kinds import BY_EVENTS, Kind
+from workbench.release.judge_kinds import BY_EVENTS, BY_MISSES, Kind
 from workbench.release.judge_model import Bools, Column, Floats, Ints, JudgePlan, MetricPlan, Units
 from workbench.release.judge_state import NO_UNITS, FirstSeen, MetricState, first_seen
 from workbench.stats import allowance, asymptotic, betting, tilted
+from workbench.stats.tilted import Counts
 
 FIRST_STEP = 0.85
 """Stake on a candidate that is worse from the first step on; the later steps share the rest."""
@@ -81,11 +82,12 @@ def onsets(n_steps: int) -> tuple[float, ...]:
 def begin(metric: MetricPlan, plan: JudgePlan) -> MetricState:
     """The memory before the first row."""
     n = max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
+    n_counts = n + (metric.kind is Kind.MOSTLY_REACHED)
     zeros = (0.0,) * len(betting.FRACTIONS)
     is_score = metric.kind is Kind.SCORE
     return MetricState(
         seen=(NO_UNITS,) * n,
-        counts=(tilted.NOTHING,) * n if metric.kind in BY_EVENTS else (),
+        counts=(tilted.NOTHING,) * n_counts if metric.kind in BY_EVENTS else (),
         harm_logs=(zeros,) * plan.n_steps if is_score else (),
         safe_logs=(zeros,) * len(metric.safe) if is_score else (),
     )
@@ -140,7 +142,7 @@ def _is_usable(metric: MetricPlan, values: Floats) -> Bools:
 
 def _happened(metric: MetricPlan, values: Floats, is_candidate: Bools) -> list[Bools]:
     """Which values are events, for each threshold."""
-    if metric.kind in (Kind.REACHED, Kind.MISSED):
+    if metric.kind is Kind.REACHED or metric.kind in BY_MISSES:
         return [values == (1.0 if metric.kind is Kind.REACHED else 0.0)]
     if metric.kind is Kind.EVENT:
         return [values == (1.0 if metric.is_lower_better else 0.0)]
@@ -153,31 +155,43 @@ def _events(
 ) -> tuple[MetricState, Track]:
     """Events that count, with the units that have counted then, for each test; the metric's evidence is the mean over its tests."""
     counts, tracks = [], []
-    for before, (at, _) in zip(state.counts, first, strict=True):
+    for before, (at, _) in zip(harm_tests(state, metric), first, strict=True):
         events = rows.events(at) if metric.kind is not Kind.REACHED else rows.exchanged(at)
         path = tilted.e_path(before, events, tilted.HARM, metric.harm, stakes=onsets(plan.n_steps))
         tracks.append(Track(before=_event_harm(before, metric, plan), rows=at, e=path.e))
         counts.append(path.state)
-    return dataclasses.replace(state, seen=tuple(new.seen for _, new in first), counts=tuple(counts)), _mean(tracks, len(rows.seq))
+    after = dataclasses.replace(state, seen=tuple(new.seen for _, new in first), counts=(*counts, *state.counts[len(counts) :]))
+    return after, _mean(tracks, len(rows.seq))
 
 
 def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, happened: Ints) -> tuple[MetricState, Track]:
     """Two tests: events of units' first talks in a step, and their first events in it.
 
     Of units that return often nearly each has an event once where many talks have one, so that both arms look alike by the second. The
-    first has the ratio of the talks' rates, and does not see what begins when a step's units have come.
+    first has the ratio of the talks' rates, and does not see what begins when a step's units have come. Where most reach a KPI those of
+    the first talks that did are remembered, too: their ratio alone tells how much of it the candidate keeps, whatever stable's rate is.
     """
     talks, came = rows.first_of_step(at, state.seen[0])
-    return _events(
-        state,
-        metric,
-        plan,
-        rows,
-        [(np.intersect1d(talks, happened, assume_unique=True), came), rows.first_of_step(happened, state.seen[1])],
-    )
+    bad = np.intersect1d(talks, happened, assume_unique=True)
+    after, track = _events(state, metric, plan, rows, [(bad, came), rows.first_of_step(happened, state.seen[1])])
+    if metric.kind is Kind.MOSTLY_REACHED:
+        *tests, reached = after.counts
+        good = np.setdiff1d(talks, bad, assume_unique=True)
+        after = dataclasses.replace(after, counts=(*tests, tilted.update(reached, rows.exchanged(good))))
+    return after, track
 
 
-def _event_harm(counts: tilted.Counts, metric: MetricPlan, plan: JudgePlan) -> float:
+def harm_tests(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
+    """The events by which it is tested whether the candidate is worse."""
+    return state.counts[:-1] if metric.kind is Kind.MOSTLY_REACHED else state.counts
+
+
+def safe_tests(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
+    """The events by which it is tested whether it is good enough."""
+    return state.counts[-1:] if metric.kind is Kind.MOSTLY_REACHED else state.counts
+
+
+def _event_harm(counts: Counts, metric: MetricPlan, plan: JudgePlan) -> float:
     return tilted.staked(counts, tilted.HARM, metric.harm, onsets(plan.n_steps))
 
 
@@ -270,10 +284,10 @@ def _still(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> Track:
 def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     """The evidence that the candidate is worse than the harm margin; 1 where none was seen."""
     if metric.kind in BY_EVENTS:
-        total = 0.0
-        for counts in state.counts:
+        total, tests = 0.0, harm_tests(state, metric)
+        for counts in tests:
             total = total + _event_harm(counts, metric, plan)
-        return total / len(state.counts)
+        return total / len(tests)
     if metric.kind is Kind.SCORE:
         total = 0.0
         for logs, stake in zip(state.harm_logs, onsets(plan.n_steps), strict=True):
@@ -284,14 +298,14 @@ def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     return 1.0
 
 
-def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple[int, tilted.Counts] | None:
+def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple[int, Counts] | None:
     """The step from which on the candidate most likely is worse, and the events from there on; None where that is the first one."""
     if metric.kind not in BY_EVENTS:
         return None
     stakes = onsets(plan.n_steps)
     evidence = [
         (stake * tilted.e_value(counts, tilted.HARM, metric.harm, since=step), -step, counts)
-        for counts in state.counts
+        for counts in harm_tests(state, metric)
         for step, stake in enumerate(stakes)
     ]
     _, place, counts = max(evidence, key=lambda one: one[:2])
@@ -302,7 +316,7 @@ def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:
     """The evidence that the candidate is better than the safe margin of that step: the least over its tests."""
     margin = metric.safe_at(step)
     if metric.kind in BY_EVENTS:
-        return min(tilted.e_value(counts, tilted.SAFE, margin) for counts in state.counts)
+        return min(tilted.e_value(counts, tilted.SAFE, margin) for counts in safe_tests(state, metric))
     if metric.kind is Kind.SCORE:
         logs = state.safe_logs[min(step, len(metric.safe) - 1)]
         return float(betting.e_values([np.array([log]) for log in logs])[0])

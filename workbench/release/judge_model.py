@@ -29,8 +29,8 @@ class MetricPlan:
     """How one metric is judged.
 
     The margins' meaning follows the kind. `EVENT`, `LATENCY`, `MISSED`: ratio of rates candidate/stable, of the worse event; `REACHED`:
-    ratio stable/candidate of the better one. `SCORE`, `AMOUNT`: loss of the mean, candidate against stable, in the metric's own unit,
-    positive. `BUDGET`: rate of the candidate's units with an event.
+    ratio stable/candidate of the better one; `MOSTLY_REACHED`: harm as `MISSED`, safe as `REACHED`. `SCORE`, `AMOUNT`: loss of the mean,
+    candidate against stable, in the metric's own unit, positive. `BUDGET`: rate of the candidate's units with an event.
     """
 
     name: str
@@ -133,6 +133,8 @@ def _faults(metric: MetricPlan) -> list[str]:
         faults.append(f"bounds {metric.low} to {metric.high}")
     elif metric.kind is Kind.SCORE and not all(0 <= margin < metric.high - metric.low for margin in margins):
         faults.append(f"margins {margins} of values from {metric.low} to {metric.high}")
+    if metric.kind is Kind.MOSTLY_REACHED and metric.within_us is None:
+        faults.append("no talks that reach it")
     if metric.kind is Kind.LATENCY and not (
         metric.thresholds_ms and all(0 < a < b for a, b in itertools.pairwise((*metric.thresholds_ms, np.inf)))
     ):

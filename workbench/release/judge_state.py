@@ -31,7 +31,8 @@ class MetricState:
     """Units that have counted, mixed with their step, ascending: one array per test."""
     counts: tuple[Counts, ...] = ()
     """`EVENT`, `LATENCY`, `MISSED`: events by step, share and arm, one per test: of a latency one per threshold, of a KPI one of units'
-    first talks and one of their first events. `REACHED`: the same with the arms exchanged."""
+    first talks and one of their first events. `REACHED`: the same with the arms exchanged. `MOSTLY_REACHED`: both of `MISSED`, then the
+    first of `REACHED`."""
     arrived: Counts = NOTHING
     """`SCORE`: values that came in, by step, share and arm."""
     opened: tuple[tuple[int, OpenBlock], ...] = ()

@@ -10,8 +10,10 @@ Margins, for a tolerated ratio r of the plan and the ratio m that a step must ru
     KPI, rate   talks that reached it    harm: stable/candidate ratio above r                  safe: ratio below m, at least 1.25 r
     KPI, amount value of a talk          harm: loss above (1 - 1/r) of the stable mean         safe: (1 - 1/m) of it
 
-Where most talks reach a KPI few miss it, and those tell more: its margins are then the ratios of misses that r and m make of the stable
-rate p, (1 - p/r) / (1 - p). Where less of a KPI is better, its margins are those of an event, and of an amount those of a cost.
+Where most talks reach a KPI few miss it, and those tell more of harm: its harm margin is then the ratio of misses that r makes of the
+stable rate p before the release, (1 - p/r) / (1 - p), which is 1 where r is. Its safe margin stays m of those that reached it: a margin of
+misses, made at 0.9, would let a total loss pass where stable has come down to 0.6. Where less of a KPI is better, its margins are those of
+an event, and of an amount those of a cost.
 """
 
 from __future__ import annotations
@@ -260,8 +262,8 @@ def _kpi(wanted: _Wanted, before: TalksBefore) -> MetricPlan | str:
     if common["is_lower_better"]:
         return MetricPlan(**common, kind=Kind.EVENT, harm=wanted.ratio, safe=wanted.safe)
     if before.mean is not None and _FEW_MISS < before.mean <= _MOST_SHARE:
-        missed = [(1 - before.mean / ratio) / (1 - before.mean) for ratio in (wanted.ratio, *wanted.safe)]
-        return MetricPlan(**common, kind=Kind.MISSED, harm=missed[0], safe=tuple(missed[1:]))
+        missed = (1 - before.mean / wanted.ratio) / (1 - before.mean)
+        return MetricPlan(**common, kind=Kind.MOSTLY_REACHED, harm=missed, safe=wanted.safe)
     return MetricPlan(**common, kind=Kind.REACHED, harm=wanted.ratio, safe=wanted.safe)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from workbench.release.judge_kinds import LOSSES, Decision, Kind, Role
+from workbench.release.judge_kinds import BY_MISSES, LOSSES, Decision, Kind, Role
 from workbench.release.judge_model import Judgement, MetricJudgement
 from workbench.release.model import DecisionRecord, Release
 from workbench.release.replaying import Replay
@@ -39,7 +39,7 @@ _WHAT = {
     Kind.SCORE: "how much the candidate loses against stable",
     Kind.AMOUNT: "how much the candidate loses against stable",
     Kind.REACHED: "stable/candidate ratio of the units that reached it",
-    Kind.MISSED: "candidate/stable ratio of the units that missed it",
+    **dict.fromkeys(BY_MISSES, "candidate/stable ratio of the units that missed it"),
     Kind.BUDGET: "rate of the candidate",
 }
 _LEAST_E, _MOST_E = 1e-3, 1e6
@@ -117,11 +117,12 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
     add_band(figure, xs, _of(points, name, "low"), _of(points, name, "high"), color=CANDIDATE)
     figure.add_scatter(x=xs, y=values, mode="lines", line={"color": CANDIDATE, "width": 2}, connectgaps=False, showlegend=False)
     known = [value for value in values if value is not None]
-    top = 1.5 * max(metric.safe, metric.harm, metric.high or 0.0, *known)
+    has_safe = metric.safe != metric.harm and metric.kind is not Kind.MOSTLY_REACHED  # whose safe margin is of those that reached it
+    top = 1.5 * max(metric.safe if has_safe else 0.0, metric.harm, metric.high or 0.0, *known)
     if metric.kind not in LOSSES:
         figure.update_yaxes(range=[0, top])
     add_limit(figure, metric.harm, "harmful above", color=BAD)
-    if metric.safe != metric.harm:
+    if has_safe:
         add_limit(figure, metric.safe, "safe below", color=INK)
     return drawn(figure, finding, about)
 

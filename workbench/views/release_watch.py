@@ -140,7 +140,11 @@ def _blame(judgement: Mapping[str, Any]) -> str:
     return f", most of it from {judgement['blame']}" if judgement["blame"] else ""
 
 
-_OF = {Kind.REACHED: "reached, stable/candidate", Kind.MISSED: "missed, candidate/stable"}
+_OF = {
+    Kind.REACHED: "reached, stable/candidate",
+    Kind.MOSTLY_REACHED: "missed, candidate/stable; safe: reached, stable/candidate",
+    Kind.MISSED: "missed, candidate/stable",
+}
 """What a ratio is of, where its name does not say it."""
 
 
