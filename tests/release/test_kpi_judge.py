@@ -102,6 +102,19 @@ def test_a_plan_that_names_what_the_app_does_not_declare_is_refused_where_it_sta
     assert unknown == 'plan.yaml watch.0.metric: KPI "revenues" is not declared in app.yaml; did you mean "revenue"?'
     (amount,) = faults(planned({"metric": "revenue"}))
     assert amount.startswith('plan.yaml rollback.criteria.1.metric: KPI "revenue" is a sum, which may hold a release and takes none back')
+    for wrong, right in (
+        ("orderd", "ordered"),
+        ("failure_rat", "failure_rate"),
+        ("latency_p95_ms", "latency_p95"),
+    ):
+        (mistyped,) = faults(planned({"metric": wrong}, {"metric": "cost_usd"}, {"metric": "latency_p42"}))
+        what = f'"{wrong}" takes no candidate back: no canary is judged by it; did you mean "{right}"?'
+        assert mistyped == f"plan.yaml rollback.criteria.1.metric: {what}"
+    (strange,) = faults(planned({"metric": "success_rate"}))
+    assert strange.endswith(
+        "known: cost_usd, failure_rate, fallback_rate, latency_p50, latency_p90, latency_p95, latency_p99, ordered, "
+        "quality_mean, returned, solved, tool_error_rate, violation_rate"
+    ), "an amount and an endless KPI are none"
     endless = faults(planned({"metric": "loyal"}, watch=({"metric": "minutes", "role": "kpi"},)))
     assert endless == [
         'plan.yaml rollback.criteria.1.metric: KPI "loyal" has no `within` in app.yaml: a canary would never know that it was missed'

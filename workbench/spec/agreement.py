@@ -11,7 +11,7 @@ from workbench.spec.faults import suggestion
 from workbench.spec.gates import GatesSpec
 from workbench.spec.metrics import MetricsSpec
 from workbench.spec.people import PeopleSpec, Role
-from workbench.spec.plan import PlanSpec, can_be_judged, is_of_catalogue
+from workbench.spec.plan import OF_CATALOGUE, PlanSpec, can_be_judged
 from workbench.spec.rota import RotaSpec
 from workbench.spec.slo import SloSpec
 
@@ -129,9 +129,13 @@ def _kpis_of_plan(app: AppSpec, plan: PlanSpec) -> Iterator[Disagreement]:
     for index, criterion in enumerate(plan.rollback.criteria if plan.rollback else ()):
         kpi = kpis.get(criterion.metric)
         path: Path = ("rollback", "criteria", index, "metric")
-        if kpi is None or is_of_catalogue(kpi.name):
+        if can_be_judged(criterion.metric, app.kpis):
             continue
-        if kpi.aggregate != "rate":
+        if kpi is None:
+            judged = (*OF_CATALOGUE, *(each.name for each in app.kpis if can_be_judged(each.name, app.kpis)))
+            text = f'"{criterion.metric}" takes no candidate back: no canary is judged by it{suggestion(criterion.metric, judged)}'
+            yield Disagreement(file="plan.yaml", path=path, text=text)
+        elif kpi.aggregate != "rate":
             text = f'KPI "{kpi.name}" is a {kpi.aggregate}, which may hold a release and takes none back; name it in watch with role: kpi'
             yield Disagreement(file="plan.yaml", path=path, text=text)
         elif kpi.within is None:

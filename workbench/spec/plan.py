@@ -42,6 +42,8 @@ EVENTS = frozenset({"failure_rate", "violation_rate", "fallback_rate", "tool_err
 
 
 _LATENCY = re.compile(r"latency_p\d+")
+OF_CATALOGUE = (*sorted(EVENTS), "latency_p50", "latency_p90", "latency_p95", "latency_p99", "quality_mean", "cost_usd")
+"""The catalogue's metrics that a canary is judged by, as people name them; any other percentile of the latency, too."""
 
 
 def is_of_catalogue(metric: str) -> bool:
@@ -50,7 +52,7 @@ def is_of_catalogue(metric: str) -> bool:
     >>> [is_of_catalogue(name) for name in ("failure_rate", "latency_p95", "latency_to_order")]
     [True, True, False]
     """
-    return metric in EVENTS or metric in ("quality_mean", "cost_usd") or _LATENCY.fullmatch(metric) is not None
+    return metric in OF_CATALOGUE or _LATENCY.fullmatch(metric) is not None
 
 
 def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:
@@ -60,13 +62,13 @@ def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:
         metric: its name.
         kpis: of the app.
 
-    >>> [can_be_judged(name) for name in ("failure_rate", "latency_p95", "success_rate")]
-    [True, True, False]
+    >>> [can_be_judged(name) for name in ("failure_rate", "latency_p95", "success_rate", "latency_p95_ms")]
+    [True, True, False, False]
     """
     kpi = next((kpi for kpi in kpis if kpi.name == metric and not is_of_catalogue(metric)), None)
     if kpi is not None:
         return kpi.aggregate == "rate" and kpi.within is not None
-    return is_of_catalogue(metric) or metric.startswith("latency_")
+    return is_of_catalogue(metric)
 
 
 _MARGINS = ((0.1, 3.0), (0.3, 2.0), (1.0, 1.5))
