@@ -532,9 +532,10 @@ class Workspace:
         declared = self.app_spec(app)
         bars = declared.score_bars if declared else {}
         limits = limits_of(spec if isinstance(spec, GatesSpec) else None)
-        units_per_day = self.metrics.units_per_day(app) if self.lake.snapshot() is not None else None
+        is_logged = self.lake.snapshot() is not None
+        units_per_day = self.metrics.units_per_day(app) if is_logged else None
         results = self.impact.before(app, self._planned_kpis(app, plan), stable) if stable else {}
-        if stable is None or self.lake.snapshot() is None:
+        if stable is None or not is_logged:
             compared = stable is not None
             return Baseline(values={}, limits=limits, bars=bars, is_compared=compared, results=results, units_per_day=units_per_day)
         asked = {**{name: name for name in (*QUANTILES, QUALITY)}, "cost_per_request": COST}

@@ -12,6 +12,7 @@ from tests.controls.test_assignment import ROUTE, UNITS
 from workbench.controls.assignment import assign, bucket
 from workbench.controls.beginnings import Beginnings
 from workbench.controls.model import Assignment, Reason, Route
+from workbench.observability.tables import ASSIGNED_BY
 
 A, B, C = "support@aaaaaaaaaaaa", "support@bbbbbbbbbbbb", "support@cccccccccccc"
 DRAINING = replace(ROUTE, drains=True)
@@ -217,3 +218,7 @@ def test_a_talk_that_began_while_the_candidate_was_loading_stays_on_stable():
     talks.assign(DRAINING, EARLY, "s-1", withheld=Reason.NOT_LOADED)
     found = talks.assign(DRAINING, EARLY, "s-1", withheld=None)
     assert (found.arm, found.share, found.reason) == ("stable", 0.0, Reason.SESSION)
+
+
+def test_the_log_takes_every_reason():
+    assert {str(reason) for reason in Reason} == set(ASSIGNED_BY)

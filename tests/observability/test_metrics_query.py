@@ -170,6 +170,20 @@ def test_a_session_counts_for_a_kpi_when_its_time_is_over_reached_or_not(tmp_pat
     log.close()
 
 
+def test_a_kpi_beside_others_is_what_it_is_alone(tmp_path):
+    kpis = [{"name": name, "outcome": name, "within": "1h"} for name in ("prompt", "called")]
+    log = Fixture(tmp_path, {"shop": spec(kpis=kpis, buy={"rule": "outcome", "outcome": "order", "within": "1h"})})
+    log.add(
+        [request(session_id="old", workflow="buy"), request(session_id="new", workflow="buy", ts_start=NOON + timedelta(minutes=30))],
+        outcomes=[outcome("prompt", minute=65, session_id="old"), outcome("called", minute=100, session_id="x")],
+    )
+    both = log.metrics.query(["success_rate", "prompt", "called"])
+    assert both.row(0)[1::2] == (0, 1, 2), "each knows the log as far as its own event, or a request, shows it"
+    for name in ("success_rate", "prompt", "called"):
+        assert log.one(name) == (both[name][0], both[f"{name}_n"][0])
+    log.close()
+
+
 def test_money_of_another_currency_is_not_added(shop):
     r = request()
     shop.add([r], outcomes=[outcome("order", request_id=r["request_id"], value=10.0, currency=c) for c in ("EUR", "USD", None)])

@@ -17,8 +17,9 @@ from tests.observability.lakes import NOON, open_lake, open_logs
 from workbench.observability.impact import BusinessImpact
 from workbench.observability.impact_model import TalksBefore
 from workbench.observability.lake import Lake
-from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Outcomes, ReleaseResults, Talks
+from workbench.observability.release_results import Awaited, ReleaseResults
 from workbench.observability.release_rows import ReleaseReader, ReleaseRows
+from workbench.observability.release_talks import REQUEST, SESSION, UNIT, Outcomes, Talks
 from workbench.observability.release_units import Requests
 from workbench.spec.app import AppSpec, Kpi
 
@@ -203,11 +204,8 @@ _REQ = st.builds(
     unit=st.integers(0, 4),
     at=st.integers(0, 60),
 )
-_NAMED = st.one_of(
-    st.tuples(st.just(REQUEST), st.integers(1, 30)),
-    st.tuples(st.just(SESSION), st.integers(SESSIONS, SESSIONS + 5)),
-    st.tuples(st.just(UNIT), st.integers(0, 4)),
-)
+_BY_NAME = st.tuples(st.just(REQUEST), st.integers(1, 30)) | st.tuples(st.just(SESSION), st.integers(SESSIONS, SESSIONS + 5))
+_NAMED = _BY_NAME | st.tuples(st.just(UNIT), st.integers(0, 4))
 _OUT = st.builds(
     lambda key, named, at, value: Out(key, *named, at, value),
     st.integers(0, 12),
@@ -269,7 +267,7 @@ def _naive(batches: Sequence[Batch]) -> list[tuple[int, int, float]]:
     return sorted(found)
 
 
-_TOLD_ONCE = st.lists(st.tuples(st.lists(_REQ, max_size=5), st.lists(_NAMED.filter(lambda one: one[0] != UNIT), max_size=4)), max_size=10)
+_TOLD_ONCE = st.lists(st.tuples(st.lists(_REQ, max_size=5), st.lists(_BY_NAME, max_size=4)), max_size=10)
 
 
 @given(_TOLD_ONCE, st.randoms(use_true_random=False))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from workbench.observability.model import FAILED
+
 MOST = 10_000
 """Sessions that are remembered."""
-FAILED = frozenset({"error", "timeout", "truncated"})
-"""Statuses of a turn that failed."""
 
 
 class Sessions:

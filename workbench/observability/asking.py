@@ -146,23 +146,13 @@ class Question:
         return (*self.dims, TIME) if self.grain else self.dims
 
     @property
-    def waits_for_outcomes(self) -> bool:
-        """Whether an answer depends on how far the log reaches."""
-        return (self._is_success_asked and bool(self.definitions.rules.awaited)) or bool(self._awaited_by_kpis)
-
-    @property
     def awaited(self) -> tuple[str, ...]:
-        """The events that the declared success rules wait for, and the KPIs that are asked for."""
-        return (*(event for event, _ in self.definitions.rules.awaited), *self._awaited_by_kpis)
-
-    @property
-    def _is_success_asked(self) -> bool:
-        return bool(self.needs(self.metrics) & {"success", FAILURE_REASON})
-
-    @property
-    def _awaited_by_kpis(self) -> tuple[str, ...]:
+        """The events for which what is asked waits, so that the answer depends on how far the log reaches: of success, and of KPIs."""
+        is_success_asked = self.needs(self.metrics) & {"success", FAILURE_REASON}
+        rules = self.definitions.rules.awaited if is_success_asked else ()
         kpis = (own for metric in self.metrics if metric.kpi for own in self.definitions.kpis[metric.kpi.name].values())
-        return tuple(sorted({kpi.outcome for kpi in kpis if kpi.aggregate == "rate" and kpi.within is not None}))
+        of_kpis = {kpi.outcome for kpi in kpis if kpi.aggregate == "rate" and kpi.within is not None}
+        return (*(event for event, _ in rules), *sorted(of_kpis))
 
     def needs(self, metrics: Sequence[Metric]) -> frozenset[str]:
         """The derived columns that the metrics read, or that the question groups by."""

@@ -274,11 +274,11 @@ def _attributed(events: ir.Table, requests: ir.Table, within: timedelta | None) 
 def _sessions(requests: ir.Table, events: ir.Table, *, within: timedelta | None, as_of: datetime | None) -> ir.Table:
     """One row per session; those whose time was over by `as_of`, where both are known: an event may follow their newest request."""
     window = ibis.window(group_by="session", order_by=["ts_start", "request_id"])
-    ranked = requests.mutate(nth=ibis.row_number().over(window), newest=requests.ts_start.max().over(ibis.window(group_by="session")))
-    first = ranked.filter(ranked.nth == 0)
     if within is not None and as_of is not None:
-        first = first.filter(first.newest <= moment(as_of - within))
-    first = first.drop("nth", "newest")
+        newest = requests.ts_start.max().over(ibis.window(group_by="session"))
+        requests = requests.mutate(newest=newest).filter(lambda t: t.newest <= moment(as_of - within)).drop("newest")
+    ranked = requests.mutate(nth=ibis.row_number().over(window))
+    first = ranked.filter(ranked.nth == 0).drop("nth")
     reached = events.select("session").distinct().mutate(reached=ibis.literal(1, type="int64"))
     joined = _beside(first, reached, ["session"])
     return joined.mutate(row_id=joined.request_id, kpi_y=joined.reached.fill_null(0), kpi_x=ibis.literal(1, type="int64"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
 
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
-from workbench.observability.measuring import LEVEL, Where, apps_of, for_app, sound
+from workbench.observability.measuring import LEVEL, Where, apps_of, dated, for_app, sound
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Window
 from workbench.observability.readings import Reading, read
@@ -69,10 +69,14 @@ class Asked:
 
 
 def readings(reader: SumReader, question: Question, level: float | None) -> Iterator[tuple[Key, dict[str, Reading]]]:
-    """Each group that has requests, with the reading of each metric; None for a level leaves the intervals out."""
+    """Each group that has requests, with the reading of each metric; None for a level leaves the intervals out.
+
+    A KPI waits for its own event alone: beside others it is what it is when it is asked alone.
+    """
     plain = [metric for metric in question.metrics if metric.kpi is None]
     plans = [plain, *([metric] for metric in question.metrics if metric.kpi is not None)]
-    rows = [reader.contributions(question, plan, keep=level is not None, place=place) for place, plan in enumerate(plans)]
+    asked = [dated(replace(question, metrics=tuple(plan)), reader) for plan in plans]
+    rows = [reader.contributions(each, each.metrics, keep=level is not None, place=place) for place, each in enumerate(asked)]
     found = [reader.sums(part, question.keys, level=level) for part in rows]
     for key in found[0]:
         read_of = {}

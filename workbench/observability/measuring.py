@@ -44,7 +44,7 @@ class Sitting:
         self._clock = clock
         bundles = (bundle,) if baseline is None else (bundle, baseline)
         everything = Question(metrics=(), filters=for_bundles((), app, *bundles), window=Window(), definitions=definitions)
-        self._as_of = newest_known(everything, reader)
+        self._as_of = _newest_known(everything, [event for event, _ in definitions.rules.awaited], reader)
         reader.hold(replace(everything, as_of=self._as_of))
 
     def measure(self, metric: str, where: Where | None = None, *, min_n: int | None = None) -> Evidence:
@@ -71,7 +71,7 @@ class Sitting:
         question = question_of(name, self._definitions, filters=filters, window=Window(), min_n=min_n)
         if question.metrics[0].kpi:
             return dated(question, self._reader)
-        return replace(question, as_of=self._as_of) if question.waits_for_outcomes else question
+        return replace(question, as_of=self._as_of) if question.awaited else question
 
 
 def question_of(name: str, definitions: Definitions, *, filters: Filters, window: Window, min_n: int | None) -> Question:
@@ -89,12 +89,11 @@ def question_of(name: str, definitions: Definitions, *, filters: Filters, window
 
 def dated(question: Question, reader: SumReader) -> Question:
     """The question with the time until which the log is known, where a success rule or a KPI waits for events."""
-    return replace(question, as_of=newest_known(question, reader)) if question.waits_for_outcomes else question
+    return replace(question, as_of=_newest_known(question, question.awaited, reader)) if question.awaited else question
 
 
-def newest_known(question: Question, reader: SumReader) -> datetime | None:
-    """Until when the log is known of the apps and events that the question waits for; None when it waits for nothing."""
-    events = question.awaited
+def _newest_known(question: Question, events: Sequence[str], reader: SumReader) -> datetime | None:
+    """Until when the log is known of the question's apps and of these events; None without any."""
     if not events:
         return None
     newest, until = reader.newest(apps_of(question.filters) or reader.apps(), events), question.window.until

@@ -164,7 +164,7 @@ class Metrics:
             if way.path is Path.ROLLUP:
                 groups = dict(_rolled_readings(reader, question))
             else:
-                groups = dict(readings(reader, dated(question, reader), LEVEL if detail is not False else None))
+                groups = dict(readings(reader, question, LEVEL if detail is not False else None))
             return MetricFrame.of(frame(question, groups, detail=detail is not False), way)
 
         return self._look(snapshot, ask)

@@ -23,7 +23,8 @@ from workbench.errors import UsageError
 from workbench.observability.evidence import instant
 from workbench.observability.flusher import literal
 from workbench.observability.model import FAILED
-from workbench.observability.release_results import REQUEST, SESSION, UNIT, Awaited, Decided, Outcomes, ReleaseResults
+from workbench.observability.release_results import Awaited, Decided, ReleaseResults
+from workbench.observability.release_talks import REQUEST, SESSION, UNIT, Outcomes
 from workbench.observability.release_units import NO_SCORES, Requests, Scores, Whose
 from workbench.observability.shadow_rows import ShadowCounts, count_shadow
 from workbench.observability.tables import at_snapshot

@@ -23,7 +23,7 @@ from workbench.observability.asking import Definitions
 from workbench.observability.export import MANIFEST, Manifest, parse_manifest, read_manifest
 from workbench.observability.facts import LOG
 from workbench.observability.frames import Asked, frame, readings
-from workbench.observability.measuring import LEVEL, Where, dated
+from workbench.observability.measuring import LEVEL, Where
 from workbench.observability.model import Window
 from workbench.observability.sum_reader import SumReader
 from workbench.spec.app import AppSpec
@@ -93,7 +93,7 @@ class SparkMetrics:
         asked = Asked.parse(metrics, by=by, window=window, grain=grain, where=where, app=app, now=self.manifest.exported_at)
         with _spark_errors(self._subject), _Reader.over(self._session, self._views) as reader:
             question = asked.question(Definitions.declared(asked.apps or reader.apps(), self._app_spec, self._app_metrics))
-            groups = dict(readings(reader, dated(question, reader), LEVEL if detail else None))
+            groups = dict(readings(reader, question, LEVEL if detail else None))
         way = Answered(path=Way.EXACT, error_bound=0.0, reason=f"Spark read the export of snapshot {self.manifest.snapshot}")
         return MetricFrame.of(frame(question, groups, detail=detail), way)
 
