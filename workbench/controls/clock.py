@@ -45,7 +45,13 @@ class RealClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        """Returns after that long, and never before: timers of some event loops keep whole milliseconds and fire up to one early."""
+        until_s, left_s = self.now() + seconds, seconds
+        while True:
+            await asyncio.sleep(left_s)
+            left_s = until_s - self.now()
+            if left_s <= 0.0:
+                return
 
     async def compute(self, seconds: float) -> None:
         """Nothing: computing takes its time here without being told."""
