@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.observability.importing import record, write
+from tests.observability.real_data import real
 from workbench.cli.main import app
 from workbench.ledger.audit import tail
 from workbench.workspace import Workspace, default_home
@@ -63,3 +64,19 @@ def test_an_import_says_which_requests_got_their_bundle(log: Path, tmp_path: Pat
     assert "0 requests stored, 2 there already, 2 of them given their bundle, 1 record refused." in said
     assert "2 requests that were there without a bundle get this one, as a new revision each" in said
     assert audited()[-4:] == ["log.import.begin", "log.import"] * 2
+
+
+def test_a_published_hour_of_requests_gives_its_known_percentiles_busiest_minute_and_silence(tmp_path: Path):
+    mapping = tmp_path / "azure.yaml"
+    columns = "{ts_start: TIMESTAMP, input_tokens: ContextTokens, output_tokens: GeneratedTokens}"
+    mapping.write_text(f"app: code\nzone: UTC\ncolumns: {columns}\n")
+    run("import", "csv", real("azure", "AzureLLMInferenceTrace_code.csv"), "--mapping", mapping)
+    known = {"input_tokens_p50": 1469, "input_tokens_p95": 7303.3, "input_tokens_p99": 7436}
+    known |= {"output_tokens_p50": 13, "output_tokens_p95": 90, "output_tokens_p99": 251.46}
+    known |= {"volume": 8819, "input_tokens": 18_059_974, "output_tokens": 245_896}
+    [told] = json.loads(run("metrics", "show", *known, "--json"))
+    assert {name: told[name] for name in known} == pytest.approx(known)
+    minutes = json.loads(run("metrics", "show", "volume", "--grain", "1m", "--json"))
+    busiest = max(minutes, key=lambda minute: minute["volume"])
+    assert (len(minutes), busiest["volume"], busiest["ts"][11:16]) == (45, 585, "18:31")
+    assert "no request in 13 of 58 steps: 2023-11-16 18:18 (2), " in run("metrics", "show", "volume", "--grain", "1m")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -44,6 +44,16 @@ def test_a_bundle_is_shown_with_its_name_beside_its_id():
 def test_a_series_shows_its_time_in_utc():
     series = pl.DataFrame({"ts": [datetime(2026, 3, 1, 9, tzinfo=UTC)], "volume": [3], "volume_n": [3]})
     assert "2026-03-01 09:00" in metrics_text(series, metrics=METRICS[:1])
+
+
+def test_a_series_says_which_of_its_steps_have_no_request_and_how_many_follow_each_other():
+    starts = [datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in (4, 5, 5, 8, 10)]
+    series = pl.DataFrame({"arm": ["stable", "stable", "none", "none", "stable"], "ts": starts, "volume": [3, 1, 2, 5, 1]})
+    text = metrics_text(series, metrics=METRICS[:1], grain="1h")
+    assert text.splitlines()[-1] == "  no request in 3 of 7 steps: 2026-03-01 06:00 (2), 2026-03-01 09:00 (1)"
+    assert "no request in" not in metrics_text(series.head(2), metrics=METRICS[:1], grain="1h")
+    many = pl.DataFrame({"ts": [starts[0] + timedelta(days=2 * day) for day in range(9)], "volume": [1] * 9})
+    assert metrics_text(many, metrics=METRICS[:1], grain="1d").endswith(" and 2 more times")
 
 
 def test_no_rows_say_what_to_do():

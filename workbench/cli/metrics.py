@@ -52,7 +52,8 @@ def show(
         how = {} if found is None else {"path": found.path, "error_bound": found.error_bound}
         print_json([row | how for row in frame.to_dicts()])
     else:
-        typer.echo(metrics_text(frame, metrics=[known[name] for name in metrics], names=names, found=found, width=terminal_width()))
+        described = [known[name] for name in metrics]
+        typer.echo(metrics_text(frame, metrics=described, names=names, found=found, grain=grain, width=terminal_width()))
 
 
 @group.command("list")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Protocol
 
 import polars as pl
 
+from workbench.observability.dimensions import GRAINS
 from workbench.views.numbers import DASH, metric_words, number, rate_cell, sized
 from workbench.views.page import Column, Page, Section, page_text
 from workbench.views.tables import WIDTH, cell, named
 
 _BETTER = {"higher_is_better": "higher", "lower_is_better": "lower"}
+_MOST_SILENCES = 6
 
 
 class Described(Protocol):
@@ -45,18 +48,36 @@ def metrics_text(
     metrics: Sequence[Described],
     names: Mapping[str, str] | None = None,
     found: Found | None = None,
+    grain: str | None = None,
     width: int = WIDTH,
 ) -> str:
-    """The frame of a metric query as an aligned table; says so when it has no rows.
+    """The frame of a metric query as an aligned table; says so when it has no rows, and which steps of a series have none.
 
     Args:
         frame: columns as `Metrics.query` gives them: dimensions, `ts` for a series, and per metric the value, `_n` and further detail.
         metrics: the asked metrics, in order.
         names: bundle id to name; a bundle is shown with it.
         found: how the numbers were found; what is not exact, or has no requests behind it, is said below the table.
+        grain: width of a step, for a series.
         width: columns of the terminal.
     """
-    return page_text(_page(frame, metrics, names or {}, found_words(found)), width=width)
+    silence = silence_words(frame["ts"].to_list(), GRAINS[grain]) if grain is not None and "ts" in frame.columns else ""
+    return page_text(_page(frame, metrics, names or {}, "; ".join(filter(None, (found_words(found), silence)))), width=width)
+
+
+def silence_words(starts: Collection[datetime], step: timedelta) -> str:
+    """Which steps between the first and the last have no request: the beginning of each silence, and how many steps it lasts.
+
+    >>> silence_words([datetime(2026, 3, 1, hour) for hour in (4, 5, 8, 10)], timedelta(hours=1))
+    'no request in 3 of 7 steps: 2026-03-01 06:00 (2), 2026-03-01 09:00 (1)'
+    """
+    known = sorted(set(starts))
+    silences = [(earlier + step, (later - earlier) // step - 1) for earlier, later in pairwise(known) if later - earlier > step]
+    if not silences:
+        return ""
+    shown = ", ".join(f"{start:%Y-%m-%d %H:%M} ({n})" for start, n in silences[:_MOST_SILENCES])
+    more = f" and {len(silences) - _MOST_SILENCES} more times" if len(silences) > _MOST_SILENCES else ""
+    return f"no request in {sum(n for _, n in silences)} of {(known[-1] - known[0]) // step + 1} steps: {shown}{more}"
 
 
 def found_words(found: Found | None) -> str:
