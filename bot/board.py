@@ -82,7 +82,7 @@ class Board:
             case State.APPROVED if status.objection is not None:
                 yield self._button(release, "release.approve", "Approve again", is_primary=True)
             case State.APPROVED:
-                yield self._promotion(release, 0)
+                yield self._promotion(release, 0) if release.shadow_stage is None else self._move(release, "Begin its shadow stage")
             case State.CANARY:
                 if not status.waits:
                     yield self._promotion(release, 0 if release.step is None else release.step + 1)
@@ -92,7 +92,9 @@ class Board:
 
     def _promotion(self, release: Release, step: int) -> Button:
         steps = release.plan.steps if release.plan else ()
-        label = f"Promote to {steps[step].share * 100:.4g} %" if step < len(steps) else "Promote to stable"
+        return self._move(release, f"Promote to {steps[step].share * 100:.4g} %" if step < len(steps) else "Promote to stable")
+
+    def _move(self, release: Release, label: str) -> Button:
         return self._button(release, "release.promote", label, is_primary=True, asks=f"{release.release_id}: {label.lower()}")
 
     def _button(self, release: Release, act: str, label: str, *, is_primary: bool = False, asks: str = "") -> Button:

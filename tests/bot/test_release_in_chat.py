@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from bot.buttons import Click, Seal
 from tests.bot.office import APPROVER, BOTH, CHANNEL, NIGHT, REQUESTER, STRANGER, acts, audit, click_body, declare, desk, run
-from tests.release.house import APP
+from tests.release.house import APP, SPECS
 from workbench.errors import UnknownSubject
 from workbench.ledger.audit import verify
 from workbench.ledger.routes import stored_route
@@ -418,3 +418,21 @@ def test_an_approval_that_expired_can_be_given_again_by_its_button(ws, clock):
 
     run(story())
     assert ws.releases.get(RELEASE).state is State.CANARY
+
+
+def test_the_button_of_a_plan_with_a_shadow_stage_says_that_it_begins_with_that(ws, clock):
+    shadow = {"share": 0.5, "at_least": "10m", "min_units": 1}
+    declare(ws, plan={**SPECS["plan"], "shadow": shadow})
+
+    async def story() -> None:
+        async with desk(ws) as at:
+            await _ready(at)
+            await at.click(APPROVER, "Approve")
+            await at.click(REQUESTER, "Begin its shadow stage")
+            assert (ws.releases.get(RELEASE).is_shadowed, _route(ws).shadow_share) == (True, 0.5)
+            clock.forward(minutes=11)
+            await at.bot.worker.drain()
+            await at.click(REQUESTER, "Promote to 5 %")
+            assert not ws.releases.get(RELEASE).is_shadowed
+
+    run(story())

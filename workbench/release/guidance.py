@@ -57,8 +57,8 @@ def _leading_on(release: Release, objection: Objection | None, may_approve: Sequ
 def _following(release: Release) -> str:
     """What a promotion does."""
     steps = release.plan.steps if release.plan else ()
-    if release.state is State.APPROVED and release.plan and release.plan.shadow and release.previous_stable:
-        return f"its candidate answers copies of {number(release.plan.shadow.share, 'share')} of the units' requests, which nobody hears"
+    if release.state is State.APPROVED and (stage := release.shadow_stage):
+        return f"its candidate answers copies of {number(stage.share, 'share')} of the units' requests, which nobody hears"
     following = 0 if release.step is None else release.step + 1
     if following < len(steps):
         return f"its candidate serves {number(steps[following].share, 'share')} of the units"

@@ -149,9 +149,9 @@ class LakeJudging:
             UsageError: its plan has none.
             StoreError: the log cannot be read.
         """
-        if release.plan is None or release.plan.shadow is None:
+        if release.shadow_stage is None:
             raise UsageError(f"release {release.release_id}", seen="its plan has no shadow stage", next_step="promote it or abort it")
-        return judge_shadow(self._log.shadow(release.app, release.release_id), release.plan.shadow, at=at)
+        return judge_shadow(self._log.shadow(release.app, release.release_id), release.shadow_stage, at=at)
 
     def digest(self, release_id: str) -> str | None:
         """Of the judge's memory of a release; None where there is none."""

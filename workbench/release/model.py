@@ -101,9 +101,14 @@ class Release:
         return self.is_serving and self.step is None
 
     @property
+    def shadow_stage(self) -> Shadow | None:
+        """The stage before its first step; None where its plan has none, or nothing serves whose requests could be copied."""
+        return self.plan.shadow if self.plan and self.previous_stable is not None else None
+
+    @property
     def present_stage(self) -> Step | Shadow | None:
         """What the present step or the shadow stage asks for; None outside a canary."""
-        return self.plan.shadow if self.plan and self.is_shadowed else self.present_step
+        return self.shadow_stage if self.is_shadowed else self.present_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

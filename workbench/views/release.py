@@ -65,8 +65,8 @@ def release_sentence(release: Release) -> str:
 
 def _at_step(release: Release) -> str:
     step, n = release.present_step, len(release.plan.steps) if release.plan else 0
-    if release.is_shadowed and release.plan and release.plan.shadow:
-        return f" in its shadow stage, its candidate answers copies of {number(release.plan.shadow.share, 'share')} of the units' requests"
+    if release.is_shadowed and (stage := release.shadow_stage):
+        return f" in its shadow stage, its candidate answers copies of {number(stage.share, 'share')} of the units' requests"
     return f" at step {(release.step or 0) + 1} of {n}, its candidate serves {number(step.share, 'share')} of the units" if step else ""
 
 
@@ -193,7 +193,7 @@ def _finding(status: ReleaseStatus, release: Release) -> str:
         n = len(release.plan.steps) if release.plan else 0
         if release.is_shadowed:
             candidate = _named(release.bundle_id, release.names)
-            share = number(release.plan.shadow.share, "share") if release.plan and release.plan.shadow else "no"
+            share = number(release.shadow_stage.share, "share") if release.shadow_stage else "no"
             return f"{candidate} answers copies of {share} of the units' requests, which nobody hears{note}"
         candidate = _named(status.candidate, status.names)
         return f"{candidate} serves {number(status.share, 'share')} of the units, at step {(release.step or 0) + 1} of {n}{note}"
@@ -242,7 +242,7 @@ def _steps(release: Release, units: int | None) -> Section:
 
 def _shadow_row(release: Release, units: int | None) -> tuple[tuple[str, ...], ...]:
     """The stage before the first step, where the plan has one."""
-    stage = release.plan.shadow if release.plan and release.kind is Kind.RELEASE and release.previous_stable else None
+    stage = release.shadow_stage
     if stage is None:
         return ()
     is_over = release.step is not None or release.state is State.PROMOTED
