@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -81,7 +81,7 @@ class Town:
     """
 
     def __init__(self, ws: Workspace, shop: Shop, key: str) -> None:
-        self.ws, self.shop, self._key = ws, shop, key
+        self.ws, self.shop, self.key = ws, shop, key
         self.running: dict[str, Process] = {}
         self._starting: dict[str, threading.Thread] = {}
         self.answers: Counter[str] = Counter()
@@ -173,7 +173,7 @@ class Town:
                 asked += 1
                 body = {"model": APP, "user": f"u-{number}-{asked}", "messages": [{"role": "user", "content": "Where is my parcel?"}]}
                 try:
-                    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {self._key}"})
+                    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {self.key}"})
                     response = connection.getresponse()
                     response.read()
                 except (OSError, http.client.HTTPException):
@@ -184,15 +184,15 @@ class Town:
 
 
 @contextmanager
-def opened_town(tmp_path: Path, *, ledger_url: str = "") -> Iterator[Town]:
-    """A town in `tmp_path` without gateways; `ledger_url` is empty for a file."""
+def opened_town(tmp_path: Path, *, ledger_url: str = "", plan: Mapping[str, object] = PLAN) -> Iterator[Town]:
+    """A town in `tmp_path` without gateways, which releases by this plan; `ledger_url` is empty for a file."""
     home = tmp_path / "home"
     home.mkdir()
     with ExitStack() as stack:
         ws = stack.enter_context(Workspace(Settings(home=home, ledger=ledger_url, person="chief")))
         with ws.ledger.write() as act:
             put(act, PURPOSE, DEMO)
-        shop = Shop(ws.ledger, tmp_path / "shop", utc_now, specs={**SPECS, "plan": PLAN}, names=FAILING)
+        shop = Shop(ws.ledger, tmp_path / "shop", utc_now, specs={**SPECS, "plan": plan}, names=FAILING)
         shop.releases.adopt(APP, "v1", reason="it serves already", actor=person("approver"))
         key = ws.keys.create(APP, person="viewer", label="customers").text
         yield stack.enter_context(Town(ws, shop, key))
