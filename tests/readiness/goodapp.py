@@ -8,7 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from workbench.observability.model import Evidence, RowSet
 from workbench.readiness.declared import Declarations
-from workbench.spec import AppSpec, GateSpec, GatesSpec, PeopleSpec, PlanSpec, RotaSpec
+from workbench.spec.app import AppSpec
+from workbench.spec.gates import GateSpec, GatesSpec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.plan import PlanSpec
+from workbench.spec.rota import RotaSpec
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 Z = 1.959963984540054

@@ -11,7 +11,7 @@ from tests.readiness.test_declared import GAP, app, kpi, plan
 from workbench.readiness.antipatterns import findings
 from workbench.readiness.declared import declared_gates
 from workbench.readiness.gates import assess
-from workbench.spec import GatesSpec
+from workbench.spec.gates import GatesSpec
 
 
 def found(declared, *, sources=None, n=1000):

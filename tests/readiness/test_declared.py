@@ -11,9 +11,10 @@ from tests.readiness.goodapp import NOW, gate, good
 from workbench.ownership.model import Gap
 from workbench.readiness.declared import Declarations, declared_gates, names_usage, quality_gates
 from workbench.readiness.model import Verdict
-from workbench.spec import AppSpec, GatesSpec, PeopleSpec, PlanSpec
-from workbench.spec.gates import Family
-from workbench.spec.plan import RollbackCriterion
+from workbench.spec.app import AppSpec
+from workbench.spec.gates import Family, GatesSpec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.plan import PlanSpec, RollbackCriterion
 
 KPI = good().spec.kpis[0]
 

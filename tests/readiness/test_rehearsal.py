@@ -17,7 +17,7 @@ from workbench.readiness.model import Verdict
 from workbench.readiness.questions import Questions, answers_of
 from workbench.readiness.rehearsal import DEFAULT_GATE, DEFAULT_ID, Rehearsal, assess_rehearsal, evidence_of, rehearsal_of
 from workbench.readiness.verdicts import LADDER
-from workbench.spec import AppSpec
+from workbench.spec.app import AppSpec
 from workbench.spec.gates import Family, GateSpec, GatesSpec
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from tests.versions.folders import SPEC
-from workbench.spec import BundleSpec
+from workbench.spec.bundle import BundleSpec
 from workbench.versions.pinning import is_alias, unpinned
 
 

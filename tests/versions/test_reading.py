@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.versions.folders import FILES, PART_OF, SPEC, write_app, write_yaml
 from workbench.errors import SpecError
-from workbench.spec import BundleSpec
+from workbench.spec.bundle import BundleSpec
 from workbench.versions import reading
 from workbench.versions.canonical import canonical_json, digest
 from workbench.versions.manifest import assemble, file_references

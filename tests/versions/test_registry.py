@@ -9,7 +9,10 @@ from tests.versions.folders import PEOPLE, SPEC, Person, write_app, write_yaml
 from workbench.errors import ConflictError, IntegrityError, NotPermitted, SpecError, StoreError, UnknownSubject, UsageError
 from workbench.ledger import audit
 from workbench.ledger.tables import blobs, bundles, declarations
-from workbench.spec import AppSpec, BundleSpec, PeopleSpec, RotaSpec
+from workbench.spec.app import AppSpec
+from workbench.spec.bundle import BundleSpec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.rota import RotaSpec
 from workbench.versions.reading import read_bundle
 from workbench.versions.service import Versions
 

@@ -10,10 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from workbench.errors import StoreError, UnknownSubject
-from workbench.spec import AppSpec, GatesSpec, MetricsSpec, PeopleSpec, PlanSpec, RotaSpec
+from workbench.spec.app import AppSpec
 from workbench.spec.base import Spec
+from workbench.spec.gates import GatesSpec
 from workbench.spec.loading import AppFolder
+from workbench.spec.metrics import MetricsSpec
 from workbench.spec.online import OnlineSpec
+from workbench.spec.people import PeopleSpec
+from workbench.spec.plan import PlanSpec
+from workbench.spec.rota import RotaSpec
 from workbench.spec.slo import SloSpec
 from workbench.versions.canonical import digest
 from workbench.versions.scorers import with_files
