@@ -51,6 +51,7 @@ class Out:
     whom: int
     at: int
     value: float | None = 1.0
+    is_foreign: bool = False
 
 
 Batch = tuple[Sequence[Req], Sequence[Out]]
@@ -85,6 +86,7 @@ def outcomes(batches: Sequence[tuple[int, Batch]]) -> Outcomes:
         at_us=np.array([each.at for _, each in rows], np.int64),
         value=np.array([0.0 if value is None else value for value in values]),
         is_valued=np.array([value is not None for value in values], np.bool_),
+        is_foreign=np.array([each.is_foreign for _, each in rows], np.bool_),
     )
 
 
@@ -181,6 +183,22 @@ def test_what_comes_after_the_decision_or_is_no_number_is_refused_and_told():
         assert decided([batch, LATER], reading="reached") == [(2, 0, 1.0)], "that it happened is known all the same"
 
 
+def test_an_outcome_of_another_currency_is_left_out_and_told_and_its_talk_is_judged_by_the_others():
+    foreign, euros = Out(1, REQUEST, 1, 3, 20.0, is_foreign=True), Out(2, REQUEST, 1, 3, 6.0)
+    for reading in ("total", "mean"):
+        assert decided([(ONE, [foreign, euros]), LATER], reading=reading) == [(2, 0, 6.0), (2, 0, None)]
+    assert decided([(ONE, [foreign]), LATER]) == [(2, 0, 0.0), (2, 0, None)], "of the KPI's currency it brought nothing"
+    assert decided([(ONE, [foreign]), LATER], reading="mean") == [(2, 0, None)]
+    assert decided([(ONE, [foreign, foreign]), LATER]) == [(2, 0, 0.0), (2, 0, None)], "told twice it is one"
+    corrected = Out(1, REQUEST, 1, 3, 18.0)
+    assert decided([(ONE, [foreign]), ([], [corrected]), LATER]) == [(3, 0, 18.0)]
+    assert decided([(ONE, [corrected]), ([], [foreign]), LATER]) == [(3, 0, 0.0), (3, 0, None)]
+    assert decided([(ONE, [euros]), LATER, ([], [foreign])]) == [(2, 0, 6.0), (3, 0, None)], "too late it is refused as any"
+    assert decided([(ONE, []), ([Req(99, unit=9, at=100)], [Out(9, REQUEST, 99, 100, 1.0, is_foreign=True)])]) == [(2, 0, 0.0)], (
+        "that outcomes come in it shows all the same"
+    )
+
+
 def test_a_value_that_is_missing_is_nothing_and_not_zero():
     batch = (ONE, [Out(1, REQUEST, 1, 3, None), Out(2, REQUEST, 1, 3, 6.0)])
     assert [decided([batch, LATER], reading=each) for each in ("total", "mean", "reached")] == [[(2, 0, 6.0)], [(2, 0, 6.0)], [(2, 0, 1.0)]]
@@ -207,11 +225,12 @@ _REQ = st.builds(
 _BY_NAME = st.tuples(st.just(REQUEST), st.integers(1, 30)) | st.tuples(st.just(SESSION), st.integers(SESSIONS, SESSIONS + 5))
 _NAMED = _BY_NAME | st.tuples(st.just(UNIT), st.integers(0, 4))
 _OUT = st.builds(
-    lambda key, named, at, value: Out(key, *named, at, value),
+    lambda key, named, at, value, is_foreign: Out(key, *named, at, value, is_foreign),
     st.integers(0, 12),
     _NAMED,
     st.integers(0, 75),
     st.sampled_from([1.0, 2.5, None, math.nan]),
+    st.booleans(),
 )
 _LOG = st.lists(st.tuples(st.lists(_REQ, max_size=5), st.lists(_OUT, max_size=4)), max_size=12)
 
@@ -363,7 +382,7 @@ def test_results_come_out_of_a_lake_with_the_arm_and_unit_of_their_talk(lake: La
         (4, 0, 6, {"latency_to_order": 0.0}),
         (5, 0, 6, {"latency_to_order": None}),
     ]
-    assert [row[-1]["revenue"] for row in revenue] == [31.0, None, 12.0, 0.0, 0.0, None], "another currency is no value"
+    assert [row[-1]["revenue"] for row in revenue] == [31.0, 0.0, None, 12.0, 0.0, 0.0, None], "dollars are no euros"
     assert rows.values["latency_to_order"][1].sum() == 6, "a KPI of such a name is no latency"
 
 

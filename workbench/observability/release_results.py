@@ -41,7 +41,7 @@ class Awaited:
     reading: Reading
     """Of a talk's outcomes: whether there is one (1 or 0), the sum of their values (0 without any), or their mean (nothing without any)."""
     currency: str | None = None
-    """A value of another one is no value. None: whatever it says."""
+    """A value of another one is none of it, and is counted as refused. None: whatever it says."""
 
     @classmethod
     def of(cls, kpi: Kpi, within: timedelta) -> Awaited:
@@ -70,7 +70,7 @@ class Decided:
     talk: Ints
     """Place of the talk."""
     value: npt.NDArray[np.float64]
-    """NaN where it cannot be counted, or where an outcome came after its talk was decided."""
+    """NaN where it cannot be counted, where an outcome came after its talk was decided, and once more for each that was left out."""
 
 
 def _by_batch(begun: Sequence[Named], awaited: Collection[tuple[int, int]]) -> dict[int, list[tuple[tuple[int, int], int]]]:
@@ -91,6 +91,7 @@ class _Outcome:
     names: int
     at_us: int
     value: float | None
+    is_foreign: bool
     is_old: bool
     """It belongs to a talk that was decided in earlier batches."""
 
@@ -113,6 +114,8 @@ class _Results:
         """By undecided talk: the outcomes that count, by key."""
         self._at: dict[int, int] = {}
         """The talk of each of them."""
+        self._foreign: set[int] = set()
+        """Those of another currency."""
         self._waiting: dict[tuple[int, int], dict[int, _Outcome]] = {}
         """By what they name: the outcomes whose talk is not known yet, by key."""
         self._waits_for: dict[int, tuple[int, int]] = {}
@@ -136,11 +139,12 @@ class _Results:
         found: _Arrivals = {}
         talks, was_counted = self._talks.named_by(outcomes), self._counted.find(outcomes.key) >= 0
         columns = (
-            *(outcomes.batch_id, outcomes.key, outcomes.names, outcomes.whom, outcomes.at_us, outcomes.value, outcomes.is_valued),
-            *(talks, was_counted),
+            *(outcomes.batch_id, outcomes.key, outcomes.names, outcomes.whom, outcomes.at_us, outcomes.value),
+            *(outcomes.is_valued & ~outcomes.is_foreign, outcomes.is_foreign, talks, was_counted),
         )
-        for batch, key, names, whom, at_us, value, is_valued, talk, is_old in zip(*(each.tolist() for each in columns), strict=True):
-            outcome = _Outcome(key, names, at_us, value if is_valued else None, is_old)
+        rows = zip(*(each.tolist() for each in columns), strict=True)
+        for batch, key, names, whom, at_us, value, is_valued, is_foreign, talk, is_old in rows:
+            outcome = _Outcome(key, names, at_us, value if is_valued else None, is_foreign, is_old)
             found.setdefault(batch, []).append((outcome, (names, whom), talk))
         return found
 
@@ -213,6 +217,7 @@ class _Results:
         talk = self._at.pop(key, None)
         if talk is not None:
             del self._came[talk][key]
+            self._foreign.discard(key)
         named = self._waits_for.pop(key, None)
         if named is not None:
             del self._waiting[named][key]
@@ -229,6 +234,8 @@ class _Results:
             return
         self._came.setdefault(talk, {})[outcome.key] = outcome.value
         self._at[outcome.key] = talk
+        if outcome.is_foreign:
+            self._foreign.add(outcome.key)
 
     def _close(self) -> Iterator[tuple[int, float]]:
         """The talks whose window is over now."""
@@ -242,6 +249,9 @@ class _Results:
             value = self._value(tuple(came.values()))
             if value is not None:
                 yield talk, value
+            for key in self._foreign.intersection(came):
+                self._foreign.remove(key)
+                yield talk, math.nan
 
     def _value(self, came: tuple[float | None, ...]) -> float | None:
         """What a talk came to; None where it has no value."""

@@ -270,15 +270,15 @@ class ReleaseReader:
         )
 
     def _new_outcomes(self, connection: duckdb.DuckDBPyConnection, asked: Awaited, *, after: int, until: int) -> Outcomes:
-        """Those of the KPI that name somebody. A value of another currency comes as NaN."""
-        value = "value" if asked.currency is None else f"CASE WHEN currency <> {literal(asked.currency)} THEN 'NaN'::DOUBLE ELSE value END"
+        """Those of the KPI that name somebody."""
+        foreign = "false" if asked.currency is None else f"coalesce(currency <> {literal(asked.currency)}, false)"
         found = connection.execute(
-            f"SELECT batch_id, hash(outcome_id) AS key, {_NAMED}, epoch_us(ts) AS at_us, {value} AS worth "
+            f"SELECT batch_id, hash(outcome_id) AS key, {_NAMED}, epoch_us(ts) AS at_us, value, {foreign} AS is_foreign "
             f"FROM {at_snapshot('outcomes', None)} WHERE app = {literal(self._app)} AND kpi = {literal(asked.outcome)} "
             f"AND batch_id > {after} AND batch_id <= {until} AND coalesce(request_id, session_id, unit_hash) IS NOT NULL "
             "ORDER BY batch_id, seq, outcome_id, spool_id"
         ).fetchnumpy()
-        worth, is_valued = _column(found["worth"])
+        worth, is_valued = _column(found["value"])
         return Outcomes(
             batch_id=_plain(found["batch_id"]).astype(np.int64),
             key=_plain(found["key"]).astype(np.uint64),
@@ -287,6 +287,7 @@ class ReleaseReader:
             at_us=_plain(found["at_us"]).astype(np.int64),
             value=worth,
             is_valued=is_valued,
+            is_foreign=_plain(found["is_foreign"]).astype(np.bool_),
         )
 
     def _rows(

@@ -38,6 +38,8 @@ class Outcomes:
     value: npt.NDArray[np.float64]
     """NaN where the log has a value that cannot be counted."""
     is_valued: npt.NDArray[np.bool_]
+    is_foreign: npt.NDArray[np.bool_]
+    """Its value is of another currency than the KPI's."""
 
 
 class Talks:

@@ -223,7 +223,7 @@ class MetricJudgement:
     n_candidate: int
     """Units with an event (`EVENT`, `LATENCY`), or values that count (the other kinds); of a KPI talks that are decided."""
     n_refused: int
-    """Values that were not finite or out of bounds, or came too late."""
+    """Values that were not finite, out of bounds or of another currency, or came too late."""
     is_safe: bool
     is_harmful: bool
     """Whether this metric alone would do."""

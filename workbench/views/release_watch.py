@@ -97,7 +97,14 @@ def evidence_sections(judgement: Mapping[str, Any] | None) -> tuple[Section, ...
     refused = [f"{metric['name']} {metric['n_refused']:,}" for metric in judgement["metrics"] if metric["n_refused"]]
     table = Section(
         title="Evidence",
-        lines=(*arms, *([f"Refused, as they are no number of this metric or came too late: {', '.join(refused)}."] if refused else [])),
+        lines=(
+            *arms,
+            *(
+                [f"Refused, as they are no number of this metric, of another currency, or came too late: {', '.join(refused)}."]
+                if refused
+                else []
+            ),
+        ),
         columns=tuple(Column(title=title, is_number=is_number) for title, is_number in _METRICS) if rows else (),
         rows=rows,
         note=f"harm: evidence against the first margin (‖ holds); safe: for the second, proven at {_e(safe_limit)}. "
