@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
-from workbench.observability.flusher import SpoolReader, drain
-from workbench.observability.spool import Spool
+from workbench.observability.flusher import SpoolReader, drain, read_marks
+from workbench.observability.spool import UNREAD, Marks, Spool
 
 
 def rows(n: int, **values):
@@ -106,7 +106,7 @@ def test_a_failure_at_any_point_loses_and_doubles_nothing(tmp_path, monkeypatch,
     logs.record(rows(5))
     with monkeypatch.context() as patch:
         if point == "before the insert":
-            patch.setattr(flusher, "read_mark", _raising(InjectedError()))
+            patch.setattr(flusher, "read_marks", _raising(InjectedError()))
         elif point == "after the insert":
             patch.setattr(flusher, "_insert", _then_raise(flusher._insert, InjectedError()))
         elif point == "before the mark is noticed":
@@ -181,10 +181,10 @@ def test_two_drains_of_one_spool_store_it_once(tmp_path):
     spool_logs.record(rows(10))
     path = spool_logs._spool.path
     stale = list(SpoolReader(path).stretches(0))
-    assert drain(lake, path, after=0, clock=Clock()).rows == 10
+    assert drain(lake, path, after=UNREAD, clock=Clock()).rows == 10
     spool_logs.record(rows(1))
     assert [flusher.store(lake, stretch, now=NOON).is_new for stretch in stale] == [False]
-    assert drain(lake, path, after=0, clock=Clock()).rows == 1
+    assert drain(lake, path, after=UNREAD, clock=Clock()).rows == 1
     assert (count(lake), doubles(lake)) == (11, 0)
     spool_logs.close()
 
@@ -290,11 +290,11 @@ def test_a_mark_never_hides_rows_that_come_after_the_file_was_emptied(tmp_path):
 
     spool = Spool.create(tmp_path / "spools", clock=Clock())
     spool.append(rows_of(rows(4))).result(10)
-    spool.delete_to(drain(lake, spool.path, after=0, clock=Clock()).to_seq)
+    spool.delete_to(drain(lake, spool.path, after=UNREAD, clock=Clock()).marks)
     while SpoolReader(spool.path).count(0):
         spool.sync()
     spool.append(rows_of(rows(2))).result(10)
-    assert drain(lake, spool.path, after=0, clock=Clock()).rows == 2
+    assert drain(lake, spool.path, after=UNREAD, clock=Clock()).rows == 2
     assert count(lake) == 6
     spool.close()
 
@@ -431,3 +431,18 @@ def test_the_reader_says_when_a_spool_is_damaged(tmp_path):
     connection.execute("CREATE TABLE other (x)")
     connection.close()
     assert list(SpoolReader(tmp_path / "y.sqlite").stretches(0)) == []
+
+
+def test_who_knows_how_a_source_stood_reads_the_marks_behind_that_alone(tmp_path):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+
+    def stands(source: str, known: Marks) -> Marks:
+        return lake.read(lambda connection: read_marks(connection, source, known=known))
+
+    known = dict.fromkeys("abc", UNREAD)
+    for step, stored in enumerate("abacbbca"):
+        logs.append({}, source_id=stored, from_seq=10 * step + 1, to_seq=10 * step + 3)
+        assert [stands(source, known[source]) for source in known] == [stands(source, UNREAD) for source in known]
+        known[stored] = stands(stored, known[stored])
+    assert stands("b", Marks(0, newest=8)) == Marks(0, newest=8), "older ones are not read"

@@ -17,7 +17,7 @@ from workbench.errors import StoreBusy, StoreError
 from workbench.observability import locks
 from workbench.observability import spool as spool_module
 from workbench.observability.locks import FileLock
-from workbench.observability.spool import Spool, wait_until_committed
+from workbench.observability.spool import Marks, Spool, wait_until_committed
 
 
 def rows_in(path: Path) -> list[tuple[int, str, bytes]]:
@@ -138,7 +138,7 @@ def test_a_file_system_without_locks_is_an_error_and_not_an_endless_search(tmp_p
 
 def test_sequence_numbers_are_never_used_again_even_after_the_file_was_emptied(spool):
     spool.append([("requests", b"a"), ("requests", b"b")]).result(10)
-    spool.delete_to(2)
+    spool.delete_to(Marks(2))
     while rows_in(spool.path):
         spool.sync()
     spool.append([("requests", b"c")]).result(10)
@@ -148,7 +148,7 @@ def test_sequence_numbers_are_never_used_again_even_after_the_file_was_emptied(s
 def test_deleting_goes_in_small_steps_beside_the_writing(spool, monkeypatch):
     monkeypatch.setattr(spool_module, "_DELETED_AT_ONCE", 10)
     spool.append([("requests", b"x")] * 95).result(10)
-    spool.delete_to(90)
+    spool.delete_to(Marks(90))
     for _ in range(100):
         spool.append([("requests", b"y")]).result(10)
         if rows_in(spool.path)[0][0] == 91:
@@ -170,7 +170,7 @@ def test_a_queue_that_never_runs_empty_does_not_keep_the_file_growing(spool, mon
         else:
             ended.set()
 
-    spool.delete_to(95)
+    spool.delete_to(Marks(95))
     once_more(30)
     assert ended.wait(20)
     assert sum(deleted) == 95
@@ -331,7 +331,7 @@ def test_a_full_quota_refuses_until_the_lake_has_some_of_the_rows(tmp_path):
         assert pressures[0] < 0.1
         assert pressures[-1] > 0.8
         assert spool.pressure == 1.0
-        spool.delete_to(stored[-1][0])
+        spool.delete_to(Marks(stored[-1][0]))
         while rows_in(spool.path):  # the thread deletes beside us
             spool.sync()
     assert spool.pressure < 0.1

@@ -24,7 +24,7 @@ from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rollup import note_sql, utc_sql
 from workbench.observability.rows import arrow_of
-from workbench.observability.spool import FORMAT, remove_files
+from workbench.observability.spool import FORMAT, UNREAD, Marks, remove_files
 from workbench.observability.tables import WRITABLE, LogTable
 
 _ROWS_AT_ONCE = 50_000
@@ -38,8 +38,8 @@ class Stored:
     is_new: bool
     """False when the mark covered everything."""
     rows: int
-    to_seq: int
-    """The mark after it."""
+    marks: Marks
+    """After it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +62,18 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def read_mark(connection: duckdb.DuckDBPyConnection, source_id: str) -> int:
-    """The last number stored from this source; 0 when there is none."""
-    row = connection.execute(f"SELECT coalesce(max(to_seq), 0) FROM lake.flushed WHERE spool_id = {literal(source_id)}").fetchone()
-    return 0 if row is None else int(row[0])
+def read_marks(connection: duckdb.DuckDBPyConnection, source_id: str, *, known: Marks = UNREAD) -> Marks:
+    """How far this source is stored now.
+
+    Args:
+        known: how it stood before; only what came since is read.
+    """
+    since = f" WHERE batch_id > {known.newest}" if known.newest else ""
+    row = connection.execute(
+        f"SELECT coalesce(max(to_seq) FILTER (spool_id = {literal(source_id)}), 0), coalesce(max(batch_id), 0) FROM lake.flushed{since}"
+    ).fetchone()
+    to_seq, newest = (0, 0) if row is None else row
+    return Marks(max(known.to_seq, int(to_seq)), max(known.newest, int(newest)))
 
 
 def newest_batch(connection: duckdb.DuckDBPyConnection) -> int:
@@ -74,21 +82,25 @@ def newest_batch(connection: duckdb.DuckDBPyConnection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def store(lake: Lake, stretch: Stretch, *, now: datetime) -> Stored:
+def store(lake: Lake, stretch: Stretch, *, now: datetime, known: Marks = UNREAD) -> Stored:
     """Insert a stretch into the lake, unless its mark covers it.
+
+    Args:
+        known: how its source stood before.
 
     Raises:
         ConflictError: the mark lies inside a stretch whose rows carry no numbers of the source, or one of its requests came in since
             they were looked for; nothing was stored.
         StoreError: the lake cannot be written; nothing was stored.
     """
-    return lake.write(lambda connection: _insert(connection, stretch, now), what=f"store rows of {stretch.source_id}")
+    return lake.write(lambda connection: _insert(connection, stretch, now, known), what=f"store rows of {stretch.source_id}")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: datetime) -> Stored:
-    mark = read_mark(connection, stretch.source_id)
+def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: datetime, known: Marks) -> Stored:
+    found = read_marks(connection, stretch.source_id, known=known)
+    mark, batch_id = found.to_seq, found.newest + 1
     if mark >= stretch.to_seq:
-        return Stored(is_new=False, rows=0, to_seq=mark)
+        return Stored(is_new=False, rows=0, marks=found)
     if mark >= stretch.from_seq and not stretch.numbers_rows:
         raise ConflictError(
             f"source {stretch.source_id}",
@@ -96,7 +108,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
             needed=f"rows from {mark + 1}",
             next_step="read the mark again and begin behind it",
         )
-    batch_id = newest_batch(connection) + 1
     if stretch.as_of is not None and stretch.as_of + 1 < batch_id:
         _refuse_known(connection, stretch, stretch.as_of)
     place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": timestamp(now)}
@@ -107,7 +118,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
         "INSERT INTO lake.flushed (spool_id, from_seq, to_seq, batch_id, flushed_at) "
         f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {timestamp(now)})"
     )
-    return Stored(is_new=True, rows=n, to_seq=stretch.to_seq)
+    return Stored(is_new=True, rows=n, marks=Marks(stretch.to_seq, batch_id))
 
 
 def _refuse_known(connection: duckdb.DuckDBPyConnection, stretch: Stretch, as_of: int) -> None:
@@ -246,14 +257,14 @@ class SpoolReader:
         return Stretch(source_id=self.spool_id, from_seq=rows[0][0], to_seq=rows[-1][0], tables=tables, numbers_rows=True)
 
 
-def drain(lake: Lake, path: Path, *, after: int, clock: Callable[[], datetime]) -> Stored:
-    """Bring every committed row of a spool into the lake; `after` is a mark, or 0 when it is not known."""
-    total, mark = 0, after
-    for stretch in SpoolReader(path).stretches(after):
-        stored = store(lake, stretch, now=clock())
+def drain(lake: Lake, path: Path, *, after: Marks, clock: Callable[[], datetime]) -> Stored:
+    """Bring every committed row of a spool into the lake; `after` is how far it is there, as far as that is known."""
+    total, marks = 0, after
+    for stretch in SpoolReader(path).stretches(after.to_seq):
+        stored = store(lake, stretch, now=clock(), known=marks)
         total += stored.rows
-        mark = max(mark, stored.to_seq)
-    return Stored(is_new=total > 0, rows=total, to_seq=mark)
+        marks = max(marks, stored.marks)
+    return Stored(is_new=total > 0, rows=total, marks=marks)
 
 
 def adopt(lake: Lake, path: Path, lock: FileLock, *, clock: Callable[[], datetime]) -> Stored:
@@ -263,9 +274,9 @@ def adopt(lake: Lake, path: Path, lock: FileLock, *, clock: Callable[[], datetim
         StoreError: the spool or the lake failed; the files stay.
     """
     try:
-        stored = Stored(is_new=False, rows=0, to_seq=0)
+        stored = Stored(is_new=False, rows=0, marks=UNREAD)
         if path.exists():
-            stored = drain(lake, path, after=lake.read(lambda connection: read_mark(connection, path.stem)), clock=clock)
+            stored = drain(lake, path, after=lake.read(lambda connection: read_marks(connection, path.stem)), clock=clock)
         remove_files(path)
         lock.remove()
     finally:

@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
 from workbench.ledger.forking import in_each_child
-from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, newest_batch, read_mark, store
+from workbench.observability.flusher import SpoolReader, Stretch, adopt, drain, literal, newest_batch, read_marks, store
 from workbench.observability.gaps import Gap, Unfinished, stored_gaps, unfinished_requests
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 from workbench.observability.rows import conformed, rows_of
 from workbench.observability.scrubbing import scrub
-from workbench.observability.spool import QUOTA_BYTES, WAIT_S, Mode, Spool, wait_until_committed
+from workbench.observability.spool import QUOTA_BYTES, WAIT_S, Marks, Mode, Spool, wait_until_committed
 from workbench.observability.tables import REQUESTS
 
 _IDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"spans": ("trace_id", "span_id"), "scores": ("score_id",)})
@@ -191,11 +191,12 @@ class Logs:
         numbers_rows = all("seq" in arrow.column_names for arrow in tables.values())
         numbered = {name: _numbered(arrow, from_seq) for name, arrow in tables.items()}
         stretch = Stretch(source_id=source_id, from_seq=from_seq, to_seq=to_seq, tables=numbered, numbers_rows=numbers_rows, as_of=as_of)
-        return self.mark(source_id) < to_seq and store(self._lake, stretch, now=self._clock()).is_new
+        marks = self._marks(source_id)
+        return marks.to_seq < to_seq and store(self._lake, stretch, now=self._clock(), known=marks).is_new
 
     def mark(self, source_id: str) -> int:
         """The last number stored from this source; 0 when there is none."""
-        return self._lake.read(lambda connection: read_mark(connection, source_id))
+        return self._marks(source_id).to_seq
 
     def known_requests(self, keys: Sequence[tuple[str, str]]) -> Known:
         """Those of the requests, each named by app and id, that the lake holds; rows still in a spool do not count."""
@@ -273,10 +274,13 @@ class Logs:
         try:
             with self._flushing:
                 spool.end()  # before the last drain: what a late thread still brings is refused, not removed
-                drain(self._lake, spool.path, after=spool.flushed_to, clock=self._clock)
+                drain(self._lake, spool.path, after=spool.flushed, clock=self._clock)
             is_flushed = True
         finally:
             spool.close(remove=is_flushed)
+
+    def _marks(self, source_id: str) -> Marks:
+        return self._lake.read(lambda connection: read_marks(connection, source_id))
 
     def _own_spool(self) -> Spool:
         spool = self._spool
@@ -292,9 +296,9 @@ class Logs:
         if spool is None or not spool.is_of_this_process:
             return 0
         spool.sync()
-        stored = drain(self._lake, spool.path, after=spool.flushed_to, clock=self._clock)
-        if stored.to_seq > spool.flushed_to:
-            spool.delete_to(stored.to_seq)
+        stored = drain(self._lake, spool.path, after=spool.flushed, clock=self._clock)
+        if stored.marks > spool.flushed:
+            spool.delete_to(stored.marks)
         if stored.rows:
             drained.append(spool.spool_id)
         return stored.rows
@@ -312,7 +316,7 @@ class Logs:
         else:
             if not path.exists() or not (everything or self._is_left_alone(path)):
                 return 0
-            stored = drain(self._lake, path, after=self.mark(path.stem), clock=self._clock)
+            stored = drain(self._lake, path, after=self._marks(path.stem), clock=self._clock)
         if stored.rows:
             drained.append(path.stem)
         return stored.rows

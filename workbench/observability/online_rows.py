@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from workbench.observability.flusher import literal, read_mark, timestamp
+from workbench.observability.flusher import literal, read_marks, timestamp
 from workbench.observability.tables import at_snapshot, latest_requests_sql
 
 SERVED = ("stable", "candidate")
@@ -60,7 +60,7 @@ def fresh_answers(connection: duckdb.DuckDBPyConnection, app: str, *, source_id:
         since: when the app asked for scores.
         most: final records.
     """
-    after = read_mark(connection, source_id)
+    after = read_marks(connection, source_id).to_seq
     if not after:
         before = f"SELECT coalesce(max(batch_id), 0) FROM lake.flushed WHERE flushed_at < {timestamp(since)}"
         after = int(connection.execute(before).fetchall()[0][0])

@@ -218,8 +218,8 @@ class ReleaseReader:
         """
         if until is None and snapshot is not None and snapshot == self._snapshot:
             return None
-        wanted = "" if until is None else f" WHERE batch_id <= {until}"
-        mark = f"SELECT coalesce(max(batch_id), 0), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed{wanted}"
+        wanted = f"batch_id > {self.after}" + ("" if until is None else f" AND batch_id <= {until}")
+        mark = f"SELECT coalesce(max(batch_id), {self.after}), epoch_us(arg_max(flushed_at, batch_id)) FROM lake.flushed WHERE {wanted}"
         known = connection.execute(mark).fetchall()[0]
         newest = int(known[0])
         requests = self._new_requests(connection, newest)
@@ -230,7 +230,7 @@ class ReleaseReader:
         if self._scores and after is not None:
             scores = scores.with_more(self._new_scores(connection, after=after, until=newest))
         outcomes = [self._new_outcomes(connection, each, after=newest if after is None else after, until=newest) for each in self._awaited]
-        return snapshot, newest, instant(known[1]), requests, scores, outcomes
+        return snapshot, newest, instant(known[1]) or self._data_at, requests, scores, outcomes
 
     def _new_requests(self, connection: duckdb.DuckDBPyConnection, until: int) -> Requests:
         sql = [f"CAST(CASE WHEN is_final THEN {column or 'NULL'} END AS DOUBLE) AS v{k}" for k, column in enumerate(self._columns)]

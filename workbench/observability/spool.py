@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import abandon, at_work, in_each_child
@@ -62,6 +62,23 @@ def wait_until_committed(committed: Future[None], timeout_s: float = WAIT_S) -> 
         raise StoreBusy("spool", seen=f"no commit within {timeout_s:g} s", next_step="check whether the disk answers") from fault
 
 
+class Marks(NamedTuple):
+    """How far the lake holds a source of rows, and the newest batch of the lake then.
+
+    Marks are only ever added, each with its batch, so who knows how it stood reads those behind: a gateway leaves one every second, and
+    the lake of a year has tens of millions.
+    """
+
+    to_seq: int = 0
+    """The last number stored from the source; 0 when there is none."""
+    newest: int = 0
+    """0 before the first batch."""
+
+
+UNREAD = Marks()
+"""Before anything is known."""
+
+
 class Spool:
     """The owner's side. Made by `Spool.create`; a forked child must make its own."""
 
@@ -70,7 +87,7 @@ class Spool:
     ) -> None:
         self.path = path
         self.spool_id = path.stem
-        self.flushed_to = 0
+        self.flushed = UNREAD
         """How far the lake holds it, as far as this process was told."""
         self._lock = lock
         self._file = path.stat()
@@ -168,11 +185,12 @@ class Spool:
         """Return once everything appended before is committed or refused."""
         wait_until_committed(self.append((), wait_s=WAIT_S))
 
-    def delete_to(self, seq: int) -> None:
-        """Let the thread delete the rows up to `seq`, which the lake holds, in small steps. Numbers are never used again."""
+    def delete_to(self, marks: Marks) -> None:
+        """Let the thread delete the rows that the lake holds, in small steps. Numbers are never used again."""
         self._refuse_child()
         with self._changed:
-            self.flushed_to = self._delete_to = max(self.flushed_to, seq)
+            self.flushed = max(self.flushed, marks)
+            self._delete_to = self.flushed.to_seq
             self._changed.notify_all()
 
     def end(self) -> None:

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from workbench.errors import ConflictError, UsageError
-from workbench.observability.flusher import literal, newest_batch, read_mark
+from workbench.observability.flusher import literal, newest_batch, read_marks
 from workbench.observability.lake import Lake
 from workbench.observability.otlp.assembly import SOURCE, Assembled, Row, assemble, moment, score_row
 from workbench.observability.otlp.facts import facts_of
@@ -194,7 +194,7 @@ def _fresh(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, list[_Fresh
 
     A file brings its requests with their spans, in one batch; only what it adds to requests that were there is to be settled.
     """
-    mark, as_of = read_mark(connection, MARK), newest_batch(connection)
+    mark, as_of = read_marks(connection, MARK)
     found = connection.execute(
         f"""WITH batches AS (SELECT batch_id, flushed_at, starts_with(spool_id, 'import:') AS is_file FROM lake.flushed
                 WHERE batch_id > {mark} AND NOT starts_with(spool_id, 'otlp:')),
