@@ -8,10 +8,9 @@ from enum import StrEnum
 import polars as pl
 
 from workbench.errors import UsageError
-from workbench.observability.asking import Question, needs_of
-from workbench.observability.dimensions import GRAINS
-from workbench.observability.measuring import apps_of
-from workbench.observability.metric import Kind
+from workbench.observability.asking import Question
+from workbench.observability.dimensions import GRAINS, apps_of
+from workbench.observability.metric import Kind, needs_of
 from workbench.observability.reader import EMPTY, Reader
 from workbench.observability.rollup import ERROR_BOUND
 from workbench.observability.tables import ROLLUP_KEY
@@ -77,8 +76,7 @@ def choose(reader: Reader, question: Question, *, exact: bool | None, needs_ends
         elif reader.summed_rows(question.window, apps) < WORTH_ROWS and not reader.has_older_sums(question.window, apps):
             reason = f"fewer than {WORTH_ROWS:,} requests are summed"
     if not reason:
-        by_hour = question.grain is not None and GRAINS[question.grain] < GRAINS["1d"]
-        reader.roll_up(reader.cover(question.window, apps, by_hour=by_hour), apps)
+        reader.roll_up(question)
         if "success" in needs_of(question.metrics) and reader.decided_by_scores(question):
             reason = "scores decide the success of some requests"
     if not reason:

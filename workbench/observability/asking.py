@@ -15,7 +15,7 @@ from workbench.observability.catalogue import CATALOGUE, FAMILIES, find, kpi_met
 from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.dimensions import FAILURE_REASON, TIME, Filters, condition, unknown
 from workbench.observability.facts import REQUESTS, Selection, kpi_facts, request_facts
-from workbench.observability.metric import Metric
+from workbench.observability.metric import Metric, needs_of
 from workbench.observability.model import Window
 from workbench.observability.query import contributions
 from workbench.observability.success import SuccessRules
@@ -185,11 +185,6 @@ def _kpi_json(kpi: Kpi) -> dict[str, Any]:
 
 
 _LATER = frozenset({"within", "per"})
-
-
-def needs_of(metrics: Sequence[Metric]) -> frozenset[str]:
-    """The derived columns that some of these metrics read."""
-    return frozenset[str]().union(*(metric.needs for metric in metrics))
 
 
 def kpi_of(metrics: Sequence[Metric]) -> Kpi | None:

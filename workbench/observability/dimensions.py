@@ -127,6 +127,11 @@ def parse_where(where: Mapping[str, str | Sequence[str]] | None) -> Filters:
     return tuple(sorted(filters.items()))
 
 
+def apps_of(filters: Filters) -> tuple[str, ...]:
+    """The apps that the filters name; none for all."""
+    return dict(filters).get("app", ())
+
+
 def counts_shadows(filters: Filters) -> bool:
     """Whether what a shadow answered is asked for: it never reached anybody, and counts only where a filter names its arm."""
     return SHADOW in dict(filters).get("arm", ())

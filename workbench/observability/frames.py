@@ -9,8 +9,17 @@ from datetime import datetime
 import polars as pl
 
 from workbench.observability.asking import Definitions, Question
-from workbench.observability.dimensions import TIME, Filters, bucket_start, parse_dimensions, parse_grain, parse_where, parse_window
-from workbench.observability.measuring import LEVEL, Where, apps_of, dated, for_app, sound
+from workbench.observability.dimensions import (
+    TIME,
+    Filters,
+    apps_of,
+    bucket_start,
+    parse_dimensions,
+    parse_grain,
+    parse_where,
+    parse_window,
+)
+from workbench.observability.measuring import LEVEL, Where, dated, for_app, sound
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Window
 from workbench.observability.readings import Reading, read

@@ -11,7 +11,7 @@ from workbench.errors import UsageError
 from workbench.observability import evidence as records
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.comparison import compare
-from workbench.observability.dimensions import Filters, parse_where
+from workbench.observability.dimensions import Filters, apps_of, parse_where
 from workbench.observability.metric import Kind, Metric
 from workbench.observability.model import Evidence, RowSet, Window
 from workbench.observability.reader import Reader
@@ -155,11 +155,6 @@ def sound(metric: Metric, reading: Reading, *group: object) -> Reading:
         needed="rows in which each part is at most its whole, and each value a number",
         next_step="log corrected revisions of these rows, or choose a window or filter without them",
     )
-
-
-def apps_of(filters: Filters) -> tuple[str, ...]:
-    """The apps that the filters name; none for all."""
-    return dict(filters).get("app", ())
 
 
 def for_app(filters: Filters, app: str | None) -> Filters:

@@ -6,7 +6,7 @@ contributions become a number follows from its kind. `formula` says the same in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -86,6 +86,11 @@ class Metric:
     """Set for a KPI, which is counted in sessions or outcomes instead of requests."""
     rolled: Rolled | None = None
     """How hourly and daily sums answer the metric; None where only the requests themselves can."""
+
+
+def needs_of(metrics: Sequence[Metric]) -> frozenset[str]:
+    """The derived columns that some of these metrics read."""
+    return frozenset[str]().union(*(metric.needs for metric in metrics))
 
 
 def one(_: ir.Table) -> ir.Value:

@@ -14,7 +14,7 @@ from workbench.observability.answering import MetricFrame, Path, choose
 from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, kpi_metric
 from workbench.observability.custom_metrics import custom_metric
-from workbench.observability.dimensions import Filters, parse_where, parse_window
+from workbench.observability.dimensions import Filters, apps_of, parse_where, parse_window
 from workbench.observability.frames import Asked, frame, readings
 from workbench.observability.lake import Lake
 from workbench.observability.lookup import find_request
@@ -23,7 +23,6 @@ from workbench.observability.measuring import (
     Sitting,
     UnusableRows,
     Where,
-    apps_of,
     asked_again,
     compared,
     dated,

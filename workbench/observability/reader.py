@@ -12,18 +12,18 @@ import ibis.expr.types as ir
 
 from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
+from workbench.observability.dimensions import GRAINS, apps_of
 from workbench.observability.evidence import instant, row_set
 from workbench.observability.facts import DERIVED, source_sql
 from workbench.observability.flusher import timestamp
-from workbench.observability.metric import Kind, Metric
+from workbench.observability.metric import Metric, needs_of
 from workbench.observability.model import RowSet, Window
-from workbench.observability.query import DIALECT, row_set_sql, to_sql, units
+from workbench.observability.query import DIALECT, row_set_sql, to_sql, units, with_tables
 from workbench.observability.recency import Seen
-from workbench.observability.rolled import NAME as ROLLED_NAME
-from workbench.observability.rolled import ranked_sql, rolled_sums
+from workbench.observability.rolled import CHOSEN, ROLLED, Statements, ranked, statements
 from workbench.observability.rollup import bucket_ms, hour_start, naive_sql, utc_sql
-from workbench.observability.rollup_plan import Cover, Unsummed, cover, fresh_sql, is_noted_day, stored_sql
-from workbench.observability.success import DEFAULT_SCORE
+from workbench.observability.rollup_plan import Unsummed, cover, fresh_sql, is_noted_day, stored_sql
+from workbench.observability.success import DEFAULT_SCORE, SuccessRules
 from workbench.observability.sum_reader import Key, Rows, SumReader, Sums, key_of
 from workbench.observability.tables import at_snapshot
 
@@ -47,6 +47,7 @@ class Reader(SumReader):
         self._connection = connection
         self._held: Question | None = None
         self._facts: dict[str, ir.Table] = {}
+        self._rolled: dict[Key, Sums] = {}
         tables = source_sql(None if snapshot == EMPTY else snapshot)
         if snapshot == EMPTY:
             tables = {name: f"SELECT * FROM ({sql}) AS nothing LIMIT 0" for name, sql in tables.items()}
@@ -134,8 +135,19 @@ class Reader(SumReader):
             )
         )
 
-    def cover(self, window: Window, apps: Sequence[str], *, by_hour: bool) -> Cover:
-        """Which parts of the window are read from which sums, and which from requests."""
+    def roll_up(self, question: Question) -> None:
+        """Hold the sums that answer the question; those that are not stored are made of its requests."""
+        sql, apps = _statements(question), apps_of(question.filters)
+        by_hour = question.grain is not None and GRAINS[question.grain] < GRAINS["1d"]
+        covered = cover(question.window, self._unsummed(question.window, apps), by_hour=by_hour)
+        parts = [with_tables(sql.chosen, {ROLLED: stored_sql(covered, self.snapshot)})]
+        if fresh := fresh_sql(covered, _of_apps(apps), self.snapshot):
+            parts.append(self._keep("fresh_sums", with_tables(sql.chosen, {ROLLED: fresh})))
+        self._tables[CHOSEN] = " UNION ALL ".join(parts)
+        self._rolled = {key_of(row, question.keys): row for row in self.rows(sql.totals) if row["rows"]}
+
+    def _unsummed(self, window: Window, apps: Sequence[str]) -> list[Unsummed]:
+        """The days in the window with hours that are not summed."""
         hour = utc_sql("hour")
         hours = [
             f"{hour} {sign} {naive_sql(hour_start(at))}" for sign, at in ((">=", window.start), ("<=", window.until)) if at is not None
@@ -145,41 +157,28 @@ class Reader(SumReader):
             f"SELECT app, CAST({hour} AS DATE) AS day, sum(n)::BIGINT AS n FROM {at_snapshot('unsummed_hours', self.snapshot)} "
             f"WHERE {where} GROUP BY app, day ORDER BY day, app"
         )
-        return cover(window, [Unsummed(**row) for row in found], by_hour=by_hour)
-
-    def roll_up(self, covered: Cover, apps: Sequence[str]) -> None:
-        """From now on `rolled` is the sums that cover the window; those that have to be made are made once."""
-        parts = [stored_sql(covered, self.snapshot)]
-        if fresh := fresh_sql(covered, _of_apps(apps), self.snapshot):
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh_sums AS {fresh}")
-            parts.append("SELECT * FROM temp.fresh_sums")
-        self._tables[ROLLED_NAME] = " UNION ALL ".join(parts)
+        return [Unsummed(**row) for row in found]
 
     def rolled_sums(self, question: Question) -> dict[Key, Sums]:
-        """As `sums`, for the metrics of a question, from the roll-up; a quantile's value stands for its bucket."""
-        metrics, keys, filters = question.metrics, question.keys, question.filters
-        totals = rolled_sums(metrics, question.dims, question.grain, filters, question.definitions.rules)
-        found = {key_of(row, keys): row for row in self.rows(to_sql(totals)) if row["rows"]}
-        for column, numbers in _quantiles(metrics).items():
-            quantiles = [metrics[number].q or 0 for number in numbers]
-            for row in self.rows(ranked_sql(column, quantiles, question.dims, question.grain, filters)):
+        """As `sums`, for the metrics of the question whose sums are held; a quantile's value stands for its bucket."""
+        keys, found = question.keys, {key: dict(sums) for key, sums in self._rolled.items()}
+        for numbers, sql in _statements(question).counted:
+            counted = self._connection.execute(with_tables(sql, self._tables)).pl()
+            quantiles = [question.metrics[number].q or 0 for number in numbers]
+            for row in ranked(counted, quantiles, keys).iter_rows(named=True):
                 values = {f"y{number}": bucket_ms(row[f"bucket{place}"]) for place, number in enumerate(numbers)}
                 found[key_of(row, keys)].update(values | {f"{letter}{number}": row["n"] for number in numbers for letter in "xk"})
         return found
 
     def decided_by_scores(self, question: Question) -> bool:
-        """Whether a score may decide the success of a request in question: there is such a score, and a workflow without a rule."""
-        if not self.rows(
-            f"SELECT 1 AS found FROM {at_snapshot('scores', self.snapshot)} "
-            f"WHERE name = {_text(DEFAULT_SCORE)} AND {_of_apps(dict(question.filters).get('app', ()))} LIMIT 1"
-        ):
+        """Whether a score may decide the success of a request whose sums are held: its workflow has no rule, and there is such a score."""
+        if not any(sums.get("unruled") for sums in self._rolled.values()):
             return False
-        declared = {(rule.app, rule.workflow) for rule in question.definitions.rules.rules}
-        asked = {name: values for name, values in question.filters if name in {"app", "workflow"}}
-        return any(
-            (row["app"], row["workflow"]) not in declared
-            for row in self.rows(f'SELECT DISTINCT app, workflow FROM "{ROLLED_NAME}"')
-            if all(row[name] in values for name, values in asked.items())
+        return bool(
+            self.rows(
+                f"SELECT 1 AS found FROM {at_snapshot('scores', self.snapshot)} "
+                f"WHERE name = {_text(DEFAULT_SCORE)} AND {_of_apps(apps_of(question.filters))} LIMIT 1"
+            )
         )
 
     def row_set(self, rows: Rows, ranks: Sequence[int] = ()) -> tuple[RowSet, dict[str, Seen]]:
@@ -207,13 +206,9 @@ def _pair(row: Mapping[str, Any]) -> UnitPair:
     )
 
 
-def _quantiles(metrics: Sequence[Metric]) -> dict[str, list[int]]:
-    """Column of requests to the numbers of the metrics that are quantiles of it."""
-    numbers: dict[str, list[int]] = {}
-    for number, metric in enumerate(metrics):
-        if metric.kind is Kind.QUANTILE and metric.rolled is not None and metric.rolled.histogram is not None:
-            numbers.setdefault(metric.rolled.histogram, []).append(number)
-    return numbers
+def _statements(question: Question) -> Statements:
+    rules = question.definitions.rules if "success" in needs_of(question.metrics) else SuccessRules()
+    return statements(question.metrics, question.dims, question.grain, question.filters, rules)
 
 
 def _days(window: Window) -> list[str]:

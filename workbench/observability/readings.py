@@ -14,6 +14,7 @@ from workbench.stats.quantile import METHOD as ORDER_STATISTICS
 from workbench.stats.quantile import bounded
 
 TOTAL = "total, no interval"
+_SUMS = ("y", "x", "k", "bad", "eligible", "measured", "groups", "named", "spread", "squares", "low", "high")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ class Reading:
 
 
 def read(metric: Metric, sums: Mapping[str, Any], number: int, *, level: float) -> Reading:
-    """The number under the sums `y x k bad eligible measured groups named spread squares low high` with this number as suffix."""
-    own = {name.removesuffix(str(number)): value for name, value in sums.items() if name.rstrip("0123456789") + str(number) == name}
+    """The number under those of the sums `_SUMS` that have this number as suffix."""
+    own = {name: sums[numbered] for name in _SUMS if (numbered := f"{name}{number}") in sums}
     y, x, n = own.get("y"), own.get("x"), int(own.get("k") or 0)
     blank = Reading(
         value=None,

@@ -7,31 +7,70 @@ or day. What decides success without a score is in the key, so all requests of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import polars as pl
 
 from workbench.observability.dimensions import TIME, Filters, bucket_number, chosen
-from workbench.observability.metric import Kind, Metric
+from workbench.observability.metric import Kind, Metric, needs_of
 from workbench.observability.query import exact_sum, to_sql
 from workbench.observability.rollup import HISTOGRAMS, TOTALS, entries_sql
 from workbench.observability.rollup_plan import ROLLED_COLUMNS
-from workbench.observability.success import SuccessRules, success
+from workbench.observability.success import SuccessRules, is_ruled, success
 from workbench.observability.tables import HOW_IT_ENDED, REQUESTS_DAILY
 from workbench.observability.unbound import IBIS_TYPES
 
-NAME = "rolled"
+ROLLED, CHOSEN = "rolled", "chosen"
 _TYPES = {name: IBIS_TYPES[REQUESTS_DAILY.by_name[name].duckdb_type] for name in ROLLED_COLUMNS}
-ROLLED = ibis.table({"start_s": "int64", **_TYPES}, name=NAME)
+_ROLLED = ibis.table({"start_s": "int64", **_TYPES}, name=ROLLED)
 
 
-def rolled_sums(metrics: Sequence[Metric], dims: Sequence[str], grain: str | None, filters: Filters, rules: SuccessRules) -> ir.Table:
-    """One row per group: `rows` and the sums `y0 x0 k0 bad0 …` of the metrics; a quantile has only its faults."""
-    chosen = _chosen(grain, filters)
-    if any("success" in metric.needs for metric in metrics):
-        chosen = chosen.mutate(success=_success(chosen, rules))
-    aggregates: dict[str, ir.Value] = {"rows": exact_sum(chosen.n)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statements:
+    """The SQL by which the roll-up answers a question."""
+
+    chosen: str
+    """The relation `chosen`, which the others read: the rows of `rolled` that the question is about, in the columns that it needs."""
+    totals: str
+    """One row per group: `rows` and the sums `y0 x0 k0 bad0 …` of the metrics; a quantile has only its faults. Where success is asked
+    for, `unruled` is how many requests are of a workflow without a rule."""
+    counted: tuple[tuple[tuple[int, ...], str], ...]
+    """For each histogram the numbers of the metrics that are quantiles of it, and one row per group and bucket with its observations."""
+
+
+@lru_cache(maxsize=256)
+def statements(metrics: tuple[Metric, ...], dims: tuple[str, ...], grain: str | None, filters: Filters, rules: SuccessRules) -> Statements:
+    """The SQL of the question, which is made once however often it is asked: that takes as long as the answer."""
+    rolled = _rolled(grain, filters)
+    if "success" in needs_of(metrics):
+        rolled = rolled.mutate(success=_success(rolled, rules), unruled=ibis.ifelse(is_ruled(rolled, rules), 0, rolled.n))
+    keys = [*dims, TIME] if grain else list(dims)
+    totals = _totals(ibis.table(rolled.schema(), name=CHOSEN), metrics, keys)
+    is_by_end = any(name in HOW_IT_ENDED for name in (*dims, *dict(filters)))
+    counted, histograms = [], set()
+    for column, numbers in _quantiles(metrics).items():
+        histogram = HISTOGRAMS[column] if is_by_end else TOTALS[HISTOGRAMS[column]]
+        histograms.add(histogram)
+        counted.append((numbers, _counted_sql(histogram, keys)))
+    read = {field.name for field in totals.op().find(ops.Field)} & set(rolled.columns)
+    chosen = rolled.select(*sorted(read | histograms))
+    return Statements(chosen=to_sql(chosen), totals=to_sql(totals), counted=tuple(counted))
+
+
+def _rolled(grain: str | None, filters: Filters) -> ir.Table:
+    predicates = chosen(_ROLLED, filters)
+    sums = _ROLLED.filter(*predicates) if predicates else _ROLLED
+    return sums if grain is None else sums.mutate(**{TIME: bucket_number(sums.start_s, grain)})
+
+
+def _totals(chosen: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table:
+    counts = {"rows": "n", "unruled": "unruled"}
+    aggregates: dict[str, ir.Value] = {name: exact_sum(chosen[column]) for name, column in counts.items() if column in chosen.columns}
     for number, metric in enumerate(metrics):
         rolled = metric.rolled
         if rolled is None:
@@ -40,45 +79,38 @@ def rolled_sums(metrics: Sequence[Metric], dims: Sequence[str], grain: str | Non
             aggregates |= {f"{letter}{number}": exact_sum(getattr(rolled, letter)(chosen)) for letter in "yxk"}
         if rolled.bad is not None:
             aggregates[f"bad{number}"] = exact_sum(rolled.bad(chosen))
-    return chosen.aggregate(by=_keys(dims, grain), **aggregates)
+    return chosen.aggregate(by=list(keys), **aggregates)
 
 
-def ranked_sql(column: str, quantiles: Sequence[float], dims: Sequence[str], grain: str | None, filters: Filters) -> str:
-    """One row per group with observations: `n` of them, and `bucket0 …` that hold the order statistics of these quantiles.
+def _quantiles(metrics: Sequence[Metric]) -> dict[str, tuple[int, ...]]:
+    """Column of requests to the numbers of the metrics that are quantiles of it."""
+    numbers: dict[str, tuple[int, ...]] = {}
+    for number, metric in enumerate(metrics):
+        if metric.kind is Kind.QUANTILE and metric.rolled is not None and metric.rolled.histogram is not None:
+            numbers[metric.rolled.histogram] = (*numbers.get(metric.rolled.histogram, ()), number)
+    return numbers
+
+
+def _counted_sql(histogram: str, keys: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{key}"' for key in (*keys, "bucket"))
+    entries = entries_sql(f'"{CHOSEN}"', histogram, [f'"{key}"' for key in keys])
+    return f"SELECT {quoted}, sum(observations)::BIGINT AS observations FROM ({entries}) AS entries GROUP BY {quoted}"
+
+
+def ranked(counted: pl.DataFrame, quantiles: Sequence[float], keys: Sequence[str]) -> pl.DataFrame:
+    """One row per group of `counted` with observations: `n` of them, and `bucket0 …` that hold the order statistics of these quantiles.
 
     The order statistic of q is the least observation that a share q of all do not exceed (nearest rank).
     """
-    keys = _keys(dims, grain)
-    is_by_end = any(name in HOW_IT_ENDED for name in (*dims, *dict(filters)))
-    histogram = HISTOGRAMS[column] if is_by_end else TOTALS[HISTOGRAMS[column]]
-    chosen = to_sql(_chosen(grain, filters).select(*keys, histogram))
-    quoted = [f'"{key}"' for key in keys]
-    by = f"GROUP BY {', '.join(quoted)}" if keys else ""
-    within = f"PARTITION BY {', '.join(quoted)}" if keys else ""
-    lead = "".join(f"{key}, " for key in quoted)
-    counted = (
-        f"SELECT {lead}bucket, sum(observations)::BIGINT AS observations "
-        f"FROM ({entries_sql(f'({chosen})', histogram, quoted)}) AS entries GROUP BY {lead}bucket"
-    )
-    ranked = (
-        f"SELECT {lead}bucket, sum(observations) OVER ({within} ORDER BY bucket) AS upto, sum(observations) OVER ({within}) AS n "
-        f"FROM ({counted}) AS counted"
-    )
-    found = []
+    observations = pl.col("observations")
+    found = [observations.sum().alias("n")]
     for number, q in enumerate(quantiles):
         share = Fraction(q).limit_denominator(10_000)
-        found.append(f"min(bucket) FILTER (WHERE upto * {share.denominator} >= n * {share.numerator}) AS bucket{number}")
-    return f"SELECT {lead}max(n)::BIGINT AS n, {', '.join(found)} FROM ({ranked}) AS ranked {by} HAVING max(n) > 0"
-
-
-def _chosen(grain: str | None, filters: Filters) -> ir.Table:
-    predicates = chosen(ROLLED, filters)
-    sums = ROLLED.filter(*predicates) if predicates else ROLLED
-    return sums if grain is None else sums.mutate(**{TIME: bucket_number(sums.start_s, grain)})
-
-
-def _keys(dims: Sequence[str], grain: str | None) -> list[str]:
-    return [*dims, TIME] if grain else list(dims)
+        is_reached = observations.cum_sum() * share.denominator >= observations.sum() * share.numerator
+        found.append(pl.col("bucket").filter(is_reached).first().alias(f"bucket{number}"))
+    rising = counted.sort("bucket")
+    groups = rising.group_by(keys, maintain_order=True).agg(found) if keys else rising.select(found)
+    return groups.filter(pl.col("n") > 0)
 
 
 def _success(t: ir.Table, rules: SuccessRules) -> ir.Value:

@@ -6,10 +6,11 @@ hours that got rows after they were summed (`unsummed_hours`). Together they cov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from workbench.observability.flusher import timestamp
 from workbench.observability.model import Window
 from workbench.observability.rollup import TOTALS, hour_sql, hour_start, hourly_sql, naive_sql, utc_sql
 from workbench.observability.tables import REQUESTS_DAILY, at_snapshot, latest_sql
@@ -44,10 +45,10 @@ class _Stretch:
     def is_empty(self) -> bool:
         return self.start is not None and self.until is not None and self.start >= self.until
 
-    def sql(self, time: str) -> str:
-        """The condition that a time without a zone is in it."""
+    def sql(self, time: str, *, as_sql: Callable[[datetime], str] = naive_sql) -> str:
+        """The condition that a time is in it: one without a zone, where its ends are not written otherwise."""
         ends = ((">=", self.start), ("<", self.until))
-        return " AND ".join(f"{time} {sign} {naive_sql(at)}" for sign, at in ends if at is not None) or "true"
+        return " AND ".join(f"{time} {sign} {as_sql(at)}" for sign, at in ends if at is not None) or "true"
 
     def sql_of_days(self, day: str) -> str:
         """The condition that a day has a part in it."""
@@ -105,9 +106,12 @@ def fresh_sql(covered: Cover, of_apps: str, snapshot: int) -> str:
 
     `of_apps` is the condition on a row's app.
     """
-    ts = utc_sql("ts_start")
-    noted = [f"{covered.hours.sql(ts)} AND {_is_noted(hour_sql('ts_start'), snapshot)}"] if covered.unsummed else []
-    asked, read = ([stretch.sql(ts) for stretch in stretches] + noted for stretches in (covered.ends, map(_widened, covered.ends)))
+
+    def began_in(stretch: _Stretch) -> str:  # the column as it is, by which a file gives only such rows
+        return stretch.sql("ts_start", as_sql=timestamp)
+
+    noted = [f"{began_in(covered.hours)} AND {_is_noted(hour_sql('ts_start'), snapshot)}"] if covered.unsummed else []
+    asked, read = ([began_in(stretch) for stretch in stretches] + noted for stretches in (covered.ends, map(_widened, covered.ends)))
     if not asked:
         return ""
     within = f"{of_apps} AND {_named(_days_of(covered))} AND {_any(read)}"
@@ -162,10 +166,8 @@ def _hours_beside_days(covered: Cover, snapshot: int) -> str:
 
 def _days_of(covered: Cover) -> list[date]:
     """The days that requests are read from."""
-    days = {unsummed.day for unsummed in covered.unsummed}
-    for end in covered.ends:
-        days |= {at.astimezone(UTC).date() for at in (end.start, end.until) if at is not None}
-    return sorted(days)
+    within_hours = {end.start.astimezone(UTC).date() for end in covered.ends if end.start is not None}
+    return sorted(within_hours | {unsummed.day for unsummed in covered.unsummed})
 
 
 def _named(days: Sequence[date]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
+from operator import or_
 from typing import Any
 
 import ibis
@@ -96,8 +97,8 @@ def success(
     newest = score(DEFAULT_SCORE)
     default = ibis.cases((newest.notnull(), newest >= DEFAULT_BAR), (failed, ibis.literal(value=False)), else_=ibis.null("boolean"))
 
-    def decided(declared: DeclaredRule) -> ir.Value:
-        match declared.rule:
+    def decided(rule: SuccessRule) -> ir.Value:
+        match rule:
             case StatusRule():
                 known = t.status.notnull() & (t.status != "unknown")
                 value = ibis.ifelse(known, t.status == "ok", ibis.null("boolean"))
@@ -123,8 +124,8 @@ def success_weight(t: ir.Table, rules: SuccessRules, *, score: Callable[[str], i
     """
     failed, one = _failed(t), ibis.literal(1.0)
 
-    def decided(declared: DeclaredRule) -> ir.Value:
-        return ibis.ifelse(failed, one, weight(declared.rule.score)) if isinstance(declared.rule, ScoreRule) else one
+    def decided(rule: SuccessRule) -> ir.Value:
+        return ibis.ifelse(failed, one, weight(rule.score)) if isinstance(rule, ScoreRule) else one
 
     return _by_rule(t, rules, decided, ibis.ifelse(score(DEFAULT_SCORE).notnull(), weight(DEFAULT_SCORE), one))
 
@@ -137,8 +138,8 @@ def failure_reason(t: ir.Table, rules: SuccessRules) -> ir.Value:
     """
     technical = t.error_type.fill_null(t.status)
 
-    def decided(declared: DeclaredRule) -> ir.Value:
-        match declared.rule:
+    def decided(rule: SuccessRule) -> ir.Value:
+        match rule:
             case StatusRule():
                 return technical
             case ScoreRule(score=name):
@@ -156,11 +157,19 @@ def _failed(t: ir.Table) -> ir.Value:
     return (t.status.isin(FAILED) | t.is_fallback.fill_null(False)).fill_null(False)  # noqa: FBT003
 
 
-def _by_rule(t: ir.Table, rules: SuccessRules, decided: Callable[[DeclaredRule], ir.Value], default: ir.Value) -> ir.Value:
+def is_ruled(t: ir.Table, rules: SuccessRules) -> ir.Value:
+    """Whether the workflow of each row has a rule."""
+    return _by_rule(t, rules, lambda _: ibis.literal(value=True), ibis.literal(value=False))
+
+
+def _by_rule(t: ir.Table, rules: SuccessRules, decided: Callable[[SuccessRule], ir.Value], default: ir.Value) -> ir.Value:
     """What the rule of each row's workflow says; the default where it has none."""
+    alike: dict[SuccessRule, dict[str, list[str]]] = {}
+    for (app, workflow), rule in {(declared.app, declared.workflow): declared.rule for declared in rules.rules}.items():
+        alike.setdefault(rule, {}).setdefault(app, []).append(workflow)
 
-    def add(otherwise: ir.Value, declared: DeclaredRule) -> ir.Value:
-        applies = (t.app == declared.app) & (t.workflow == declared.workflow)
-        return ibis.ifelse(applies.fill_null(False), decided(declared), otherwise)  # noqa: FBT003
+    def add(otherwise: ir.Value, rule: SuccessRule) -> ir.Value:
+        applies = reduce(or_, ((t.app == app) & t.workflow.isin(workflows) for app, workflows in alike[rule].items()))
+        return ibis.ifelse(applies.fill_null(False), decided(rule), otherwise)  # noqa: FBT003
 
-    return reduce(add, rules.rules, default)
+    return reduce(add, alike, default)
