@@ -73,6 +73,24 @@ def test_whoever_starts_or_looks_at_a_release_is_told(house: House):
     assert house.releases.status(APP).left_open == ()
 
 
+def test_what_was_told_at_the_start_is_read_again_without_the_log(house: House):
+    asked = []
+
+    def before(app: str, stable: str | None, _plan: PlanSpec) -> Baseline:
+        asked.append((app, stable))
+        return known(3.0)
+
+    house.releases._before = before
+    house.declare(plan={**PLAN, "deadline": "10d"})
+    release = house.ready()
+    lines = [house.releases.status(APP).left_open for _ in range(3)]
+    assert lines == [house.releases.left_open(release.release_id)] * 3
+    assert lines[0][0].startswith("Step 1 takes 100 units")
+    house.releases.approve(release.release_id, actor=person("approver"))
+    assert house.releases.status(APP).left_open == lines[0], "whoever approves is told the same"
+    assert len(asked) == 1, "the log was read by who started it"
+
+
 def test_a_log_that_cannot_be_read_stops_nobody_who_looks(house: House):
     def broken(_app: str, _stable: str | None, _plan: PlanSpec) -> Baseline:
         raise StoreError("log lake", seen="it is gone")
@@ -80,6 +98,8 @@ def test_a_log_that_cannot_be_read_stops_nobody_who_looks(house: House):
     house.releases._before = broken
     house.ready()
     assert house.releases.status(APP).left_open == ("What of its plan can be measured is not known: log lake: it is gone.",)
+    house.releases._before = lambda *_: known(1000.0)
+    assert house.releases.status(APP).left_open[0].startswith("At step 3"), "it is asked again"
 
 
 def test_users_of_a_day_are_counted_by_the_days_that_the_log_knows(tmp_path):

@@ -145,6 +145,18 @@ class Acting:
         plan = plan_of(turn.app, content_of(connection, turn.app, "plan"))
         insist(subject, objection_to_release(turn.person, locks_from(locks_of(connection, turn.app)), plan, now=turn.now))
 
+    def _open_before(self, release: Release) -> tuple[str, ...]:
+        """What its plan leaves open, by what the log holds now; it reads all that the stable bundle did.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        if release.plan is None or self._before is None:
+            return ()
+        from workbench.release.outlook import beforehand  # noqa: PLC0415 - the judge's libraries are waited for by who asks the judge
+
+        return beforehand(release.plan, self._before(release.app, release.previous_stable, release.plan)).lines
+
     def _stored(self, release_id: str) -> StoredRelease:
         with self._ledger.read() as connection:
             return known_release(connection, release_id)

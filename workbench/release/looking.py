@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import StoreError
 from workbench.ledger.acknowledgements import acknowledgements_of
-from workbench.ledger.audit import AuditEntry, entries_about
+from workbench.ledger.audit import AuditEntry, entries_about, newest_of
 from workbench.ledger.broken_glass import broken_glass_of
 from workbench.ledger.registry import content_of
-from workbench.ledger.releases import Foundation, StoredRelease, foundation, locks_of, open_releases, releases_of
+from workbench.ledger.releases import READY_ACT, Foundation, StoredRelease, foundation, locks_of, open_releases, releases_of
 from workbench.ledger.routes import stored_route
 from workbench.ledger.watches import StoredWatch, decisions_of, known_decision, newest_decision, stored_watch
 from workbench.ownership.people import names_of
@@ -23,6 +23,7 @@ from workbench.release.freezes import freeze_now, lock_of
 from workbench.release.guidance import next_steps
 from workbench.release.model import SERVING, DecisionRecord, Objection, Release, ReleaseStatus, State
 from workbench.release.records import approval_of, decision_of, ground_of, locks_from, plan_of, registrar_in, watch_of
+from workbench.release.starting import LEFT_OPEN
 from workbench.release.states import Act
 from workbench.release.targets import last_good
 from workbench.release.waits import waits_of
@@ -157,11 +158,13 @@ class Looking(Acting):
             watch=watch_of(seen, newest) if seen else None,
             followers=followers_of(told, route_version=route.version, now=now) if route else None,
             broken_glass=tuple(glass for glass in glasses if glass.is_open or (row and glass.release_id == row.release_id)),
-            left_open=self._left_open(release, seen),
+            left_open=self._left_open(release, seen, under.ready if under else None),
         )
 
     def left_open(self, release_id: str) -> tuple[str, ...]:
         """What the release's plan cannot measure or reach, one sentence each; empty where it has ended.
+
+        Until the controller's first look it is what was known when the release was found ready.
 
         Raises:
             UnknownSubject: there is no such release.
@@ -169,17 +172,20 @@ class Looking(Acting):
         release = self.get(release_id)
         with self._ledger.read() as connection:
             seen = stored_watch(connection, release.release_id)
-        return self._left_open(release, seen)
+            ready = newest_of(connection, READY_ACT, app=release.app, subject=release.release_id)
+        return self._left_open(release, seen, ready)
 
-    def _left_open(self, release: Release | None, seen: StoredWatch | None) -> tuple[str, ...]:
+    def _left_open(self, release: Release | None, seen: StoredWatch | None, ready: AuditEntry | None) -> tuple[str, ...]:
         if release is None or release.plan is None or not release.is_open or self._before is None:
             return ()
-        from workbench.release.outlook import beforehand, under_way  # noqa: PLC0415 - see above
-
         if seen is not None and seen.plan:
+            from workbench.release.outlook import under_way  # noqa: PLC0415 - see above
+
             return under_way(seen.plan).lines
+        if ready is not None and LEFT_OPEN in ready.detail:
+            return tuple(ready.detail[LEFT_OPEN])
         try:
-            return beforehand(release.plan, self._before(release.app, release.previous_stable, release.plan)).lines
+            return self._open_before(release)
         except StoreError as error:
             return (f"What of its plan can be measured is not known: {error}.",)
 

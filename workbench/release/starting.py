@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import StoreError, UsageError, WorkbenchError
 from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON
 from workbench.ledger.registry import newest_declarations
 from workbench.ledger.releases import StoredRelease, foundation, known_release
 from workbench.ledger.routes import StoredRoute, stored_route
-from workbench.readiness.model import Review
+from workbench.readiness.model import Review, ReviewVerdict
 from workbench.release import approvals as rule
 from workbench.release.acting import Acting
 from workbench.release.model import Release, State
@@ -20,6 +21,11 @@ from workbench.release.states import Act
 from workbench.release.stopping import why_stopped
 from workbench.release.turn import Doer, Done, expect, insist_person
 from workbench.versions.model import Bundle
+
+log = logging.getLogger(__name__)
+
+LEFT_OPEN = "left_open"
+"""What the plan leaves open, in the audit entry that finds a release ready: who looks at it later reads no log."""
 
 
 class Starting(Acting):
@@ -86,6 +92,7 @@ class Starting(Acting):
 
     def _settled(self, draft: StoredRelease, review: Review, doer: Doer) -> Release:
         """The draft READY, or ABORTED where its gates did not let it through."""
+        left_open = self._known_open(draft) if review.verdict is ReviewVerdict.GO else {}
         with self._ledger.write() as act:
             turn = self._turn(act, doer)
             seen = known_release(act.connection, draft.release_id)
@@ -97,8 +104,18 @@ class Starting(Acting):
             if stops:
                 done = turn.apply(Act.STOP, seen, note=stops, values=values, detail={**detail, "reason": stops})
             else:
-                done = turn.apply(Act.READY, seen, values=values, detail=detail)
+                done = turn.apply(Act.READY, seen, values=values, detail={**detail, **left_open})
         return self._told(done)
+
+    def _known_open(self, draft: StoredRelease) -> dict[str, JSON]:
+        """What its plan leaves open; empty where that is not known now, so that who looks later asks again."""
+        if self._before is None:
+            return {}
+        try:
+            return {LEFT_OPEN: list(self._open_before(self._release(draft)))}
+        except StoreError as error:
+            log.warning("what the plan of release %s leaves open is not known: %s", draft.release_id, error)
+            return {}
 
     @contextmanager
     def _given_up_when_broken(self, draft: StoredRelease, doer: Doer) -> Iterator[None]:
