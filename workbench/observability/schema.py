@@ -47,10 +47,14 @@ def prepare(connection: duckdb.DuckDBPyConnection, subject: str) -> None:
 
 
 def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """The schema version of `lake`; None when it has no tables of ours."""
-    if "lake_meta" not in _columns_by_table(connection):
+    """The schema version of `lake`; None when it has no tables of ours.
+
+    The table is asked itself: a list of all columns has DuckDB read the catalogue's own tables, too, a fifth of an opening's time.
+    """
+    try:
+        row = connection.execute("SELECT max(schema_version) FROM lake.lake_meta").fetchone()
+    except duckdb.CatalogException:
         return None
-    row = connection.execute("SELECT max(schema_version) FROM lake.lake_meta").fetchone()
     return None if row is None else row[0]
 
 
