@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import aiohttp
 import pytest
@@ -32,6 +33,7 @@ from tests.bot.office import (
     until,
 )
 from tests.bot.process import PLACES
+from tests.forks import Forked
 from tests.release.house import APP
 from workbench.release.model import State
 from workbench.workspace import utc_now
@@ -48,7 +50,8 @@ class Process:
         self.url = ""
 
     async def __aenter__(self):
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        with mock.patch.object(subprocess, "Popen", Forked):  # which asyncio calls
+            self._process = await asyncio.create_subprocess_exec(*self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
         self.url = await self.line()
         assert self.url.startswith("http"), (await self._process.stderr.read()).decode()
         return self

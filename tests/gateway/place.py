@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.forks import Forked
 from tests.versions.folders import write_app, write_yaml
 from workbench.ledger.releases import StoredRelease, add_release
 from workbench.ledger.routes import change_route, stored_route
@@ -219,15 +220,15 @@ class Served(Protocol):
 
 
 @contextmanager
-def processes(n: int, place: Served, *, notice_s: float = 0) -> Iterator[list[Process]]:
-    """That many gateways of the place, all of them up; those that still run at the end are killed."""
+def processes(n: int, place: Served, *, notice_s: float = 0, popen: type[subprocess.Popen[str]] = Forked) -> Iterator[list[Process]]:
+    """That many gateways of the place, all of them up; those that still run at the end are killed. `popen` starts them."""
     command = [sys.executable, "-W", "error", "-m", "workbench", "serve", "--port", "0", "--notice", str(notice_s)]
     with ExitStack() as stack:
         started = []
         for number in range(n):
             log = place.ws.home.parent / f"gateway-{number}.log"
             sink = stack.enter_context(log.open("ab"))
-            process = subprocess.Popen(command, env=place.variables, cwd=ROOT, stdout=subprocess.PIPE, stderr=sink, text=True)
+            process = popen(command, env=place.variables, cwd=ROOT, stdout=subprocess.PIPE, stderr=sink, text=True)
             stack.callback(_end, process)
             started.append((process, log))
         yield [Process(_url(process, log), process, log) for process, log in started]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from datetime import timedelta
 
 import pytest
 
+from tests.forks import run
 from tests.gateway.place import APP, ROOT, Load, Place, Process, processes, put_in_canary, wait_until
 from tests.ledger.writers import raw
 from workbench.ledger.acknowledgements import acknowledgements_of
@@ -21,7 +21,7 @@ from workbench.release import drilling
 def drilled(place: Place, *, code: int) -> dict:
     """`workbench release drill --json` as its user runs it."""
     command = [sys.executable, "-m", "workbench", "release", "drill", APP, "--json"]
-    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = run(command, env=place.variables, cwd=ROOT)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.forks import run
 from tests.gateway.place import APP, ROOT, Answered, Load, Model, Place, opened_place, processes, wait_until
 from tests.versions.folders import write_yaml
 from workbench.demo.faulty import Play, Seen, playing_to, streamed, whole
@@ -97,7 +97,7 @@ def assert_an_operator_sees(place: Place, *, ended: Counter[str], died: set[str]
 def told(place: Place, *words: str) -> str:
     """What the command line says."""
     command = [sys.executable, "-m", "workbench", *words]
-    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = run(command, env=place.variables, cwd=ROOT)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout
 

@@ -32,7 +32,7 @@ def serve_fails(place: Place, *words: str) -> tuple[int, str]:
 def test_a_stopped_gateway_answers_what_it_took_and_leaves_nothing_in_its_spool(place: Place):
     place.model.delay_s = 1.0
     got: list[Got] = []
-    with processes(1, place) as [gateway]:
+    with processes(1, place, popen=subprocess.Popen) as [gateway]:  # as an operator starts it
         client = threading.Thread(target=lambda: got.append(ask(gateway.url, ASK, key=place.key)))
         client.start()
         wait_until(lambda: place.model.seen)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.forks import run
 from tests.gateway.place import APP, ROOT, Load, Place, processes, put_in_canary, wait_until
 from workbench.ledger.routes import stored_route
 from workbench.workspace import Settings, Workspace
@@ -49,7 +49,7 @@ def by_verb(place: Place) -> None:
 def by_command(place: Place) -> None:
     """A person rolls back by the command line."""
     command = [sys.executable, "-m", "workbench", "rollback", APP, "--reason", "complaints"]
-    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = run(command, env=place.variables, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ROLLED BACK" in done.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, Tracer, format_trace_id
 
+from tests.forks import run
 from tests.gateway.place import APP, ROOT, Place, processes, wait_until
 from tests.gateway.standin import send
 from workbench.observability.sealing import Sealer
@@ -55,7 +55,8 @@ def instrumented(url: str, key: str) -> Iterator[tuple[Tracer, Noted]]:
 def metrics(place: Place, *names: str) -> dict[str, Any]:
     """What `workbench metrics show` prints, from a process of its own."""
     command = [sys.executable, "-m", "workbench", "metrics", "show", *names, "--json"]
-    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run(command, env=place.variables, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     return dict(row)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forked
 from tests.release.house import APP, House, person
 from workbench.ledger.audit import verify
 from workbench.release.model import State
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def racer(house: House, url: str, how: str) -> Iterator[subprocess.Popen[str]]:
     """A process of the company, which does not outlive the block."""
     command = [sys.executable, "-m", "tests.release.racers", url, str(house.folder), how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with Forked(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             yield process
         finally:
