@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from tests.templates import Templates, copied, made_anew
 from tests.wheels import build_wheel
 
+DUCKDB_THREADS = "SLURM_CPUS_ON_NODE"
+"""The variable that tells DuckDB how many threads it has, here and in the processes that tests start."""
+os.environ[DUCKDB_THREADS] = "1"  # on the small lakes of tests more threads spend a third of the time on each other
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # no test asserts how fast this machine is
 
@@ -37,6 +41,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with copied(Templates(tmp_path_factory.mktemp("templates"))):
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """Lakes that are opened in this module work on two threads, whose parts come to an end in whatever order."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(DUCKDB_THREADS, "2")
         yield
 
 

@@ -18,6 +18,8 @@ from workbench.observability.evidence import content_of, evidence_id, rounded, r
 from workbench.observability.metrics import DIFFERENT, ERASED, EXPIRED, SAME, Metrics
 from workbench.observability.model import Evidence, RowSet, Window
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the numbers depend on no order of work
+
 
 @pytest.fixture
 def shop(tmp_path):

@@ -15,6 +15,8 @@ from workbench.observability.catalogue import CATALOGUE
 from workbench.observability.metrics import SAME, Metrics
 from workbench.observability.model import Window
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the numbers depend on no order of work
+
 KPIS = ["conversion", "prompt", "basket", "revenue"]
 RETRIEVAL = [name for name in CATALOGUE if name.startswith("retrieval_") and name != "retrieval_hit_rate"]
 """Judged by `test_retrieval_metrics.py`; these logs have no lookups."""

@@ -23,6 +23,8 @@ from workbench.observability.model import Window
 from workbench.observability.rollup import ERROR_BOUND, bucket_ms, bucket_sql
 from workbench.observability.tables import ROLLUP_KEY, TABLES, arrow_table
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the numbers depend on no order of work
+
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 SUMMED = [metric.name for metric in CATALOGUE.values() if metric.rolled is not None]
 QUANTILES = [name for name in SUMMED if CATALOGUE[name].kind is Kind.QUANTILE]

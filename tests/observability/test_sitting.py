@@ -14,6 +14,8 @@ from tests.observability.test_metrics_oracle import EVERYTHING, Shop
 from workbench.errors import UnknownSubject, UsageError
 from workbench.observability.evidence import content_of
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the numbers depend on no order of work
+
 WHERE = ({}, {"workflow": "buy"}, {"workflow": "ask,browse", "arm": "stable"}, {"status": "ok"})
 
 
