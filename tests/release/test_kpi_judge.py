@@ -286,9 +286,9 @@ def test_what_was_decided_by_misses_alone_is_decided_the_same_again():
     assert (metric.harm, metric.safe, metric.e_safe) == (1.2, 1.5, pytest.approx(0.0004112900919502727))
 
 
-def test_a_loss_that_a_fallen_share_hides_from_harm_is_held_and_a_candidate_without_loss_is_not_harmful_after_a_rise():
+def test_a_loss_is_taken_back_after_a_fall_of_stables_share_and_a_candidate_without_one_goes_on_after_a_rise():
     """What a tolerated ratio above 1 is in misses is made of stable's share before the release."""
-    for seed, (before, live, ratio, decision) in enumerate([(0.9, 0.6, 4.0, Decision.HOLD), (0.8, 0.95, 1.0, Decision.PROMOTE)]):
+    for seed, (before, live, ratio, decision) in enumerate([(0.9, 0.6, 4.0, Decision.ROLLBACK), (0.8, 0.95, 1.0, Decision.PROMOTE)]):
         known = replace(BEFORE, results={"solved": TalksBefore(kpi=APP.kpis[1], n=900, mean=before)})
         metric = asked_of("solved", role="guardrail", ratio=1.25, before=known)
         plan = JudgePlan(metrics=(*FAILURES.metrics, replace(metric, name="kpi")))
@@ -297,6 +297,7 @@ def test_a_loss_that_a_fallen_share_hides_from_harm_is_held_and_a_candidate_with
         failed = rng.random(batch.n) < np.where(batch.arm == 1, 0.02, 0.1)
         judgement = advice(seen(with_values(batch, failure_rate=failed, kpi=reached), plan), plan)
         assert judgement.decision is decision, judgement.sentence
+        assert ("stable/candidate of those that reached it 3." in judgement.sentence) == (ratio > 1), "by which it is seen"
 
 
 def test_a_loss_that_begins_late_in_a_step_is_seen_among_users_who_come_back():

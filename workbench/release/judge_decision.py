@@ -78,7 +78,8 @@ def _advice(  # noqa: PLR0911 - one return for each decision reads best
     harmed, invalid = state.harmed, state.invalid
     if harmed and (invalid is None or harmed.place <= invalid.place):
         found = next(metric for metric in metrics if metric.name == harmed.blame)
-        words = f"{_words(found)}{_since(state.metrics[harmed.blame], _named(plan, harmed.blame), plan)}"
+        known, asked = state.metrics[harmed.blame], _named(plan, harmed.blame)
+        words = f"{_words(found)}{_kept(known, asked, plan)}{_since(known, asked, plan)}"
         return Decision.ROLLBACK, "harm", f"{words}; evidence {harmed.e:.3g} passed its limit {1 / plan.alpha:.3g}"
     if invalid:
         what = (
@@ -128,7 +129,11 @@ def _waits(state: JudgeState, plan: JudgePlan, metrics: Sequence[MetricJudgement
         if metric.role in DECIDING and not metric.is_safe
     ]
     waits += [("no_outcome", sentence) for metric in metrics if (sentence := _no_outcome(_named(plan, metric.name), metric))]
-    waits += [("kpi", _words(metric)) for metric in metrics if metric.role is Role.KPI and metric.is_harmful]
+    waits += [
+        ("kpi", f"{_words(metric)}{_kept(state.metrics[metric.name], _named(plan, metric.name), plan)}")
+        for metric in metrics
+        if metric.role is Role.KPI and metric.is_harmful
+    ]
     needed, seen = plan.min_units_at(step), state.units[1]
     return [*waits, ("units", f"{seen:,} candidate units of at least {needed:,}")] if seen < needed else waits
 
@@ -157,6 +162,16 @@ def _words(metric: MetricJudgement) -> str:
     units = f"{metric.n_candidate:,} candidate and {metric.n_stable:,} stable"
     what += _OF.get(metric.kind, f" in {metric.unit}" if metric.unit else "")
     return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:.4g}, {units}"
+
+
+def _kept(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
+    """The ratio of those that reached what most reach, which is harmful by itself; empty of other kinds."""
+    if metric.kind is not Kind.MOSTLY_REACHED:
+        return ""
+    (counts,) = judge_metrics.safe_tests(state, metric)
+    found = tilted.ratio_interval(counts, alpha=plan.alpha)
+    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
+    return f"; ratio{_OF[Kind.REACHED]} {estimate} ({low} to {high}), harmful above {metric.harm_reached:.4g}"
 
 
 def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
@@ -210,7 +225,7 @@ def _interval(state: MetricState, metric: MetricPlan, alpha: float) -> Interval:
         return allowance.rate_interval(state.trials, alpha=alpha)
     if metric.kind in (Kind.SCORE, Kind.AMOUNT):
         return asymptotic.mean_interval(state.moments, alpha=alpha)
-    tests = judge_metrics.harm_tests(state, metric)
+    tests = judge_metrics.bad_events(state, metric)
     return max((tilted.ratio_interval(counts, alpha=alpha) for counts in tests), key=lambda one: one.estimate or 0.0)
 
 

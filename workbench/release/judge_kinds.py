@@ -21,7 +21,7 @@ class Kind(StrEnum):
     REACHED = "reached"
     """Reached or not, the more the better: `EVENT` with the arms exchanged. Ratio stable/candidate."""
     MOSTLY_REACHED = "mostly_reached"
-    """The same where most, but not nearly all, reach it: harm by units that did not, ratio candidate/stable; safety as `REACHED`."""
+    """The same where most, but not nearly all, reach it: harm also by units that did not, ratio candidate/stable; safety as `REACHED`."""
     MISSED = "missed"
     """The same with safety by units that did not, too. Only of plans that were fixed before `MOSTLY_REACHED` was there."""
 

@@ -151,17 +151,34 @@ def _happened(metric: MetricPlan, values: Floats, is_candidate: Bools) -> list[B
 
 
 def _events(
-    state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, first: Sequence[tuple[Ints, FirstSeen]]
+    state: MetricState,
+    metric: MetricPlan,
+    plan: JudgePlan,
+    rows: Rows,
+    first: Sequence[tuple[Ints, FirstSeen]],
+    *,
+    reached: Sequence[Ints] = (),
 ) -> tuple[MetricState, Track]:
-    """Events that count, with the units that have counted then, for each test; the metric's evidence is the mean over its tests."""
+    """Events that count, with the units that have counted then, for each test; the metric's evidence is the mean over its tests.
+
+    The last test of `MOSTLY_REACHED` is of talks that reached it, whose units are those of the first.
+    """
+    seen = tuple(new.seen for _, new in first)
+    tests = [(at, metric.kind is Kind.REACHED) for at, _ in first] + [(at, True) for at in reached]
     counts, tracks = [], []
-    for before, (at, _) in zip(harm_tests(state, metric), first, strict=True):
-        events = rows.events(at) if metric.kind is not Kind.REACHED else rows.exchanged(at)
-        path = tilted.e_path(before, events, tilted.HARM, metric.harm, stakes=onsets(plan.n_steps))
-        tracks.append(Track(before=_event_harm(before, metric, plan), rows=at, e=path.e))
+    for before, null, (at, is_good) in zip(state.counts, _harms(metric), tests, strict=True):
+        events = rows.exchanged(at) if is_good else rows.events(at)
+        path = tilted.e_path(before, events, tilted.HARM, null, stakes=onsets(plan.n_steps))
+        tracks.append(Track(before=_event_harm(before, null, plan), rows=at, e=path.e))
         counts.append(path.state)
-    after = dataclasses.replace(state, seen=tuple(new.seen for _, new in first), counts=(*counts, *state.counts[len(counts) :]))
-    return after, _mean(tracks, len(rows.seq))
+    return dataclasses.replace(state, seen=seen, counts=tuple(counts)), _mean(tracks, len(rows.seq))
+
+
+def _harms(metric: MetricPlan) -> tuple[float, ...]:
+    """The harm margin of each test."""
+    if metric.kind is Kind.MOSTLY_REACHED:
+        return metric.harm, metric.harm, metric.harm_reached
+    return (metric.harm,) * max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
 
 
 def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, happened: Ints) -> tuple[MetricState, Track]:
@@ -173,16 +190,12 @@ def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, 
     """
     talks, came = rows.first_of_step(at, state.seen[0])
     bad = np.intersect1d(talks, happened, assume_unique=True)
-    after, track = _events(state, metric, plan, rows, [(bad, came), rows.first_of_step(happened, state.seen[1])])
-    if metric.kind is Kind.MOSTLY_REACHED:
-        *tests, reached = after.counts
-        good = np.setdiff1d(talks, bad, assume_unique=True)
-        after = dataclasses.replace(after, counts=(*tests, tilted.update(reached, rows.exchanged(good))))
-    return after, track
+    reached = [np.setdiff1d(talks, bad, assume_unique=True)] if metric.kind is Kind.MOSTLY_REACHED else []
+    return _events(state, metric, plan, rows, [(bad, came), rows.first_of_step(happened, state.seen[1])], reached=reached)
 
 
-def harm_tests(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
-    """The events by which it is tested whether the candidate is worse."""
+def bad_events(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
+    """The events, one per test, whose ratio the harm margin is."""
     return state.counts[:-1] if metric.kind is Kind.MOSTLY_REACHED else state.counts
 
 
@@ -191,8 +204,8 @@ def safe_tests(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
     return state.counts[-1:] if metric.kind is Kind.MOSTLY_REACHED else state.counts
 
 
-def _event_harm(counts: Counts, metric: MetricPlan, plan: JudgePlan) -> float:
-    return tilted.staked(counts, tilted.HARM, metric.harm, onsets(plan.n_steps))
+def _event_harm(counts: Counts, null: float, plan: JudgePlan) -> float:
+    return tilted.staked(counts, tilted.HARM, null, onsets(plan.n_steps))
 
 
 def _mean(tracks: Sequence[Track], n: int) -> Track:
@@ -284,10 +297,10 @@ def _still(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> Track:
 def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     """The evidence that the candidate is worse than the harm margin; 1 where none was seen."""
     if metric.kind in BY_EVENTS:
-        total, tests = 0.0, harm_tests(state, metric)
-        for counts in tests:
-            total = total + _event_harm(counts, metric, plan)
-        return total / len(tests)
+        total = 0.0
+        for counts, null in zip(state.counts, _harms(metric), strict=True):
+            total = total + _event_harm(counts, null, plan)
+        return total / len(state.counts)
     if metric.kind is Kind.SCORE:
         total = 0.0
         for logs, stake in zip(state.harm_logs, onsets(plan.n_steps), strict=True):
@@ -299,17 +312,21 @@ def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
 
 
 def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple[int, Counts] | None:
-    """The step from which on the candidate most likely is worse, and the events from there on; None where that is the first one."""
+    """The step from which on the candidate most likely is worse, and the events from there on; None where that is the first one.
+
+    Nor is there one where those that reached it tell most.
+    """
     if metric.kind not in BY_EVENTS:
         return None
-    stakes = onsets(plan.n_steps)
     evidence = [
-        (stake * tilted.e_value(counts, tilted.HARM, metric.harm, since=step), -step, counts)
-        for counts in harm_tests(state, metric)
-        for step, stake in enumerate(stakes)
+        (stake * tilted.e_value(counts, tilted.HARM, null, since=step), -step, test)
+        for test, (counts, null) in enumerate(zip(state.counts, _harms(metric), strict=True))
+        for step, stake in enumerate(onsets(plan.n_steps))
     ]
-    _, place, counts = max(evidence, key=lambda one: one[:2])
-    return (-place, tuple(cell for cell in counts if cell.step >= -place)) if place else None
+    _, place, test = max(evidence, key=lambda one: one[:2])
+    if not place or test >= len(bad_events(state, metric)):
+        return None
+    return -place, tuple(cell for cell in state.counts[test] if cell.step >= -place)
 
 
 def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:

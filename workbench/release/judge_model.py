@@ -41,6 +41,8 @@ class MetricPlan:
     """Share of the false-alarm budget, relative to the other metrics' weights."""
     harm: float = 1.0
     """Takes the candidate back when it is proven worse than this."""
+    harm_reached: float = 1.0
+    """`MOSTLY_REACHED`: the harm margin once more, as the ratio stable/candidate of those that reached it."""
     safe: tuple[float, ...] = (3.0, 2.0, 1.5)
     """The candidate goes on when it is proven better than this, by step; the last holds for later steps.
 
@@ -124,7 +126,7 @@ def _faults(metric: MetricPlan) -> list[str]:
         faults.append(f"weight {metric.weight}")
     if not metric.safe:
         faults.append("no safe margin")
-    margins = (metric.harm, *metric.safe)
+    margins = (metric.harm, metric.harm_reached, *metric.safe) if metric.kind is Kind.MOSTLY_REACHED else (metric.harm, *metric.safe)
     if metric.kind in BY_EVENTS and not all(0 < margin < np.inf for margin in margins):
         faults.append(f"ratios {margins}")
     if metric.kind is Kind.BUDGET and not all(0 <= margin < 1 for margin in margins):

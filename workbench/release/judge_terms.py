@@ -12,9 +12,9 @@ Margins, for a tolerated ratio r of the plan and the ratio m that a step must ru
 
 Where most talks reach a KPI few miss it, and those tell more of harm: its harm margin is then the ratio of misses that r makes of the
 stable rate p before the release, (1 - p/r) / (1 - p), which is 1 where r is. Its safe margin stays m of those that reached it: a margin of
-misses, made at 0.9, would let a total loss pass where stable has come down to 0.6. Where r is above 1 and stable's rate has changed since,
-harm means another r: after a fall a loss may go unseen, which safety then keeps from going on, and after a rise a tolerated loss, but never
-a candidate that loses nothing, is taken back more often than alpha. Where less of a KPI is better, its margins are those of
+misses, made at 0.9, would let a total loss pass where stable has come down to 0.6. For the same reason harm is looked for among those that
+reached it, too, above r. Where r is above 1 and stable's rate has risen since, a tolerated loss, but never a candidate that loses nothing,
+is taken back more often than alpha. Where less of a KPI is better, its margins are those of
 an event, and of an amount those of a cost.
 """
 
@@ -265,7 +265,7 @@ def _kpi(wanted: _Wanted, before: TalksBefore) -> MetricPlan | str:
         return MetricPlan(**common, kind=Kind.EVENT, harm=wanted.ratio, safe=wanted.safe)
     if before.mean is not None and _FEW_MISS < before.mean <= _MOST_SHARE:
         missed = (1 - before.mean / wanted.ratio) / (1 - before.mean)
-        return MetricPlan(**common, kind=Kind.MOSTLY_REACHED, harm=missed, safe=wanted.safe)
+        return MetricPlan(**common, kind=Kind.MOSTLY_REACHED, harm=missed, harm_reached=wanted.ratio, safe=wanted.safe)
     return MetricPlan(**common, kind=Kind.REACHED, harm=wanted.ratio, safe=wanted.safe)
 
 

@@ -130,7 +130,8 @@ def interval_figure(points: Sequence[Point], name: str) -> Drawing:
 def _interval_finding(metric: MetricJudgement) -> str:
     ends = f"{_ratio(metric.low, '-∞' if metric.kind in LOSSES else '0')} to {_ratio(metric.high, '∞')}"
     if metric.is_harmful and metric.low is not None and metric.low <= metric.harm:
-        return f"{metric.name} is harmful of late; over all steps it is {_ratio(metric.estimate)} ({ends})"
+        when = "by those that reached it, or of late" if metric.kind is Kind.MOSTLY_REACHED else "of late"
+        return f"{metric.name} is harmful {when}; over all steps it is {_ratio(metric.estimate)} ({ends})"
     state = "harmful" if metric.is_harmful else "shown to be safe" if metric.is_safe else "neither shown to be safe nor harmful"
     return f"{metric.name} is {state}: {_ratio(metric.estimate)} ({ends})"
 
