@@ -74,6 +74,11 @@ def newest_seen(apps: Sequence[str], events: Sequence[str]) -> ir.Table:
     return both.aggregate(newest=both.seen.max())
 
 
+def sampled_scores() -> ir.Table:
+    """One row where some score stands for more than its own request; without one no observation of any metric does."""
+    return SCORES.filter(SCORES.sample_probability < 1).select("score_id").limit(1)
+
+
 NEWEST, MEAN, LOOKUP, QUANTITY, FIRST_OF_SESSION = "score:", "mean:", "lookup:", "quantity:", "first_of_session"
 """What a metric can need beside `success` and `failure_reason`: the newest score of a name (`score_…`, `weight_…`), all its scorers' newest
 scores (`mean_y:…`, `mean_x:…`, `mean_k:…`), a measure of lookups (`lookups.py`),

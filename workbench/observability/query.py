@@ -34,7 +34,7 @@ def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str
     for number, metric in enumerate(metrics):
         columns |= {f"y{number}": metric.y(facts), f"x{number}": metric.x(facts), f"k{number}": metric.k(facts)}
         if metric.eligible is not None and metric.measured is not None:
-            columns |= {f"eligible{number}": metric.eligible(facts), f"measured{number}": metric.measured(facts).cast("float64")}
+            columns |= {f"eligible{number}": metric.eligible(facts), f"measured{number}": metric.measured(facts)}
         if metric.weight is not None and not metric.is_weighted:
             columns[f"w{number}"] = metric.weight(facts)
     return facts.select(**columns)

@@ -17,7 +17,7 @@ import ibis.expr.types as ir
 
 from workbench.observability.asking import Question
 from workbench.observability.evidence import instant
-from workbench.observability.facts import newest_seen
+from workbench.observability.facts import newest_seen, sampled_scores
 from workbench.observability.metric import Kind, Metric, weighted
 from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, sampled, to_sql, totals, with_tables
 from workbench.stats.cluster import effective_size
@@ -90,7 +90,9 @@ class SumReader(ABC):
     def _sampled(self, rows: Rows) -> set[int]:
         """Numbers of the metrics with observations from sampled scores whose weights are not in the rows yet."""
         expression = sampled(rows.table, rows.metrics)
-        (found,) = self._asked(expression) if expression is not None else ({},)
+        if expression is None or not self._asked(sampled_scores()):
+            return set()
+        (found,) = self._asked(expression)
         return {number for number in range(len(rows.metrics)) if found.get(f"sampled{number}")}
 
     def _facts_under(self, _question: Question, _metrics: Sequence[Metric]) -> ir.Table | None:
