@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tests.forks import Forked
 from tests.ledger.writers import append_many, open_ledger, write_act
 from workbench.ledger.audit import verify
 from workbench.ledger.tables import audit, settings
@@ -31,7 +32,7 @@ def _state(url: str) -> tuple[int, set[str], set[str]]:
 
 
 def _writer(url: str, how: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "tests.ledger.writers", url, how], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return Forked([sys.executable, "-m", "tests.ledger.writers", url, how], stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 @pytest.mark.slow

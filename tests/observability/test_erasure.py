@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.forks import Forked, run
 from tests.observability.erasing import BEGAN, MARK, NOWHERE, Stores, hash_of, places_of_mark, record_of
 from tests.postgres import new_database, running_postgres
 from workbench.errors import UsageError
@@ -130,7 +131,7 @@ def test_rows_that_arrive_late_are_dropped_from_a_spool_and_from_a_file(stores):
         "stores.close()\n"
     )
     command = [sys.executable, "-c", script, str(stores.home)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with Forked(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "recorded\n"
         report = stores.erasure.erase("marked", reason="asked")
         assert report.parts[0].removed["requests"] == 3, "the living process' spool is brought in first"
@@ -179,7 +180,7 @@ def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next_call(stores
     for number, place in enumerate(KILLED_AFTER):
         fill(stores, unit=f"marked{number}")
         command = [sys.executable, "-c", KILLED, str(stores.home), f"marked{number}", str(place)]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, place
+        assert run(command).returncode == -signal.SIGKILL, place
     rows = others(stores)
     assert len(stores.erasure.pending()) == len(KILLED_AFTER)
     reports = stores.erasure.finish()
@@ -203,7 +204,7 @@ stores.close()
 def finished(stores, *, grace_minutes: int) -> list[list[bool]]:
     """Of each erasure whether it is done and whether it waits, as the next command finds it: in a process of its own."""
     command = [sys.executable, "-c", FINISHED, str(stores.home), str(grace_minutes)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(run(command).stdout)
 
 
 @pytest.mark.slow
@@ -251,7 +252,7 @@ def test_two_erasures_and_a_writer_and_readers_at_once_disturb_nobody(stores):
         "import sys; from pathlib import Path; from datetime import timedelta; from tests.observability.erasing import Stores\n"
         "stores = Stores(Path(sys.argv[1]), grace=timedelta(minutes=15)); stores.erasure.erase(sys.argv[2], reason='asked'); stores.close()"
     )
-    erasing = [subprocess.Popen([sys.executable, "-c", script, str(stores.home), unit]) for unit in ("marked1", "marked2")]
+    erasing = [Forked([sys.executable, "-c", script, str(stores.home), unit]) for unit in ("marked1", "marked2")]
     codes = [process.wait(250) for process in erasing]
     stop.set()
     for thread in threads:

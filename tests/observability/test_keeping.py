@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.forks import run
 from tests.observability.erasing import ADMIN, Anybody, Stores, record_of
 from tests.observability.lakes import Clock, about_files, open_lake, stored_files
 from tests.postgres import new_database, running_postgres
@@ -124,7 +124,7 @@ def test_a_run_that_was_killed_at_any_step_costs_nothing_and_the_next_goes_on(st
     for number, step in enumerate(steps):
         fill(stores, 3)
         command = [sys.executable, "-c", KILLED, str(stores.home), str(step)]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, step
+        assert run(command).returncode == -signal.SIGKILL, step
         assert keeper_of(stores).last().failures_in_a_row == number + 1
     rows = stores.rows("SELECT request_id, output FROM lake.requests ORDER BY ALL")
     assert len(rows) == 16 * len(steps)

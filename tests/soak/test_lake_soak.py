@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forked
 from tests.postgres import running_postgres
 from tests.soak.lake_processes import GRACE_S, now, open_lake, open_logs
 from workbench.observability.lake import Lake
@@ -40,7 +41,7 @@ class Town:
     def start(self, role: str) -> str:
         name = f"{role}{next(self.numbers)}"
         command = [sys.executable, "-m", "tests.soak.lake_processes", role, str(self.home), self.catalog, name]
-        (self.writers if role == "writer" else self.readers)[name] = subprocess.Popen(command)
+        (self.writers if role == "writer" else self.readers)[name] = Forked(command)
         if role == "writer":
             self.names.append(name)
         return name

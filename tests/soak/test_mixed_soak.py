@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forked
 from tests.observability.erasing import Stores
 from tests.postgres import new_database, running_postgres
 from tests.soak.mixed_process import keeper_of, open_stores
@@ -35,7 +36,7 @@ class Crowd:
     def start(self) -> None:
         name = f"p{len(self.names)}"
         command = [sys.executable, "-m", "tests.soak.mixed_process", str(self._home), self._catalog, name]
-        self._running[name] = subprocess.Popen(command)
+        self._running[name] = Forked(command)
         self.names.append(name)
 
     def wait_until_at_work(self) -> None:
