@@ -8,6 +8,7 @@ from sqlalchemy import update
 from tests.release.canary import Live, shown
 from tests.release.house import APP
 from workbench.ledger.tables import decisions
+from workbench.release import controller, judge_metrics, replaying
 from workbench.release.judge_kinds import Decision
 from workbench.release.judge_model import CANDIDATE, STABLE, Observation
 from workbench.release.model import Release
@@ -75,6 +76,19 @@ def test_a_decision_whose_inputs_were_altered_is_not_the_same(live: Live):
     again = live.releases.replay(release.release_id)
     assert (again.decisions[0].found, again.found) == (Found.DIFFERENT, Found.DIFFERENT)
     assert "DIFFERENT" in shown(live, "replay", release.release_id, code=1)
+
+
+def test_a_decision_by_rules_that_are_no_more_is_unavailable_where_it_comes_out_otherwise(live: Live, monkeypatch):
+    monkeypatch.setattr(controller, "RULES", 1)
+    release = carried(live, failing={"stable": 0.1, "candidate": 0.5})
+    assert {decision.inputs["rules"] for decision in live.releases.decisions(release.release_id)} == {1}
+    assert live.releases.replay(release.release_id).found is Found.SAME, "nothing that they say has changed"
+    monkeypatch.setattr(judge_metrics, "FIRST_STEP", 0.5)
+    again = live.releases.replay(release.release_id)
+    assert again.found is Found.UNAVAILABLE
+    assert "it was judged by rules 1, which this version of the workbench has no more (it has 2)" in again.decisions[-1].sentence
+    monkeypatch.setattr(replaying, "RULES", 1)
+    assert live.releases.replay(release.release_id).found is Found.DIFFERENT, "by the same rules it cannot come out otherwise"
 
 
 def test_rows_that_were_erased_make_it_unavailable_and_not_different(live: Live):

@@ -25,6 +25,7 @@ from workbench.ownership.model import Actor, Assurance
 from workbench.ownership.permissions import CONTROLLER
 from workbench.release.course import Decision, Move, Situation, asked_at, fails_less, is_overdue, next_move
 from workbench.release.freezes import objection_to_release
+from workbench.release.judge_kinds import RULES
 from workbench.release.judge_kinds import Decision as Advice
 from workbench.release.judge_model import Judgement
 from workbench.release.leadership import Leadership
@@ -303,6 +304,7 @@ class Controller:
                 "canary_s": looked.clock.canary_s,
                 "plan": looked.plan,
                 "memory": self._judging.digest(release.release_id) if judged else None,
+                "rules": RULES,
             }
             return add_decision(
                 act,

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+RULES = 2
+"""Which rules of judging these are: it grows with every change by which the same rows may come to another judgement, so that a decision of
+before is not taken for one whose rows were altered."""
+FIRST_RULES = 1
+"""Those of decisions that name none."""
+
 
 class Kind(StrEnum):
     """How a metric is tested."""

@@ -20,6 +20,7 @@ import numpy as np
 from workbench.ledger.canonical import digest
 from workbench.observability.release_rows import ReleaseReader
 from workbench.release.course import Situation, asked_at, is_overdue, next_move
+from workbench.release.judge_kinds import FIRST_RULES, RULES
 from workbench.release.judge_model import CANDIDATE, STABLE, Judgement, Observation
 from workbench.release.judging import Memory
 from workbench.release.model import DecisionRecord, Objection, Release, State
@@ -36,7 +37,7 @@ class Found(StrEnum):
     SAME = "SAME"
     DIFFERENT = "DIFFERENT"
     UNAVAILABLE = "UNAVAILABLE"
-    """Rows that it rested on are gone: erased, or older than the log keeps them."""
+    """Rows that it rested on are gone (erased, or older than the log keeps them), or the rules by which it was judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,11 @@ class _Course:
         if (inputs["judgement"] or {}).get("kind") == "shadow":
             words = "it is of a shadow stage, whose copies were counted as they were then"
             return Replayed(decision=decision, found=Found.UNAVAILABLE, sentence=words, judgement=None)
-        return self._judged_again(decision, before)
+        again, rules = self._judged_again(decision, before), inputs.get("rules", FIRST_RULES)
+        if again.found is Found.DIFFERENT and rules != RULES:
+            gone = f"it was judged by rules {rules}, which this version of the workbench has no more (it has {RULES})"
+            return dataclasses.replace(again, found=Found.UNAVAILABLE, sentence=f"{gone}; by these {again.sentence}")
+        return again
 
     def _judged_again(self, decision: DecisionRecord, before: Sequence[DecisionRecord]) -> Replayed:
         """The same of a decision on what the judge said."""
