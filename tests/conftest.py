@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ settings.load_profile("busy")  # no test asserts how fast this machine is
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_patience, reverse=True)  # the slowest first, so that no worker ends alone with one
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of collected tests stay; looking through them again and again is a twentieth of all work
 
 
 def _patience(item: pytest.Item) -> float:
