@@ -1,6 +1,7 @@
 """Processes of this interpreter, forked from one that has imported the workbench: its imports are most of a short process' time.
 
-They are children of the test's process, and what runs in them, what they are told and how they die is as with `subprocess.Popen`.
+They are children of the test's process, and what runs in them, what they are told and how they die is as with `subprocess.Popen`. The
+forks of one process have its hash seed in common.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import runpy
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,19 @@ IMPORTED = (
 _SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
 _MOST_BYTES = 1 << 20
+_DEFAULTS = {
+    "shell": False,
+    "start_new_session": False,
+    "pass_fds": (),
+    "preexec_fn": None,
+    "process_group": -1,
+    "umask": -1,
+    "uid": None,
+    "gid": None,
+    "gids": None,
+}
+_ONE_AT_A_TIME = threading.Lock()
+"""Who starts a process is answered on one socket, and adopts what is orphaned meanwhile."""
 Asked = tuple[list[str], str, dict[str, str]]
 """`-m` or `-c` and what follows it, the working directory, and the environment."""
 
@@ -45,11 +60,11 @@ class Forked(Popen):
         asked = inspect.signature(Popen._execute_child).bind(self, *given).arguments
         executable, *words = map(os.fspath, asked["args"])
         assert executable == sys.executable
-        assert not any(asked[option] for option in ("shell", "start_new_session", "pass_fds", "preexec_fn"))
+        assert all(asked[option] == default for option, default in _DEFAULTS.items()), "it takes no such option"
         place = min(words.index(way) for way in ("-m", "-c") if way in words)
         ends = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         told = (words[place:], os.fspath(asked["cwd"] or Path.cwd()), dict(os.environ if asked["env"] is None else asked["env"]))
-        with _adopting():
+        with _ONE_AT_A_TIME, _adopting():
             self.pid = _forked(tuple(words[:place]), told, [own if end == -1 else end for own, end in enumerate(ends)])
         self._child_created = True
         self._close_pipe_fds(*(asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     """`write` survives a killed process, `durable` a power cut."""
     spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
+    log_memory: ByteSize = Field(default=ByteSize(3 << 29), ge=256 << 20)
+    """What the log's engine may take of each process, for example `4GiB`; never more than half of the machine's. What outgrows it goes on
+    on disk, but for exact percentiles, which hold 8 bytes a request for each of them."""
     score: bool = True
     """Whether gateways score live answers of apps that declare scorers."""
     carry: bool = True
@@ -211,6 +214,7 @@ class Workspace:
             data=self.settings.data or str(folder / "data"),
             lock=folder / "write.lock",
             environment=os.environ,
+            memory=self.settings.log_memory,
         )
 
     @cached_property

@@ -267,7 +267,7 @@ def run() -> Report:
         model_url, _ = up.enter_context(child("serve_model()"))
         plain = Server(*up.enter_context(child(f"serve_pass_through({model_url!r})")), "", "pass-through")
         place = up.enter_context(opened_place(folder, Model(url=model_url)))
-        [gateway] = up.enter_context(processes(1, place))
+        [gateway] = up.enter_context(processes(1, place, popen=subprocess.Popen))
         controlled = Server(gateway.url, gateway.process.pid, place.key, "with the controls")
         other = up.enter_context(litellm(model_url, folder))
         figures = [

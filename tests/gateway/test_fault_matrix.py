@@ -43,9 +43,10 @@ def test_nobody_is_asked_whom_the_table_leaves_alone(outcomes: list[Outcome]):
 def test_nothing_outlives_its_deadline(outcomes: list[Outcome], tmp_path: Path):
     """By more than 100 ms, and what the machine itself takes: as long as a request that asks for nothing took at the same time.
 
-    A cell that was late is asked once more beside fewer: what is wrong is late again, what a busy machine did is not.
+    Of so many cells a busy machine makes one or two late: those are asked once more, beside fewer, and what is wrong is late again.
     """
     late = [outcome.cell for outcome in outcomes if outcome.late_ms > GRACE_MS]
+    assert len(late) <= 3, late
     again = run_matrix(tmp_path, late) if late else []
     assert [(*outcome.cell, outcome.late_ms) for outcome in again if outcome.late_ms > GRACE_MS] == []
 

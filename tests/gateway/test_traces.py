@@ -77,7 +77,7 @@ def stored(place: Place, request_id: str) -> dict[str, Any]:
 def test_an_application_that_runs_its_bundle_itself_and_is_instrumented_is_in_the_metrics_provisional_then_final(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("WORKBENCH_TRACE_QUIET_S", "2")
+    monkeypatch.setenv("WORKBENCH_TRACE_QUIET_S", "5")
     with processes(2, place) as [one, other], instrumented(one.url, place.key) as (tracer, exporter):
         assigned = flag(one.url, place.key, "u-1")
         serving = {"workbench.bundle": assigned["value"], "workbench.arm": assigned["variant"], "workbench.unit": "u-1"}

@@ -441,6 +441,18 @@ def test_a_reader_whose_file_was_cleaned_away_tries_again_once(tmp_path):
     assert lake.read(work) == (1,)
 
 
+def test_a_question_that_no_disk_can_go_on_for_says_what_to_ask_instead(tmp_path):
+    lake = open_lake(tmp_path)
+    insert(lake)
+
+    def work(connection):
+        connection.execute("SET memory_limit = '30MB'")
+        return connection.execute("SELECT len(list(i)) FROM range(20000000) t(i)").fetchone()
+
+    with pytest.raises(StoreError, match=r"more memory than the log's engine may have.*shorter window.*WORKBENCH_LOG_MEMORY"):
+        lake.read(work)
+
+
 SPILL = """
 import os, sys
 from pathlib import Path

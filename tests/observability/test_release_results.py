@@ -23,6 +23,8 @@ from workbench.observability.release_talks import REQUEST, SESSION, UNIT, Outcom
 from workbench.observability.release_units import Requests
 from workbench.spec.app import AppSpec, Kpi
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the same rows, in whatever order the log's engine reads them
+
 WITHIN = 10
 SESSIONS = 1000
 """Keys of sessions stand above those of requests, as their hashes lie apart."""

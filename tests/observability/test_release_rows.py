@@ -15,6 +15,8 @@ from workbench.observability.lake import Lake
 from workbench.observability.release_rows import EARLIEST, ReleaseReader, ReleaseRows
 from workbench.observability.release_units import Requests, Whose
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the same rows, in whatever order the log's engine reads them
+
 METRICS = ("failure_rate", "violation_rate", "tool_error_rate", "latency_p95", "quality_mean")
 
 

@@ -23,6 +23,8 @@ from tests.observability.lakes import open_lake
 from datetime import timedelta
 from workbench.observability.upkeep import Upkeep
 from workbench.observability.upkeep_plan import Plan, Step
+
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
 merging = Plan(steps=(Step.FLUSH, Step.MERGE))
 lake = open_lake(Path(sys.argv[1]), catalog=sys.argv[2])
 upkeep = Upkeep(lake, cited=frozenset)

@@ -13,6 +13,8 @@ from tests.observability.lakes import SHARED, stored_files
 from workbench.observability.upkeep import Upkeep
 from workbench.observability.upkeep_plan import LakeState, Snapshot, Step, erasure_plan, given_up, upkeep_plan
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
+
 NOW = datetime(2026, 3, 1, 0, 5, tzinfo=UTC)
 GRACE = timedelta(minutes=15)
 snapshots = st.lists(st.integers(0, 30), unique=True).map(

@@ -244,10 +244,10 @@ def proven(seed: int, plan: JudgePlan, live: tuple[float, float], ratio: float, 
     return None
 
 
-def solved_plan(before: float, margin: float) -> JudgePlan:
+def solved_plan(before: float, margin: float, *, ratio: float = 1.0) -> JudgePlan:
     """What is asked of a KPI that this share of talks reached before the release."""
     known = replace(BEFORE, results={"solved": TalksBefore(kpi=APP.kpis[1], n=900, mean=before)})
-    metric = asked_of("solved", role="guardrail", before=known)
+    metric = asked_of("solved", role="guardrail", ratio=ratio, before=known)
     assert isinstance(metric, MetricPlan)
     assert metric.kind is Kind.MOSTLY_REACHED
     return JudgePlan(metrics=(*FAILURES.metrics, replace(metric, name="kpi", safe=(margin,))))
@@ -309,6 +309,21 @@ def test_a_loss_that_begins_late_in_a_step_is_seen_among_users_who_come_back():
     reached = (np.random.default_rng(4).random(batch.n) < 0.97) & ~is_lost
     plan = solved_plan(0.97, 1.5)
     judgement = advice(seen(with_values(batch, failure_rate=np.zeros(batch.n), kpi=reached), plan), plan, step=0)
+    assert (judgement.decision, judgement.blame) == (Decision.ROLLBACK, "kpi"), judgement.sentence
+
+
+def test_what_only_later_talks_of_a_step_lose_is_seen_when_the_next_step_begins():
+    """Each of 400 users has ten talks in each of two steps; the candidate loses all of them but the very first."""
+    user = np.concatenate([np.random.default_rng(talk).permutation(400) for talk in range(20)])
+    batch = rows(len(user), 3, shares=(0.5, 0.5))
+    batch = replace(batch, arm=(user % 2).astype(np.int8), unit=batch.unit[:400][user])
+    is_lost = (batch.arm == 1) & (np.arange(batch.n) >= 400)
+    reached = (np.random.default_rng(4).random(batch.n) < 0.9) & ~is_lost
+    values = with_values(batch, failure_rate=np.zeros(batch.n), kpi=reached)
+    plan = solved_plan(0.9, 1.5, ratio=1.25)
+    first = advice(seen(part(values, slice(0, batch.n // 2)), plan), plan, step=0)
+    assert first.decision is not Decision.ROLLBACK, "a limit, which the README names"
+    judgement = advice(seen(values, plan), plan, step=1)
     assert (judgement.decision, judgement.blame) == (Decision.ROLLBACK, "kpi"), judgement.sentence
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.observability.lakes import NOON, open_lake, open_logs
 from tests.release.house import APP, PLAN, House, person
 from tests.release.test_judging import BASELINE
-from workbench.errors import StoreError
+from workbench.errors import StoreError, UsageError, WorkbenchError
 from workbench.observability.metrics import Metrics
 from workbench.release.judge_terms import Baseline, as_json, judge_plan
 from workbench.release.outlook import beforehand, under_way
@@ -91,9 +91,10 @@ def test_what_was_told_at_the_start_is_read_again_without_the_log(house: House):
     assert len(asked) == 1, "the log was read by who started it"
 
 
-def test_a_log_that_cannot_be_read_stops_nobody_who_looks(house: House):
+@pytest.mark.parametrize("fault", [StoreError("log lake", seen="it is gone"), UsageError("log lake", seen="it is gone")])
+def test_a_log_that_cannot_be_read_or_used_stops_nobody_who_starts_or_looks(house: House, fault: WorkbenchError):
     def broken(_app: str, _stable: str | None, _plan: PlanSpec) -> Baseline:
-        raise StoreError("log lake", seen="it is gone")
+        raise fault
 
     house.releases._before = broken
     house.ready()

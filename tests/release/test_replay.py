@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sqlalchemy import update
 
 from tests.release.canary import Live, shown
 from tests.release.house import APP
 from workbench.ledger.tables import decisions
 from workbench.release import controller, judge_metrics, replaying
-from workbench.release.judge_kinds import Decision
-from workbench.release.judge_model import CANDIDATE, STABLE, Observation
+from workbench.release.judge_kinds import Decision, Kind
+from workbench.release.judge_model import CANDIDATE, STABLE, JudgePlan, MetricPlan, Observation
+from workbench.release.judge_terms import as_json
 from workbench.release.model import Release
 from workbench.release.replaying import Found, halved
+
+pytestmark = pytest.mark.usefixtures("two_threads")  # the same rows, in whatever order the log's engine reads them
 
 
 def carried(live: Live, *, failing: dict[str, float]) -> Release:
@@ -84,11 +88,24 @@ def test_a_decision_by_rules_that_are_no_more_is_unavailable_where_it_comes_out_
     assert {decision.inputs["rules"] for decision in live.releases.decisions(release.release_id)} == {1}
     assert live.releases.replay(release.release_id).found is Found.SAME, "nothing that they say has changed"
     monkeypatch.setattr(judge_metrics, "FIRST_STEP", 0.5)
-    again = live.releases.replay(release.release_id)
-    assert again.found is Found.UNAVAILABLE
+    for is_changed, found in ((False, Found.DIFFERENT), (True, Found.UNAVAILABLE)):
+        monkeypatch.setattr(replaying, "_are_changed", lambda *_, said=is_changed: said)
+        again = live.releases.replay(release.release_id)
+        assert again.found is found
     assert "it was judged by rules 1, which this version of the workbench has no more (it has 2)" in again.decisions[-1].sentence
-    monkeypatch.setattr(replaying, "RULES", 1)
-    assert live.releases.replay(release.release_id).found is Found.DIFFERENT, "by the same rules it cannot come out otherwise"
+    monkeypatch.setattr(replaying, "RULES", 0)
+    assert "rules 1 of a newer workbench" in live.releases.replay(release.release_id).decisions[0].sentence
+
+
+def test_a_change_of_rules_excuses_only_the_plans_that_it_concerns():
+    def asked(*metrics: MetricPlan) -> dict[str, object]:
+        return as_json(JudgePlan(metrics=metrics))
+
+    failures = MetricPlan(name="failure_rate", kind=Kind.EVENT, harm=1.2, safe=(3.0,))
+    quality = MetricPlan(name="quality_mean", kind=Kind.SCORE, is_lower_better=False, harm=0.05, safe=(0.1,))
+    assert [replaying._are_changed(1, asked(*metrics)) for metrics in ((failures,), (failures, quality))] == [False, True]
+    assert not replaying._are_changed(2, asked(failures, quality))
+    assert not replaying._are_changed(1, {}), "nothing was judged"
 
 
 def test_rows_that_were_erased_make_it_unavailable_and_not_different(live: Live):

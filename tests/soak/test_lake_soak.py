@@ -22,6 +22,8 @@ from tests.soak.lake_processes import GRACE_S, now, open_lake, open_logs
 from workbench.observability.lake import Lake
 from workbench.observability.locks import FileLock
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
+
 WRITERS, READERS = 4, 2
 
 

@@ -18,6 +18,8 @@ from tests.postgres import new_database, running_postgres
 from tests.soak.mixed_process import keeper_of, open_stores
 from workbench.observability.keeping import BY_ITSELF
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
+
 PROCESSES = 4
 LEAST_DONE = 30
 """Lines of a process' journal before it may be killed: on a busy machine none would come to anything."""

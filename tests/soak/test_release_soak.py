@@ -23,6 +23,8 @@ from workbench.ledger.watches import decisions_of
 from workbench.release.leadership import TAKEN_OVER_AFTER_S
 from workbench.release.model import Release, State
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
+
 SEED = 17
 WAYS = ("kill the leader", "kill the leader", "kill anybody", "stop the leader")
 SHARES = [step["share"] for step in PLAN["steps"]]

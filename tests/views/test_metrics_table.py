@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from workbench.observability.catalogue import CATALOGUE
+from workbench.observability.model import Window
 from workbench.views.metrics import catalogue_rows, metrics_text
 
 FRAME = pl.DataFrame(
@@ -52,6 +53,9 @@ def test_a_series_says_which_of_its_steps_have_no_request_and_how_many_follow_ea
     text = metrics_text(series, metrics=METRICS[:1], grain="1h")
     assert text.splitlines()[-1] == "  no request in 3 of 7 steps: 2026-03-01 06:00 (2), 2026-03-01 09:00 (1)"
     assert "no request in" not in metrics_text(series.head(2), metrics=METRICS[:1], grain="1h")
+    window = Window(start=datetime(2026, 3, 1, 1, 30, tzinfo=UTC), until=datetime(2026, 3, 1, 13, 30, tzinfo=UTC))
+    text = metrics_text(series.tail(1), metrics=METRICS[:1], grain="1h", window=window)
+    assert text.splitlines()[-1] == "  no request in 10 of 11 steps: 2026-03-01 02:00 (8), 2026-03-01 11:00 (2)", "whole steps only"
     many = pl.DataFrame({"ts": [starts[0] + timedelta(days=2 * day) for day in range(9)], "volume": [1] * 9})
     assert metrics_text(many, metrics=METRICS[:1], grain="1d").endswith(" and 2 more times")
 

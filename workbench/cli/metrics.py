@@ -33,6 +33,7 @@ def show(
     same, but percentiles are up to 1.1 % off, and there are no intervals. The table says so; in JSON it is `path` and `error_bound`.
     """
     from workbench import Workspace
+    from workbench.observability.dimensions import parse_window
     from workbench.views.metrics import metrics_text
 
     filters = parse_filters(where or [])
@@ -43,8 +44,8 @@ def show(
         ws.require_view(*apps)
         if "bundle" in filters:
             filters["bundle"] = ",".join(resolved_bundle(ws, reference, named) for reference in filters["bundle"].split(",") if reference)
-        exact = True if is_exact else None
-        frame = ws.metrics.query(metrics, by=dims, window=window, grain=grain, where=filters, app=app, detail=None, exact=exact)
+        exact, span = True if is_exact else None, parse_window(window, now=ws.clock())
+        frame = ws.metrics.query(metrics, by=dims, window=span, grain=grain, where=filters, app=app, detail=None, exact=exact)
         names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
         known = {name: ws.metrics.named(name, apps) for name in metrics}
     found = frame.answered
@@ -53,7 +54,7 @@ def show(
         print_json([row | how for row in frame.to_dicts()])
     else:
         described = [known[name] for name in metrics]
-        typer.echo(metrics_text(frame, metrics=described, names=names, found=found, grain=grain, width=terminal_width()))
+        typer.echo(metrics_text(frame, metrics=described, names=names, found=found, grain=grain, window=span, width=terminal_width()))
 
 
 @group.command("list")

@@ -26,8 +26,8 @@ SHARED = frozenset({"postgres_scanner", "httpfs"})
 _UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
 """They ask DuckLake for the statistics of each column of each file, which takes most of
 a small question's time, and change no plan of ours."""
-_MOST_MEMORY = 3 << 29
-"""1.5 GiB: what outgrows it goes on in the scratch folder, at the same pace."""
+MEMORY = 3 << 29
+"""1.5 GiB: what outgrows it goes on in the scratch folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
 
@@ -44,9 +44,11 @@ class LakeAddress:
     scratch: Path
     objects: ObjectStore | None = None
     """How the data's object store is reached; None for a folder."""
+    memory: int = MEMORY
+    """Bytes that the engine may take in each process; less where the machine has no twice as much."""
 
     @classmethod
-    def parse(cls, *, catalog: str, data: str, scratch: Path, environment: Mapping[str, str]) -> LakeAddress:
+    def parse(cls, *, catalog: str, data: str, scratch: Path, environment: Mapping[str, str], memory: int = MEMORY) -> LakeAddress:
         """The address in `catalog`: `sqlite:/path` or `postgres:<connection string>`.
 
         Raises:
@@ -60,7 +62,7 @@ class LakeAddress:
             needed = "a folder, or s3://BUCKET/PREFIX"
             raise UsageError("lake data", seen=repr(without_password(data)), needed=needed, next_step="correct WORKBENCH_DATA")
         objects = ObjectStore.parse(environment) if data.startswith(PREFIX) else None
-        return cls(kind=kind, target=target, data=data, scratch=scratch, objects=objects)
+        return cls(kind=kind, target=target, data=data, scratch=scratch, objects=objects, memory=memory)
 
     @property
     def file(self) -> Path | None:
@@ -149,7 +151,7 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
     if address.objects is not None:
         connection.execute(address.objects.secret_sql())
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit() >> 20}MiB'")
+    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit(address.memory) >> 20}MiB'")
     connection.execute(f"SET GLOBAL disabled_optimizers = '{_UNUSED_OPTIMIZERS}'")
     connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
     connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / f'{socket.gethostname()}-{os.getpid()}'))}'")
@@ -202,12 +204,12 @@ def extension_path(name: str) -> str:
     )
 
 
-def _memory_limit() -> int:
-    """Half of the memory this process may use, at most 1.5 GiB: several processes share the machine."""
+def _memory_limit(most: int) -> int:
+    """Half of the memory this process may use, at most `most`: several processes share the machine."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return max(256 << 20, min(_MOST_MEMORY, physical // 2))
+    return max(256 << 20, min(most, physical // 2))
 
 
 def _quoted(text: str) -> str:
@@ -263,6 +265,11 @@ _SYMPTOMS = (
         "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the key access to the prefix",
     ),
     (("error for HTTP",), "the object store does not answer", "start it, or correct AWS_ENDPOINT_URL_S3"),
+    (
+        ("Out of Memory", "failed to allocate", "could not allocate"),
+        "it takes more memory than the log's engine may have",
+        "ask for a shorter window or fewer percentiles at once, or raise WORKBENCH_LOG_MEMORY (for example 4GiB)",
+    ),
     (
         ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
         "the disk is full",

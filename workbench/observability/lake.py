@@ -57,7 +57,16 @@ class Lake:
         in_each_child(self, Lake._start_anew_in_child)
 
     @classmethod
-    def open(cls, *, catalog: str, data: str, lock: Path, lock_wait_s: float = 30.0, environment: Mapping[str, str] = os.environ) -> Lake:
+    def open(
+        cls,
+        *,
+        catalog: str,
+        data: str,
+        lock: Path,
+        lock_wait_s: float = 30.0,
+        environment: Mapping[str, str] = os.environ,
+        memory: int = engine.MEMORY,
+    ) -> Lake:
         """The lake at that address; nothing is opened or made before the first read or write.
 
         Args:
@@ -66,11 +75,14 @@ class Lake:
             lock: the writers' lock file, the same for all processes of this machine.
             lock_wait_s: how long a write waits for other writers before it gives up.
             environment: says how an object store is reached (`AWS_…`, see `object_store`).
+            memory: bytes that DuckDB may take in this process.
 
         Raises:
             UsageError: one of them makes no sense.
         """
-        address = engine.LakeAddress.parse(catalog=catalog, data=data, scratch=lock.parent / "scratch", environment=environment)
+        address = engine.LakeAddress.parse(
+            catalog=catalog, data=data, scratch=lock.parent / "scratch", environment=environment, memory=memory
+        )
         return cls(address, lock, lock_wait_s=lock_wait_s)
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 RULES = 2
-"""Which rules of judging these are: it grows with every change by which the same rows may come to another judgement, so that a decision of
-before is not taken for one whose rows were altered."""
+"""Which rules of judging these are: it grows with every change by which the same rows may come to another judgement. `replaying` says which
+plans a change concerns, so that only their decisions of before are not taken for ones whose rows were altered."""
 FIRST_RULES = 1
 """Those of decisions that name none."""
 

@@ -182,7 +182,7 @@ def _harms(metric: MetricPlan) -> tuple[float, ...]:
 
 
 def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, happened: Ints) -> tuple[MetricState, Track]:
-    """Two tests: events of units' first talks in a step, and their first events in it.
+    """Two tests of harm: events of units' first talks in a step, and their first events in it.
 
     Of units that return often nearly each has an event once where many talks have one, so that both arms look alike by the second. The
     first has the ratio of the talks' rates, and does not see what begins when a step's units have come. Where most reach a KPI those of

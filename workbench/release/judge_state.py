@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from workbench.errors import StoreError
+from workbench.release.judge_kinds import FIRST_RULES, RULES
 from workbench.release.judge_model import Bools, Crossing, Ints, Place, Units
 from workbench.stats.allowance import Trials
 from workbench.stats.asymptotic import Moments
@@ -19,7 +20,7 @@ from workbench.stats.betting import OpenBlock
 from workbench.stats.tilted import NOTHING, Cell, Counts
 
 VERSION = 3
-"""Of the state's form and of the rules that make it; a state of another version is made anew from the log."""
+"""Of the state's form; a state of another form, or made by other rules, is made anew from the log."""
 NO_UNITS: Units = np.zeros(0, dtype=np.uint64)
 
 
@@ -72,7 +73,7 @@ class JudgeState:
 
     def as_json(self) -> bytes:
         """The whole state; `from_json` gives back the same bits."""
-        return orjson.dumps({"version": VERSION, **_pack(self)}, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps({"version": VERSION, "rules": RULES, **_pack(self)}, option=orjson.OPT_SORT_KEYS)
 
     @property
     def digest(self) -> str:
@@ -103,13 +104,13 @@ def from_json(content: bytes) -> JudgeState:
     """
     try:
         raw = orjson.loads(content)
-        version = raw.pop("version")
-        if version == VERSION:
+        version, rules = raw.pop("version"), raw.pop("rules", FIRST_RULES)
+        if (version, rules) == (VERSION, RULES):
             return _state(raw)
-        seen = f"version {version}"
+        seen = f"version {version}, rules {rules}"
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as fault:
         seen = f"it cannot be read: {fault}"
-    raise StoreError("judge's state", seen=seen, needed=f"version {VERSION}", next_step="make it anew from the log")
+    raise StoreError("judge's state", seen=seen, needed=f"version {VERSION}, rules {RULES}", next_step="make it anew from the log")
 
 
 def _state(raw: Mapping[str, Any]) -> JudgeState:

@@ -14,8 +14,7 @@ Where most talks reach a KPI few miss it, and those tell more of harm: its harm 
 stable rate p before the release, (1 - p/r) / (1 - p), which is 1 where r is. Its safe margin stays m of those that reached it: a margin of
 misses, made at 0.9, would let a total loss pass where stable has come down to 0.6. For the same reason harm is looked for among those that
 reached it, too, above r. Where r is above 1 and stable's rate has risen since, a tolerated loss, but never a candidate that loses nothing,
-is taken back more often than alpha. Where less of a KPI is better, its margins are those of
-an event, and of an amount those of a cost.
+is taken back more often than alpha. Where less of a KPI is better, its margins are those of an event, and of an amount those of a cost.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ from workbench.observability.release_results import Awaited
 from workbench.release.judge_kinds import DECIDING, Kind, Role
 from workbench.release.judge_model import JudgePlan, MetricPlan, plain
 from workbench.spec.gates import GatesSpec
-from workbench.spec.plan import EVENTS, PlanSpec
+from workbench.spec.plan import EVENTS, PlanSpec, is_latency
 
-LATENCIES = "latency_"
 QUALITY, COST = "quality_mean", "cost_usd"
 QUANTILES = ("latency_p50", "latency_p90", "latency_p95")
 FAILURES, VIOLATIONS = "failure_rate", "violation_rate"
@@ -198,7 +196,7 @@ def _metric(wanted: _Wanted, baseline: Baseline) -> MetricPlan | str:
         return "a first release has nothing to compare with, and no gate limits it"
     if wanted.name in EVENTS:
         return MetricPlan(name=wanted.name, kind=Kind.EVENT, role=wanted.role, weight=wanted.weight, harm=wanted.ratio, safe=wanted.safe)
-    if wanted.name.startswith(LATENCIES):
+    if is_latency(wanted.name):
         return _latency(wanted, baseline)
     mean = baseline.values.get(wanted.name)
     if wanted.name in (QUALITY, COST) and mean is not None and mean > 0:

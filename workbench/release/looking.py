@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from workbench.errors import StoreError
+from workbench.errors import StoreError, WorkbenchError
 from workbench.ledger.acknowledgements import acknowledgements_of
 from workbench.ledger.audit import AuditEntry, entries_about, newest_of
 from workbench.ledger.broken_glass import broken_glass_of
@@ -186,7 +186,7 @@ class Looking(Acting):
             return tuple(ready.detail[LEFT_OPEN])
         try:
             return self._open_before(release)
-        except StoreError as error:
+        except WorkbenchError as error:
             return (f"What of its plan can be measured is not known: {error}.",)
 
     def _may_approve(self, row: StoredRelease, under: Foundation) -> tuple[str, ...]:

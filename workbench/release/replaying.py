@@ -20,8 +20,9 @@ import numpy as np
 from workbench.ledger.canonical import digest
 from workbench.observability.release_rows import ReleaseReader
 from workbench.release.course import Situation, asked_at, is_overdue, next_move
-from workbench.release.judge_kinds import FIRST_RULES, RULES
+from workbench.release.judge_kinds import FIRST_RULES, RULES, Kind
 from workbench.release.judge_model import CANDIDATE, STABLE, Judgement, Observation
+from workbench.release.judge_terms import awaited_of, from_json
 from workbench.release.judging import Memory
 from workbench.release.model import DecisionRecord, Objection, Release, State
 from workbench.release.ports import ReleaseLog
@@ -97,6 +98,17 @@ def _without_words(judgement: Mapping[str, Any]) -> str:
     return digest({**{name: value for name, value in judgement.items() if name != "sentence"}, "metrics": metrics})
 
 
+def _are_changed(rules: int, plan: Mapping[str, Any]) -> bool:
+    """Whether rules have changed since these that concern what is judged by the plan.
+
+    Rules 2 pair scores within one step, and leave out of an amount only what is in another currency.
+    """
+    if not plan or rules >= RULES:
+        return False
+    has_scores = any(metric.kind is Kind.SCORE for metric in from_json(plan).metrics)
+    return has_scores or any(each.currency is not None for each in awaited_of(plan))
+
+
 class _Course:
     """The way of a release, from its first row on."""
 
@@ -115,8 +127,12 @@ class _Course:
         if (inputs["judgement"] or {}).get("kind") == "shadow":
             words = "it is of a shadow stage, whose copies were counted as they were then"
             return Replayed(decision=decision, found=Found.UNAVAILABLE, sentence=words, judgement=None)
-        again, rules = self._judged_again(decision, before), inputs.get("rules", FIRST_RULES)
-        if again.found is Found.DIFFERENT and rules != RULES:
+        rules = inputs.get("rules", FIRST_RULES)
+        if rules > RULES:
+            words = f"it was judged by rules {rules} of a newer workbench; this one has {RULES}"
+            return Replayed(decision=decision, found=Found.UNAVAILABLE, sentence=words, judgement=None)
+        again = self._judged_again(decision, before)
+        if again.found is Found.DIFFERENT and _are_changed(rules, inputs["plan"]):
             gone = f"it was judged by rules {rules}, which this version of the workbench has no more (it has {RULES})"
             return dataclasses.replace(again, found=Found.UNAVAILABLE, sentence=f"{gone}; by these {again.sentence}")
         return again

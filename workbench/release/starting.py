@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from workbench.errors import StoreError, UsageError, WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.ledger.authority import Author
 from workbench.ledger.canonical import JSON
 from workbench.ledger.registry import newest_declarations
 from workbench.ledger.releases import StoredRelease, foundation, known_release
 from workbench.ledger.routes import StoredRoute, stored_route
-from workbench.readiness.model import Review, ReviewVerdict
+from workbench.readiness.model import Review
 from workbench.release import approvals as rule
 from workbench.release.acting import Acting
 from workbench.release.model import Release, State
@@ -67,8 +67,9 @@ class Starting(Acting):
             self._told(done)
         draft = done.row if isinstance(done, Done) else done
         with self._given_up_when_broken(draft, doer):
+            left_open = self._known_open(draft)  # before the review, so that nothing which can break stands between that and READY
             review = self._reviewer().review(app, candidate, baseline=baseline or draft.previous_stable, actor=doer.author)
-            return self._settled(draft, review, doer)
+            return self._settled(draft, review, doer, left_open)
 
     def adopt(self, app: str, bundle: Bundle | str, *, reason: str, actor: Author | None = None) -> Release:
         """The bundle that serves the app already, outside the workbench, as its first stable one. Only before any other is in service.
@@ -90,9 +91,8 @@ class Starting(Acting):
                 insist_person(done.row, rule.objection_to_adopting(doer.person, doer.known_as, registrar=registrar, risk_tier=tier))
         return self._told(done)
 
-    def _settled(self, draft: StoredRelease, review: Review, doer: Doer) -> Release:
+    def _settled(self, draft: StoredRelease, review: Review, doer: Doer, left_open: Mapping[str, JSON]) -> Release:
         """The draft READY, or ABORTED where its gates did not let it through."""
-        left_open = self._known_open(draft) if review.verdict is ReviewVerdict.GO else {}
         with self._ledger.write() as act:
             turn = self._turn(act, doer)
             seen = known_release(act.connection, draft.release_id)
@@ -113,7 +113,7 @@ class Starting(Acting):
             return {}
         try:
             return {LEFT_OPEN: list(self._open_before(self._release(draft)))}
-        except StoreError as error:
+        except WorkbenchError as error:
             log.warning("what the plan of release %s leaves open is not known: %s", draft.release_id, error)
             return {}
 

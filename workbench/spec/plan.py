@@ -52,7 +52,12 @@ def is_of_catalogue(metric: str) -> bool:
     >>> [is_of_catalogue(name) for name in ("failure_rate", "latency_p95", "latency_to_order")]
     [True, True, False]
     """
-    return metric in OF_CATALOGUE or _LATENCY.fullmatch(metric) is not None
+    return metric in OF_CATALOGUE or is_latency(metric)
+
+
+def is_latency(metric: str) -> bool:
+    """Whether it is a percentile of the latency; all of them are judged alike, by the stable bundle's own."""
+    return _LATENCY.fullmatch(metric) is not None
 
 
 def can_be_judged(metric: str, kpis: Iterable[Kpi] = ()) -> bool:

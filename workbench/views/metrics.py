@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import polars as pl
 
 from workbench.observability.dimensions import GRAINS
+from workbench.observability.model import Window
 from workbench.views.numbers import DASH, metric_words, number, rate_cell, sized
 from workbench.views.page import Column, Page, Section, page_text
 from workbench.views.tables import WIDTH, cell, named
 
 _BETTER = {"higher_is_better": "higher", "lower_is_better": "lower"}
 _MOST_SILENCES = 6
+ALWAYS = Window()
 
 
 class Described(Protocol):
@@ -49,6 +51,7 @@ def metrics_text(
     names: Mapping[str, str] | None = None,
     found: Found | None = None,
     grain: str | None = None,
+    window: Window = ALWAYS,
     width: int = WIDTH,
 ) -> str:
     """The frame of a metric query as an aligned table; says so when it has no rows, and which steps of a series have none.
@@ -59,25 +62,38 @@ def metrics_text(
         names: bundle id to name; a bundle is shown with it.
         found: how the numbers were found; what is not exact, or has no requests behind it, is said below the table.
         grain: width of a step, for a series.
+        window: what was asked for; the whole steps of it count, also those before the first request and behind the last.
         width: columns of the terminal.
     """
-    silence = silence_words(frame["ts"].to_list(), GRAINS[grain]) if grain is not None and "ts" in frame.columns else ""
+    starts = frame["ts"].to_list() if grain is not None and "ts" in frame.columns else []
+    silence = silence_words(starts, GRAINS[grain], window) if grain is not None and starts else ""
     return page_text(_page(frame, metrics, names or {}, "; ".join(filter(None, (found_words(found), silence)))), width=width)
 
 
-def silence_words(starts: Collection[datetime], step: timedelta) -> str:
-    """Which steps between the first and the last have no request: the beginning of each silence, and how many steps it lasts.
+def silence_words(starts: Collection[datetime], step: timedelta, window: Window = ALWAYS) -> str:
+    """Which steps have no request: the beginning of each silence, and how many steps it lasts.
+
+    Args:
+        starts: of the steps that have one, one at least.
+        step: how long each lasts.
+        window: its whole steps count; by default those between the first and the last with a request.
 
     >>> silence_words([datetime(2026, 3, 1, hour) for hour in (4, 5, 8, 10)], timedelta(hours=1))
     'no request in 3 of 7 steps: 2026-03-01 06:00 (2), 2026-03-01 09:00 (1)'
     """
     known = sorted(set(starts))
-    silences = [(earlier + step, (later - earlier) // step - 1) for earlier, later in pairwise(known) if later - earlier > step]
+    first, last = known[0], known[-1]
+    if window.start is not None:
+        first -= max(0, (first - window.start) // step) * step
+    if window.until is not None:
+        last += max(0, (window.until - last) // step - 1) * step
+    seen = [first - step, *known, last + step]
+    silences = [(earlier + step, (later - earlier) // step - 1) for earlier, later in pairwise(seen) if later - earlier > step]
     if not silences:
         return ""
     shown = ", ".join(f"{start:%Y-%m-%d %H:%M} ({n})" for start, n in silences[:_MOST_SILENCES])
     more = f" and {len(silences) - _MOST_SILENCES} more times" if len(silences) > _MOST_SILENCES else ""
-    return f"no request in {sum(n for _, n in silences)} of {(known[-1] - known[0]) // step + 1} steps: {shown}{more}"
+    return f"no request in {sum(n for _, n in silences)} of {(last - first) // step + 1} steps: {shown}{more}"
 
 
 def found_words(found: Found | None) -> str:
