@@ -264,18 +264,16 @@ def compared(home: Path, rows: int) -> tuple[list[Figure], dict[str, float]]:
 
 
 def growth(folder: Path) -> list[Figure]:
-    """The roll-up path over a quarter and over three times as many requests in the same days."""
-    times = {}
-    for rows in (ROWS // 4, ROWS * 3):
-        home = folder / str(rows)
-        step("load", home, rows)
-        step("sum", home, rows)
-        times[rows], _ = step("rollup", home, rows)
-        subprocess.run(["rm", "-r", str(home)], check=True)
-    small, large = times[ROWS // 4], times[ROWS * 3]
+    """The roll-up path over a quarter and over three times as many requests in the same days, asked in turn: machines have moods."""
+    sizes = (ROWS // 4, ROWS * 3)
+    for rows in sizes:
+        step("load", folder / str(rows), rows)
+        step("sum", folder / str(rows), rows)
+    asked_in_turn = [[step("rollup", folder / str(rows), rows)[0] for rows in sizes] for _ in range(3)]
+    small, large = ({asked.name: min(times[place][asked.name] for times in asked_in_turn) for asked in QUESTIONS} for place in (0, 1))
     return [
         Figure(
-            what=f"growth from {ROWS // 4:,} to {ROWS * 3:,} rows: {asked.name}",
+            what=f"growth from {sizes[0]:,} to {sizes[1]:,} rows: {asked.name}",
             value=large[asked.name] / small[asked.name],
             unit="times",
             at_most=1.3 if asked.is_judged else None,

@@ -26,8 +26,8 @@ SHARED = frozenset({"postgres_scanner", "httpfs"})
 _UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
 """They ask DuckLake for the statistics of each column of each file, which takes most of
 a small question's time, and change no plan of ours."""
-MEMORY = 3 << 29
-"""1.5 GiB: what outgrows it goes on in the scratch folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
+MEMORY = 1 << 30
+"""1 GiB: what outgrows it goes on in the scratch folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import duckdb
 import ibis.expr.types as ir
+import polars as pl
 
 from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
@@ -21,7 +23,7 @@ from workbench.observability.model import RowSet, Window
 from workbench.observability.query import DIALECT, row_set_sql, to_sql, units, with_tables
 from workbench.observability.recency import Seen
 from workbench.observability.rolled import CHOSEN, ROLLED, Statements, ranked, statements
-from workbench.observability.rollup import bucket_ms, hour_start, naive_sql, utc_sql
+from workbench.observability.rollup import bucket_ms, hour_start, utc_sql
 from workbench.observability.rollup_plan import Unsummed, cover, fresh_sql, is_noted_day, stored_sql
 from workbench.observability.success import DEFAULT_SCORE, SuccessRules
 from workbench.observability.sum_reader import Key, Rows, SumReader, Sums, key_of
@@ -84,8 +86,8 @@ class Reader(SumReader):
             return ()
         if not self.is_newest:
             return tuple(row["app"] for row in self.rows(f"SELECT DISTINCT app FROM {at_snapshot('requests', self.snapshot)} ORDER BY app"))
-        summed, noted = (at_snapshot(table, self.snapshot) for table in ("requests_daily", "unsummed_hours"))
-        return tuple(row["app"] for row in self.rows(f"SELECT app FROM {summed} UNION SELECT app FROM {noted} ORDER BY app"))
+        summed = self.rows(f"SELECT DISTINCT app FROM {at_snapshot('requests_daily', self.snapshot)}")
+        return tuple(sorted({row["app"] for row in summed} | set(self._unsummed_hours["app"])))
 
     def bundles(self, app: str) -> tuple[str, ...]:
         """The bundles that answered requests of the app, oldest first."""
@@ -146,18 +148,19 @@ class Reader(SumReader):
         self._tables[CHOSEN] = " UNION ALL ".join(parts)
         self._rolled = {key_of(row, question.keys): row for row in self.rows(sql.totals) if row["rows"]}
 
+    @cached_property
+    def _unsummed_hours(self) -> pl.DataFrame:
+        """The hours that are not summed: `app hour n`."""
+        noted = at_snapshot("unsummed_hours", self.snapshot)
+        return self._connection.execute(f"SELECT app, {utc_sql('hour')} AS hour, sum(n)::BIGINT AS n FROM {noted} GROUP BY ALL").pl()
+
     def _unsummed(self, window: Window, apps: Sequence[str]) -> list[Unsummed]:
         """The days in the window with hours that are not summed."""
-        hour = utc_sql("hour")
-        hours = [
-            f"{hour} {sign} {naive_sql(hour_start(at))}" for sign, at in ((">=", window.start), ("<=", window.until)) if at is not None
-        ]
-        where = " AND ".join((_of_apps(apps), *hours))
-        found = self.rows(
-            f"SELECT app, CAST({hour} AS DATE) AS day, sum(n)::BIGINT AS n FROM {at_snapshot('unsummed_hours', self.snapshot)} "
-            f"WHERE {where} GROUP BY app, day ORDER BY day, app"
-        )
-        return [Unsummed(**row) for row in found]
+        hour, wanted = pl.col("hour"), [pl.col("app").is_in(apps)] if apps else []
+        wanted += [hour >= hour_start(at).replace(tzinfo=None) for at in (window.start,) if at is not None]
+        wanted += [hour <= hour_start(at).replace(tzinfo=None) for at in (window.until,) if at is not None]
+        days = self._unsummed_hours.filter(*wanted).group_by("app", day=hour.dt.date()).agg(pl.col("n").sum()).sort("day", "app")
+        return [Unsummed(**row) for row in days.iter_rows(named=True)]
 
     def rolled_sums(self, question: Question) -> dict[Key, Sums]:
         """As `sums`, for the metrics of the question whose sums are held; a quantile's value stands for its bucket."""

@@ -50,25 +50,23 @@ def read(metric: Metric, sums: Mapping[str, Any], number: int, *, level: float) 
     """The number under those of the sums `_SUMS` that have this number as suffix."""
     own = {name: sums[numbered] for name in _SUMS if (numbered := f"{name}{number}") in sums}
     y, x, n = own.get("y"), own.get("x"), int(own.get("k") or 0)
-    blank = Reading(
-        value=None,
+    is_unusable = bool(own.get("bad"))
+    is_known = not is_unusable and n and y is not None and (x or not _divides(metric))
+    estimate = _estimate(metric, own, level) if is_known else None
+    return Reading(
+        value=estimate.value if estimate else None,
         n=n,
         count=int(y or 0) if metric.kind is Kind.RATE else None,
-        low=None,
-        high=None,
+        low=estimate.low if estimate else None,
+        high=estimate.high if estimate else None,
         level=level,
-        method=_METHODS[metric.kind],
+        method=estimate.method if estimate else _METHODS[metric.kind],
         n_clusters=int(own["groups"]) if own.get("named") else None,
         n_effective=_effective(metric, own),
         n_eligible=int(own["eligible"] or 0) if "eligible" in own else None,
         measured_share=min(1.0, float(own["measured"] or 0) / int(own["eligible"])) if own.get("eligible") else None,
+        fault=_fault(metric, own) if is_unusable else None,
     )
-    if own.get("bad"):
-        return replace(blank, fault=_fault(metric, own))
-    if not n or y is None or (not x and _divides(metric)):
-        return blank
-    estimate = _estimate(metric, own, level)
-    return replace(blank, value=estimate.value, low=estimate.low, high=estimate.high, method=estimate.method)
 
 
 def _divides(metric: Metric) -> bool:
