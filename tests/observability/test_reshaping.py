@@ -16,6 +16,7 @@ from tests.postgres import new_database, running_postgres
 from workbench.observability.reshaping import ADDING, CATALOGUE, leave_alone
 from workbench.observability.tables import arrow_table
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
 UPKEEP = """
 import sys
 from pathlib import Path
@@ -24,7 +25,6 @@ from datetime import timedelta
 from workbench.observability.upkeep import Upkeep
 from workbench.observability.upkeep_plan import Plan, Step
 
-pytestmark = pytest.mark.usefixtures("two_threads")  # the log's upkeep works on several threads, as it does in service
 merging = Plan(steps=(Step.FLUSH, Step.MERGE))
 lake = open_lake(Path(sys.argv[1]), catalog=sys.argv[2])
 upkeep = Upkeep(lake, cited=frozenset)
