@@ -26,8 +26,9 @@ SHARED = frozenset({"postgres_scanner", "httpfs"})
 _UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
 """They ask DuckLake for the statistics of each column of each file, which takes most of
 a small question's time, and change no plan of ours."""
-MEMORY = 1 << 30
-"""1 GiB: what outgrows it goes on in the scratch folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
+MEMORY = 8 << 30
+"""8 GiB, so that no write fails for want of it: a day of 164,000 rows did not fit into 1 GiB in a log of 60 million. What outgrows it goes
+on in the scratch folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
 
@@ -268,7 +269,7 @@ _SYMPTOMS = (
     (
         ("Out of Memory", "failed to allocate", "could not allocate"),
         "it takes more memory than the log's engine may have",
-        "ask for a shorter window or fewer percentiles at once, or raise WORKBENCH_LOG_MEMORY (for example 4GiB)",
+        "raise WORKBENCH_LOG_MEMORY (for example 16GiB), or ask for a shorter window or fewer percentiles at once",
     ),
     (
         ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
