@@ -81,13 +81,11 @@ def onsets(n_steps: int) -> tuple[float, ...]:
 
 def begin(metric: MetricPlan, plan: JudgePlan) -> MetricState:
     """The memory before the first row."""
-    n = max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
-    n_counts = n + (metric.kind is Kind.MOSTLY_REACHED)
     zeros = (0.0,) * len(betting.FRACTIONS)
     is_score = metric.kind is Kind.SCORE
     return MetricState(
-        seen=(NO_UNITS,) * n,
-        counts=(tilted.NOTHING,) * n_counts if metric.kind in BY_EVENTS else (),
+        seen=(NO_UNITS,) * _n_first(metric),
+        counts=(tilted.NOTHING,) * len(_tests(metric)) if metric.kind in BY_EVENTS else (),
         harm_logs=(zeros,) * plan.n_steps if is_score else (),
         safe_logs=(zeros,) * len(metric.safe) if is_score else (),
     )
@@ -127,7 +125,8 @@ def observe(
         state = dataclasses.replace(state, n=(state.n[0] + len(at) - n, state.n[1] + n))
         return _talks(state, metric, plan, rows, at=at, happened=happened[0])
     first = [rows.first_of_step(each, units) for each, units in zip(happened, state.seen, strict=True)]
-    return _events(state, metric, plan, rows, first)
+    state = dataclasses.replace(state, seen=tuple(new.seen for _, new in first))
+    return _events(state, metric, plan, rows, [counting for counting, _ in first])
 
 
 def _is_usable(metric: MetricPlan, values: Floats) -> Bools:
@@ -150,35 +149,37 @@ def _happened(metric: MetricPlan, values: Floats, is_candidate: Bools) -> list[B
     return [np.asarray(allowed > threshold) for threshold in metric.thresholds_ms]
 
 
-def _events(
-    state: MetricState,
-    metric: MetricPlan,
-    plan: JudgePlan,
-    rows: Rows,
-    first: Sequence[tuple[Ints, FirstSeen]],
-    *,
-    reached: Sequence[Ints] = (),
-) -> tuple[MetricState, Track]:
-    """Events that count, with the units that have counted then, for each test; the metric's evidence is the mean over its tests.
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One test of a metric whose evidence is that of events."""
 
-    The last test of `MOSTLY_REACHED` is of talks that reached it, whose units are those of the first.
-    """
-    seen = tuple(new.seen for _, new in first)
-    tests = [(at, metric.kind is Kind.REACHED) for at, _ in first] + [(at, True) for at in reached]
-    counts, tracks = [], []
-    for before, null, (at, is_good) in zip(state.counts, _harms(metric), tests, strict=True):
-        events = rows.exchanged(at) if is_good else rows.events(at)
-        path = tilted.e_path(before, events, tilted.HARM, null, stakes=onsets(plan.n_steps))
-        tracks.append(Track(before=_event_harm(before, null, plan), rows=at, e=path.e))
-        counts.append(path.state)
-    return dataclasses.replace(state, seen=seen, counts=tuple(counts)), _mean(tracks, len(rows.seq))
+    harm: float
+    """Its harm margin."""
+    is_of_good: bool = False
+    """Whether its events are good ones, so that the arms are exchanged."""
 
 
-def _harms(metric: MetricPlan) -> tuple[float, ...]:
-    """The harm margin of each test."""
+def _tests(metric: MetricPlan) -> tuple[_Test, ...]:
+    """The tests of a metric, in the order of the memory's counts."""
     if metric.kind is Kind.MOSTLY_REACHED:
-        return metric.harm, metric.harm, metric.harm_reached
-    return (metric.harm,) * max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
+        return (*(_Test(metric.harm),) * _n_first(metric), _Test(metric.harm_reached, is_of_good=True))
+    return (_Test(metric.harm, is_of_good=metric.kind is Kind.REACHED),) * _n_first(metric)
+
+
+def _n_first(metric: MetricPlan) -> int:
+    """How many sets of units have counted: one per threshold, and of talks those that came and those that had an event."""
+    return max(1, len(metric.thresholds_ms), 2 * metric.is_of_talks)
+
+
+def _events(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, places: Sequence[Ints]) -> tuple[MetricState, Track]:
+    """The metric's memory after the events of each test, at these places; its evidence is the mean over its tests."""
+    counts, tracks = [], []
+    for before, test, at in zip(state.counts, _tests(metric), places, strict=True):
+        events = rows.exchanged(at) if test.is_of_good else rows.events(at)
+        path = tilted.e_path(before, events, tilted.HARM, test.harm, stakes=onsets(plan.n_steps))
+        tracks.append(Track(before=_event_harm(before, test, plan), rows=at, e=path.e))
+        counts.append(path.state)
+    return dataclasses.replace(state, counts=tuple(counts)), _mean(tracks, len(rows.seq))
 
 
 def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, *, at: Ints, happened: Ints) -> tuple[MetricState, Track]:
@@ -190,8 +191,9 @@ def _talks(state: MetricState, metric: MetricPlan, plan: JudgePlan, rows: Rows, 
     """
     talks, came = rows.first_of_step(at, state.seen[0])
     bad = np.intersect1d(talks, happened, assume_unique=True)
+    any_talk, had_one = rows.first_of_step(happened, state.seen[1])
     reached = [np.setdiff1d(talks, bad, assume_unique=True)] if metric.kind is Kind.MOSTLY_REACHED else []
-    return _events(state, metric, plan, rows, [(bad, came), rows.first_of_step(happened, state.seen[1])], reached=reached)
+    return _events(dataclasses.replace(state, seen=(came.seen, had_one.seen)), metric, plan, rows, [bad, any_talk, *reached])
 
 
 def bad_events(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
@@ -204,8 +206,8 @@ def safe_tests(state: MetricState, metric: MetricPlan) -> tuple[Counts, ...]:
     return state.counts[-1:] if metric.kind is Kind.MOSTLY_REACHED else state.counts
 
 
-def _event_harm(counts: Counts, null: float, plan: JudgePlan) -> float:
-    return tilted.staked(counts, tilted.HARM, null, onsets(plan.n_steps))
+def _event_harm(counts: Counts, test: _Test, plan: JudgePlan) -> float:
+    return tilted.staked(counts, tilted.HARM, test.harm, onsets(plan.n_steps))
 
 
 def _mean(tracks: Sequence[Track], n: int) -> Track:
@@ -298,8 +300,8 @@ def e_harm(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> float:
     """The evidence that the candidate is worse than the harm margin; 1 where none was seen."""
     if metric.kind in BY_EVENTS:
         total = 0.0
-        for counts, null in zip(state.counts, _harms(metric), strict=True):
-            total = total + _event_harm(counts, null, plan)
+        for counts, test in zip(state.counts, _tests(metric), strict=True):
+            total = total + _event_harm(counts, test, plan)
         return total / len(state.counts)
     if metric.kind is Kind.SCORE:
         total = 0.0
@@ -319,14 +321,14 @@ def late_onset(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> tuple
     if metric.kind not in BY_EVENTS:
         return None
     evidence = [
-        (stake * tilted.e_value(counts, tilted.HARM, null, since=step), -step, test)
-        for test, (counts, null) in enumerate(zip(state.counts, _harms(metric), strict=True))
+        (stake * tilted.e_value(counts, tilted.HARM, test.harm, since=step), -step, number)
+        for number, (counts, test) in enumerate(zip(state.counts, _tests(metric), strict=True))
         for step, stake in enumerate(onsets(plan.n_steps))
     ]
-    _, place, test = max(evidence, key=lambda one: one[:2])
-    if not place or test >= len(bad_events(state, metric)):
+    _, place, number = max(evidence, key=lambda one: one[:2])
+    if not place or number >= len(bad_events(state, metric)):
         return None
-    return -place, tuple(cell for cell in state.counts[test] if cell.step >= -place)
+    return -place, tuple(cell for cell in state.counts[number] if cell.step >= -place)
 
 
 def e_safe(state: MetricState, metric: MetricPlan, step: int) -> float:
