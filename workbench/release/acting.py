@@ -150,6 +150,7 @@ class Acting:
 
         Raises:
             StoreError: the log cannot be read.
+            UsageError: its rows cannot be used.
         """
         if release.plan is None or self._before is None:
             return ()

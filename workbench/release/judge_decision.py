@@ -158,10 +158,15 @@ _OF = {Kind.REACHED: " stable/candidate of those that reached it", Kind.MOSTLY_R
 def _words(metric: MetricJudgement) -> str:
     """The numbers of a metric as a sentence."""
     what = {Kind.BUDGET: "rate", Kind.SCORE: "loss", Kind.AMOUNT: "loss"}.get(metric.kind, "ratio")
-    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (metric.estimate, metric.low, metric.high))
     units = f"{metric.n_candidate:,} candidate and {metric.n_stable:,} stable"
     what += _OF.get(metric.kind, f" in {metric.unit}" if metric.unit else "")
-    return f"{metric.name}: {what} {estimate} ({low} to {high}), harmful above {metric.harm:.4g}, {units}"
+    return f"{metric.name}: {what} {_range(metric)}, harmful above {metric.harm:.4g}, {units}"
+
+
+def _range(found: Interval | MetricJudgement) -> str:
+    """An estimate with the ends of its interval."""
+    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
+    return f"{estimate} ({low} to {high})"
 
 
 def _kept(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
@@ -170,8 +175,7 @@ def _kept(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
         return ""
     (counts,) = judge_metrics.safe_tests(state, metric)
     found = tilted.ratio_interval(counts, alpha=plan.alpha)
-    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
-    return f"; ratio{_OF[Kind.REACHED]} {estimate} ({low} to {high}), harmful above {metric.harm_reached:.4g}"
+    return f"; ratio{_OF[Kind.REACHED]} {_range(found)}, harmful above {metric.harm_reached:.4g}"
 
 
 def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
@@ -182,8 +186,7 @@ def _since(state: MetricState, metric: MetricPlan, plan: JudgePlan) -> str:
     step, counts = onset
     found = tilted.ratio_interval(counts, alpha=plan.alpha)
     stable, candidate = _arms(metric, counts)
-    estimate, low, high = ("?" if value is None else f"{value:.3g}" for value in (found.estimate, found.low, found.high))
-    return f"; since step {step + 1}: {estimate} ({low} to {high}), {candidate:,} candidate and {stable:,} stable"
+    return f"; since step {step + 1}: {_range(found)}, {candidate:,} candidate and {stable:,} stable"
 
 
 def _metric(state: MetricState, metric: MetricPlan, plan: JudgePlan, step: int) -> MetricJudgement:
