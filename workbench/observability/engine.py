@@ -34,7 +34,7 @@ _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeAddress:
-    """Where the lake is: its catalogue, its Parquet files, and a folder for this machine's scratch files."""
+    """Where the lake is (its catalogue, its Parquet files), and what of this machine it may take: a scratch folder, and memory."""
 
     kind: str
     """`sqlite` or `postgres`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -157,8 +158,8 @@ class Reader(SumReader):
     def _unsummed(self, window: Window, apps: Sequence[str]) -> list[Unsummed]:
         """The days in the window with hours that are not summed."""
         hour, wanted = pl.col("hour"), [pl.col("app").is_in(apps)] if apps else []
-        wanted += [hour >= hour_start(at).replace(tzinfo=None) for at in (window.start,) if at is not None]
-        wanted += [hour <= hour_start(at).replace(tzinfo=None) for at in (window.until,) if at is not None]
+        ends = ((operator.ge, window.start), (operator.le, window.until))
+        wanted += [lies(hour, hour_start(at).replace(tzinfo=None)) for lies, at in ends if at is not None]
         days = self._unsummed_hours.filter(*wanted).group_by("app", day=hour.dt.date()).agg(pl.col("n").sum()).sort("day", "app")
         return [Unsummed(**row) for row in days.iter_rows(named=True)]
 

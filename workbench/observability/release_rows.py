@@ -336,7 +336,10 @@ class ReleaseReader:
 
 
 def column_sql(metric: str) -> str | None:
-    """What a request's final row says of the metric; None where that is not in a request's row."""
+    """What a request's final row says of the metric; None where that is not in a request's row.
+
+    Plans that were stored once may name any `latency_…`.
+    """
     return "latency_ms" if metric.startswith("latency_") else _EVENTS.get(metric)
 
 

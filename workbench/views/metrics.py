@@ -65,8 +65,7 @@ def metrics_text(
         window: what was asked for; the whole steps of it count, also those before the first request and behind the last.
         width: columns of the terminal.
     """
-    starts = frame["ts"].to_list() if grain is not None and "ts" in frame.columns else []
-    silence = silence_words(starts, GRAINS[grain], window) if grain is not None and starts else ""
+    silence = silence_words(frame["ts"].to_list(), GRAINS[grain], window) if grain is not None and not frame.is_empty() else ""
     return page_text(_page(frame, metrics, names or {}, "; ".join(filter(None, (found_words(found), silence)))), width=width)
 
 
