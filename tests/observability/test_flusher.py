@@ -203,6 +203,26 @@ def test_a_dead_process_spool_is_adopted_and_removed(tmp_path):
     assert count(lake) == 5
 
 
+def test_what_an_owner_left_that_died_while_it_made_its_spool_is_taken_back_and_removed(tmp_path):
+    """The change to a write-ahead log is written under a rollback journal: death within it leaves one that must be played back."""
+    program = (
+        "import os, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('PRAGMA cache_size = 1')\n"
+        "connection.execute('CREATE TABLE half (x)')\n"
+        "connection.execute('BEGIN')\n"
+        "connection.executemany('INSERT INTO half VALUES (?)', [(bytes(4096),)] * 100)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    folder = tmp_path / "spools"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", program, str(folder / "dead.sqlite")], check=False)
+    assert (folder / "dead.sqlite-journal").stat().st_size > 0
+    report = open_logs(tmp_path).flush()
+    assert (report.faults, report.rows, len(report.adopted)) == ((), 0, 1)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_living_owner_is_left_alone_until_its_rows_are_old(tmp_path):
     lake = open_lake(tmp_path)
     clock = Clock()

@@ -180,7 +180,11 @@ def timestamp(at: datetime) -> str:
 
 
 class SpoolReader:
-    """The committed rows of any spool, read beside its owner."""
+    """The committed rows of any spool, read beside its owner.
+
+    Opened for writing, where the file may be written: what an owner left that died within a change (a rollback journal, as while the spool
+    was made) SQLite takes back before it reads, and for reading alone it refuses to.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -217,7 +221,7 @@ class SpoolReader:
             with (
                 at_work(),
                 contextlib.closing(
-                    sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+                    sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=5)
                 ) as connection,
             ):
                 self._refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0])
