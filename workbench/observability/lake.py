@@ -18,6 +18,7 @@ from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import abandon, at_work, in_each_child
 from workbench.observability import engine, schema
 from workbench.observability.locks import FileLock
+from workbench.observability.patience import Patience
 from workbench.observability.reshaping import is_reshaped_since, newest_snapshot
 from workbench.observability.server_lock import KEEPER, ServerLock
 from workbench.observability.syncing import sync_file_system
@@ -269,13 +270,15 @@ class Lake:
     @contextlib.contextmanager
     def _exclusive(self, what: str) -> Iterator[None]:
         """The three locks of a writer: of the process, of the machine and, on PostgreSQL, of the catalogue."""
-        if not self._mutex.acquire(timeout=self._lock_wait_s):
-            raise StoreBusy(
-                f"log lake {self._address}",
-                seen=f"another thread of this process wrote for more than {self._lock_wait_s:g} s",
-                needed=f"its end, to {what}",
-                next_step="run it again",
-            )
+        patience = Patience(self._lock_wait_s)
+        while not self._mutex.acquire(timeout=patience.look_s):
+            if patience.is_over():
+                raise StoreBusy(
+                    f"log lake {self._address}",
+                    seen=f"another thread of this process wrote for more than {self._lock_wait_s:g} s",
+                    needed=f"its end, to {what}",
+                    next_step="run it again",
+                )
         try:
             self._make_folders()
             self._file_lock.acquire(what=what, wait_s=self._lock_wait_s)

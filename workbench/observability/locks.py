@@ -13,6 +13,7 @@ from pathlib import Path
 
 from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import in_each_child
+from workbench.observability.patience import Patience
 
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
@@ -96,13 +97,13 @@ class FileLock:
         """Take the lock, waiting for it.
 
         Raises:
-            StoreBusy: somebody else held it for `wait_s` seconds; names the holder and whether it is stopped.
+            StoreBusy: somebody else held it for `wait_s` seconds in which this process ran; names the holder and whether it is stopped.
             StoreError: the file cannot be made or opened.
         """
-        deadline = time.monotonic() + wait_s
+        patience = Patience(wait_s)
         pause = _FIRST_PAUSE_S
         while not self.try_acquire(what):
-            if time.monotonic() >= deadline:
+            if patience.is_over():
                 raise self.busy(what, wait_s)
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the waiters, guards nothing
             pause = min(_LONGEST_PAUSE_S, pause * 2)

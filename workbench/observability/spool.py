@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import abandon, at_work, in_each_child
 from workbench.observability.locks import FileLock, is_at
+from workbench.observability.patience import Patience
 
 Mode = Literal["write", "durable"]
 FORMAT = 1
@@ -56,10 +57,13 @@ def wait_until_committed(committed: Future[None], timeout_s: float = WAIT_S) -> 
         StoreError: they could not be written, and count as not stored.
         StoreBusy: no answer yet after `timeout_s` seconds; they may still be written.
     """
-    try:
-        committed.result(timeout_s)
-    except TimeoutError as fault:
-        raise StoreBusy("spool", seen=f"no commit within {timeout_s:g} s", next_step="check whether the disk answers") from fault
+    patience = Patience(timeout_s)
+    while True:
+        try:
+            return committed.result(patience.look_s)
+        except TimeoutError as fault:
+            if patience.is_over():
+                raise StoreBusy("spool", seen=f"no commit within {timeout_s:g} s", next_step="check whether the disk answers") from fault
 
 
 class Marks(NamedTuple):
@@ -165,13 +169,7 @@ class Spool:
         waiting = _Append(rows=rows, recorded_at=self._clock().timestamp(), size=size, committed=Future())
         waiting.committed.set_running_or_notify_cancel()  # from here on nobody can cancel it
         with self._changed:
-            if not self._changed.wait_for(lambda: self._queued_bytes < _MOST_QUEUED_BYTES or self._is_dead or self._is_closing, wait_s):
-                raise StoreBusy(
-                    f"spool {self.path}",
-                    seen=f"{self._queued_bytes >> 20} MB wait to be written",
-                    needed=f"less than {_MOST_QUEUED_BYTES >> 20} MB",
-                    next_step="send less at once, or check whether the disk answers",
-                )
+            self._wait_for_a_place(Patience(wait_s))
             if self._is_dead:
                 raise self._died()
             if self._is_closing:
@@ -180,6 +178,19 @@ class Spool:
             self._queued_bytes += waiting.size
             self._changed.notify_all()
         return waiting.committed
+
+    def _wait_for_a_place(self, patience: Patience) -> None:
+        """Return once the queue has room, or takes nothing any more. The caller holds the mutex."""
+        while not self._changed.wait_for(
+            lambda: self._queued_bytes < _MOST_QUEUED_BYTES or self._is_dead or self._is_closing, patience.look_s
+        ):
+            if patience.is_over():
+                raise StoreBusy(
+                    f"spool {self.path}",
+                    seen=f"{self._queued_bytes >> 20} MB wait to be written",
+                    needed=f"less than {_MOST_QUEUED_BYTES >> 20} MB",
+                    next_step="send less at once, or check whether the disk answers",
+                )
 
     def sync(self) -> None:
         """Return once everything appended before is committed or refused."""
