@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     """`write` survives a killed process, `durable` a power cut."""
     spool_quota: ByteSize = Field(default=ByteSize(2 << 30), ge=1 << 20)
     """What the rows of one process may take on their way into the log, for example `512MB`; beyond it calls are refused."""
-    log_memory: ByteSize = Field(default=ByteSize(8 << 30), ge=256 << 20)
+    log_memory: ByteSize = Field(default=ByteSize(1200 << 20), ge=256 << 20)
     """What the log's engine may take of each process, for example `2GiB`; never more than half of the machine's. What outgrows it goes on
     on disk, but for exact percentiles, which hold 8 bytes a request for each of them."""
     score: bool = True

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,7 @@ from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
 from workbench.observability.flusher import SpoolReader, drain, read_marks
 from workbench.observability.spool import UNREAD, Marks, Spool
+from workbench.observability.tables import arrow_table
 
 
 def rows(n: int, **values):
@@ -48,6 +50,19 @@ def test_every_table_of_one_record_lands_in_one_batch(tmp_path):
         assert lake.read(lambda connection, sql=sql: connection.execute(sql).fetchall()) == [(1, "2026-03-01")]
     sql = "SELECT from_seq, to_seq, batch_id FROM lake.flushed"
     assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(1, 4, 1)]
+    logs.close()
+
+
+def test_rows_that_cannot_be_sorted_at_once_go_in_by_pieces_of_one_batch(tmp_path, monkeypatch):
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    given = arrow_table("requests", [request(request_id=f"r{n}", ts_start=NOON + timedelta(minutes=n)) for n in range(100)])
+    monkeypatch.setattr(flusher, "_BYTES_SORTED_AT_ONCE", given.nbytes // 7)
+    assert logs.append({"requests": given}, source_id="given", from_seq=1, to_seq=100)
+    sql = "SELECT count(*), count(DISTINCT request_id), max(batch_id) FROM lake.requests"
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(100, 100, 1)]
+    noted = "SELECT sum(n)::INT FROM lake.unsummed_hours GROUP BY hour ORDER BY hour"
+    assert lake.read(lambda connection: connection.execute(noted).fetchall()) == [(60,), (40,)]
     logs.close()
 
 
@@ -374,6 +389,7 @@ def _record_and_close(logs):
 WRITER = """
 import sys, time
 from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from tests.observability.lakes import open_logs, request
 from workbench.observability.logs import FlushLoop

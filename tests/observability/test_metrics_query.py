@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -13,6 +14,7 @@ from workbench.errors import StoreError, UnknownSubject, UsageError
 from workbench.observability.catalogue import CATALOGUE
 from workbench.observability.dimensions import DIMENSIONS, GRAINS
 from workbench.observability.model import Window
+from workbench.observability.upkeep import Upkeep
 
 KPIS = [
     {"name": "conversion", "outcome": "order"},
@@ -115,6 +117,42 @@ def test_a_window_is_half_open_and_7d_ends_now(shop):
     assert shop.one("volume", window="7d") == (3, 3)
     assert shop.one("volume", window="1d") == (2, 2)
     assert shop.metrics.query(["volume"], window=Window(start=NOON + timedelta(days=9))).height == 0
+
+
+def test_a_later_revision_decides_whether_a_request_began_in_the_window(shop):
+    """It may say another time within the hour, on either side of an end."""
+    moved = [request(request_id=name, ts_start=NOON + timedelta(minutes=minute)) for name, minute in (("out", 40), ("in", 20))]
+    shop.add([*moved, request(ts_start=NOON + timedelta(minutes=50))])
+    shop.add([{**row, "revision": 1, "ts_start": NOON + timedelta(minutes=minute)} for row, minute in zip(moved, (10, 59), strict=True)])
+    late = Window(start=NOON + timedelta(minutes=30), until=NOON + timedelta(minutes=60))
+    assert [shop.one("volume", window=late, exact=exact)[0] for exact in (True, False)] == [2, 2]
+    early = Window(start=NOON, until=NOON + timedelta(minutes=30))
+    assert [shop.one("volume", window=early, exact=exact)[0] for exact in (True, False)] == [1, 1]
+
+
+def test_a_window_reads_the_files_of_its_own_days(tmp_path):
+    shop = Fixture(tmp_path)
+    for day in range(3):
+        shop.add([request(ts_start=NOON + timedelta(days=day), latency_ms=float(day)) for _ in range(300)])
+    Upkeep(shop.lake, cited=frozenset).run()
+    for file in (tmp_path / "lake").rglob("requests/**/*.parquet"):
+        if "day=2026-03-02" not in str(file):
+            file.unlink()
+    day = Window(start=NOON.replace(hour=0) + timedelta(days=1), until=NOON.replace(hour=0) + timedelta(days=2))
+    assert shop.one("latency_p50", window=day, exact=True, detail=True) == (1.0, 300)
+    with pytest.raises(StoreError):
+        shop.one("latency_p50", exact=True)
+    shop.close()
+
+
+def test_quantiles_of_one_column_are_what_each_is_alone(shop):
+    shop.add([request(latency_ms=float(n * n % 101), ttft_ms=None if n % 3 else float(n)) for n in range(90)])
+    names = ["latency_p99", "ttft_p50", "latency_p50", "cost_usd", "latency_p95", "ttft_p90"]
+    together = shop.metrics.query(names, detail=True, exact=True)
+    for name in names:
+        assert shop.metrics.query([name], detail=True, exact=True).row(0) == together.select(pl.col(f"^{name}(_.*)?$")).row(0)
+    values = sorted(float(n * n % 101) for n in range(90))
+    assert together["latency_p50"][0] == statistics.median(values)
 
 
 def test_filters_join_by_and_and_values_by_or(shop):

@@ -14,7 +14,7 @@ from workbench.errors import SpecError, UsageError
 from workbench.observability.catalogue import CATALOGUE, FAMILIES, find, kpi_metric
 from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.dimensions import FAILURE_REASON, TIME, Filters, condition, unknown
-from workbench.observability.facts import REQUESTS, Selection, kpi_facts, request_facts
+from workbench.observability.facts import ASKED, Selection, kpi_facts, request_facts
 from workbench.observability.metric import Metric, needs_of
 from workbench.observability.model import Window
 from workbench.observability.query import contributions
@@ -171,7 +171,7 @@ class Question:
         """The rows that a KPI counts, or that every other metric counts, with the derived columns in `needs`."""
         selection = self.selection
         if kpi is None:
-            return request_facts(selection, condition(REQUESTS, self.filters, self.window.start, self.window.until), needs)
+            return request_facts(selection, condition(ASKED, self.filters, self.window.start, self.window.until), needs)
         if FAILURE_REASON in self.dims:
             raise UsageError(f"KPI {kpi.name}", seen=f"asked by {FAILURE_REASON}", needed="a dimension that sessions and events have too")
         parts = [kpi_facts(own, app, selection) for app, own in sorted(self.definitions.kpis[kpi.name].items())]

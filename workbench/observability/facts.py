@@ -34,6 +34,8 @@ _OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id
 
 REQUESTS = unbound("requests", [*DIMENSIONS, *_REQUEST_COLUMNS])
 SCORES = unbound("scores", _SCORE_COLUMNS)
+ASKED = ibis.table(REQUESTS.schema(), name="asked_requests")
+"""The requests among which those of a window are, so that no others are read: all of them, where an engine knows no better."""
 OUTCOMES = unbound("outcomes", _OUTCOME_COLUMNS)
 LOG = (REQUESTS, SCORES, OUTCOMES, SPANS, JUDGMENTS)
 """Every table that a metric can read, with the columns that some metric reads."""
@@ -41,9 +43,14 @@ LOG = (REQUESTS, SCORES, OUTCOMES, SPANS, JUDGMENTS)
 
 def source_sql(snapshot: int | None) -> dict[str, str]:
     """Name of each unbound table to the query that it stands for, at a snapshot of the lake."""
-    names = {table.get_name(): table.columns for table in LOG}
-    origins = {name: at_snapshot(name, snapshot) for name in names} | {"requests": f"({latest_requests_sql(snapshot)}) AS latest"}
-    return {name: f"SELECT {', '.join(columns)} FROM {origins[name]}" for name, columns in names.items()}
+    others = {table.get_name(): table.columns for table in LOG if table is not REQUESTS}
+    read = {name: f"SELECT {', '.join(columns)} FROM {at_snapshot(name, snapshot)}" for name, columns in others.items()}
+    return {REQUESTS.get_name(): requests_sql(snapshot), **read}
+
+
+def requests_sql(snapshot: int | None, *, among: str = "true") -> str:
+    """The query that `requests` stands for, or some of it; `among` is as of `latest_requests_sql`."""
+    return f"SELECT {', '.join(REQUESTS.columns)} FROM ({latest_requests_sql(snapshot, among=among)}) AS latest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +95,8 @@ DERIVED = frozenset({"success", f"{MEAN}quality", f"{NEWEST}retrieval_hit"})
 
 
 def request_facts(selection: Selection, predicates: Sequence[ir.Value], needs: frozenset[str]) -> ir.Table:
-    """One row per request that satisfies the predicates (on `REQUESTS`), with `row_id`, `cluster` and the columns in `needs`."""
-    facts = REQUESTS.filter(*predicates) if predicates else REQUESTS
+    """One row per request that satisfies the predicates (on `ASKED`), with `row_id`, `cluster` and the columns in `needs`."""
+    facts = ASKED.filter(*predicates) if predicates else ASKED
     facts = facts.mutate(row_id=facts.request_id, cluster=facts.unit_hash.fill_null(facts.request_id))
     if FIRST_OF_SESSION in needs:
         facts = _with_first_of_session(facts)

@@ -8,6 +8,7 @@ are left out by the same reading (see `erased.py`).
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from workbench.observability.tables import WRITABLE, LogTable
 
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 64 << 20
+_BYTES_SORTED_AT_ONCE = 256 << 20
+"""Of Arrow. What one statement inserts is sorted whole, by its partitions, and has to fit into the engine's memory about three times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,19 +162,28 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
         for column in table.columns
     }
     rows = f"staged_{table.name}"
-    connection.register(f"{rows}_arrow", arrow)
-    try:
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {rows} AS SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())} "
-            f"FROM {rows}_arrow WHERE seq > {behind}"
-        )
-        inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
-        if table.name == "requests":
-            connection.execute(note_sql(rows, batch_id=place["batch_id"]))
-    finally:
-        with contextlib.suppress(duckdb.Error):
-            connection.unregister(f"{rows}_arrow")
-    return 0 if inserted is None else int(inserted[0])
+    n = 0
+    for piece in _pieces(arrow):
+        connection.register(f"{rows}_arrow", piece)
+        try:
+            connection.execute(
+                f"CREATE OR REPLACE TEMP VIEW {rows} AS SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())} "
+                f"FROM {rows}_arrow WHERE seq > {behind}"
+            )
+            inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
+            if table.name == "requests":
+                connection.execute(note_sql(rows, batch_id=place["batch_id"]))
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                connection.unregister(f"{rows}_arrow")
+        n += 0 if inserted is None else int(inserted[0])
+    return n
+
+
+def _pieces(arrow: pa.Table) -> Iterator[pa.Table]:
+    """The rows in pieces that can be sorted, of about the same size."""
+    n = math.ceil(arrow.num_rows / max(1, math.ceil(arrow.nbytes / _BYTES_SORTED_AT_ONCE)))
+    return (arrow.slice(at, n) for at in range(0, arrow.num_rows, n))
 
 
 def timestamp(at: datetime) -> str:

@@ -70,6 +70,8 @@ class Metric:
     k: Column
     """How many observations the row holds: they sum to `n`, and rows without any are not part of the number."""
     q: float | None = None
+    column: str | None = None
+    """The column of which a quantile is, where it is one; those of the same column are found together."""
     needs: frozenset[str] = frozenset()
     """Columns that the facts derive only on demand, for example `success`; see `facts.py`."""
     eligible: Column | None = None
@@ -155,6 +157,7 @@ def of_column(
         eligible=one,
         measured=lambda t: whole(t[column].notnull()),
         q=q,
+        column=column if kind is Kind.QUANTILE else None,
     )
 
 

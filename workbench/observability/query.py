@@ -61,10 +61,19 @@ def exact_sum(column: ir.Value, *, where: ir.Value | None = None) -> ir.Value:
     return column.sum(where=where)
 
 
+def _quantiles(metrics: Sequence[Metric]) -> list[list[int]]:
+    """The numbers of the quantile metrics, those of the same column together: found one by one, its values are held as many times."""
+    numbers: dict[str | int, list[int]] = {}
+    for number, metric in enumerate(metrics):
+        if metric.kind is Kind.QUANTILE:
+            numbers.setdefault(metric.column or number, []).append(number)
+    return list(numbers.values())
+
+
 def _sums(table: ir.Table, number: int, metric: Metric) -> dict[str, ir.Value]:
     y, x, k = (table[f"{letter}{number}"] for letter in "yxk")
-    total = y.quantile(metric.q) if metric.kind is Kind.QUANTILE else exact_sum(y)
-    sums = {f"y{number}": total, f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
+    sums = {} if metric.kind is Kind.QUANTILE else {f"y{number}": exact_sum(y)}
+    sums |= {f"x{number}": exact_sum(x), f"k{number}": exact_sum(k)}
     if (bad := _bad(metric, y, x)) is not None:
         sums[f"bad{number}"] = bad.sum()
     if metric.eligible is not None:
@@ -84,7 +93,12 @@ def totals(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir
     aggregates: dict[str, ir.Value] = {"rows": rows.count()}
     for number, metric in enumerate(metrics):
         aggregates |= _sums(rows, number, metric)
-    return rows.aggregate(by=list(keys), **aggregates)
+    alike = _quantiles(metrics)
+    for numbers in alike:
+        aggregates[f"quantiles{numbers[0]}"] = rows[f"y{numbers[0]}"].quantile([metrics[number].q for number in numbers])
+    table = rows.aggregate(by=list(keys), **aggregates)
+    found = {f"y{number}": table[f"quantiles{numbers[0]}"][place] for numbers in alike for place, number in enumerate(numbers)}
+    return table.select(*(name for name in table.columns if not name.startswith("quantiles")), **found) if alike else table
 
 
 def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir.Table:
@@ -121,23 +135,24 @@ def order_statistics(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[s
 
     Groups of the same n differ in how many clusters their observations come from; `spread` is as in `cluster_sums`.
     """
-    numbers = [number for number, metric in enumerate(metrics) if metric.kind is Kind.QUANTILE]
-    if not numbers:
+    alike = _quantiles(metrics)
+    if not alike:
         return None
+    firsts = {number: numbers[0] for numbers in alike for number in numbers}
     cluster = ibis.window(group_by=[*keys, "cluster"])
-    rows = rows.mutate(**{f"size{n}": rows[f"k{n}"].sum().over(cluster) for n in numbers})
+    rows = rows.mutate(**{f"size{n}": rows[f"k{n}"].sum().over(cluster) for n in firsts.values()})
     aggregates: dict[str, ir.Value] = {}
-    for n in numbers:
+    for n in firsts.values():
         known = rows[f"y{n}"].notnull()
         aggregates[f"sorted{n}"] = rows[f"y{n}"].collect().sort()
         aggregates |= {f"n{n}": known.sum(), f"spread{n}": rows[f"size{n}"].sum(where=known).cast("int64")}
     table = rows.aggregate(by=list(keys), **aggregates)
     joined = table
-    for n in numbers:  # one chain of joins: a select around each would have an engine plan for minutes
+    for n, first in firsts.items():  # one chain of joins: a select around each would have an engine plan for minutes
         ranks = ibis.table({"n": "int64", "spread": "int64", "low": "int32", "high": "int32"}, name=f"ranks{n}")
         renamed = ranks.rename({f"rank_{name}{n}": name for name in ranks.columns})
-        joined = joined.left_join(renamed, [table[f"{name}{n}"] == renamed[f"rank_{name}{n}"] for name in ("n", "spread")])
-    ends = {f"{end}{n}": _at(joined[f"sorted{n}"], joined[f"rank_{end}{n}"]) for n in numbers for end in ("low", "high")}
+        joined = joined.left_join(renamed, [table[f"{name}{first}"] == renamed[f"rank_{name}{n}"] for name in ("n", "spread")])
+    ends = {f"{end}{n}": _at(joined[f"sorted{first}"], joined[f"rank_{end}{n}"]) for n, first in firsts.items() for end in ("low", "high")}
     return joined.select(*keys, **ends)
 
 

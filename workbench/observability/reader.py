@@ -17,7 +17,7 @@ from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
 from workbench.observability.dimensions import GRAINS, apps_of
 from workbench.observability.evidence import instant, row_set
-from workbench.observability.facts import DERIVED, source_sql
+from workbench.observability.facts import DERIVED, requests_sql, source_sql
 from workbench.observability.flusher import timestamp
 from workbench.observability.metric import Metric, needs_of
 from workbench.observability.model import RowSet, Window
@@ -25,7 +25,7 @@ from workbench.observability.query import DIALECT, row_set_sql, to_sql, units, w
 from workbench.observability.recency import Seen
 from workbench.observability.rolled import CHOSEN, ROLLED, Statements, ranked, statements
 from workbench.observability.rollup import bucket_ms, hour_start, utc_sql
-from workbench.observability.rollup_plan import Unsummed, cover, fresh_sql, is_noted_day, stored_sql
+from workbench.observability.rollup_plan import Unsummed, began_about, cover, fresh_sql, is_noted_day, stored_sql
 from workbench.observability.success import DEFAULT_SCORE, SuccessRules
 from workbench.observability.sum_reader import Key, Rows, SumReader, Sums, key_of
 from workbench.observability.tables import at_snapshot
@@ -66,6 +66,11 @@ class Reader(SumReader):
         self._held = question
         self._facts = {}
 
+    def _requests_about(self, window: Window) -> str:
+        if self.snapshot == EMPTY or window == Window():
+            return super()._requests_about(window)
+        return requests_sql(self.snapshot, among=began_about(window))  # ranking the whole log would read it
+
     def _facts_under(self, question: Question, metrics: Sequence[Metric]) -> ir.Table | None:
         """The facts under the metrics, where they are among those that are held."""
         held, kpi = self._held, kpi_of(metrics)
@@ -74,7 +79,7 @@ class Reader(SumReader):
         name = kpi.name if kpi else ""
         if name not in self._facts:
             known = held if kpi is None else replace(held, as_of=question.as_of)
-            self._facts[name] = self._named(known.facts(kpi, DERIVED), f"facts{len(self._facts)}", keep=True)
+            self._facts[name] = self._named(known.facts(kpi, DERIVED), f"facts{len(self._facts)}", known.window, keep=True)
         return self._facts[name]
 
     def _keep(self, name: str, sql: str) -> str:

@@ -119,6 +119,12 @@ def fresh_sql(covered: Cover, of_apps: str, snapshot: int) -> str:
     return _hours(f"({hourly_sql(f'(SELECT * FROM ({latest}) AS latest WHERE {_any(asked)}) AS asked')}) AS fresh")
 
 
+def began_about(window: Window) -> str:
+    """The condition on a row of requests, of any revision, that its request may have begun in the window: whole hours, as of `_widened`."""
+    about = _widened(_Stretch(start=window.start, until=window.until))
+    return f"{about.sql_of_days('day')} AND {about.sql('ts_start', as_sql=timestamp)}"
+
+
 def _is_noted(hour: str, snapshot: int) -> str:
     """The condition on a row of that hour that it is not summed."""
     return f"((app, {hour}) IN (SELECT app, {utc_sql('hour')} FROM {at_snapshot('unsummed_hours', snapshot)}))"

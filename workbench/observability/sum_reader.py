@@ -17,8 +17,9 @@ import ibis.expr.types as ir
 
 from workbench.observability.asking import Question
 from workbench.observability.evidence import instant
-from workbench.observability.facts import newest_seen, sampled_scores
+from workbench.observability.facts import ASKED, REQUESTS, newest_seen, sampled_scores
 from workbench.observability.metric import Kind, Metric, weighted
+from workbench.observability.model import Window
 from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, sampled, to_sql, totals, with_tables
 from workbench.stats.cluster import effective_size
 from workbench.stats.quantile import Ranks, clustered_ranks
@@ -80,7 +81,8 @@ class SumReader(ABC):
         """
         facts = self._facts_under(question, metrics)
         expression = question.rows(metrics) if facts is None else question.rows_among(facts, metrics)
-        rows = Rows(table=self._named(expression, f"rows{place}", keep=keep and facts is None), metrics=tuple(metrics))
+        table = self._named(expression, f"rows{place}", question.window, keep=keep and facts is None)
+        rows = Rows(table=table, metrics=tuple(metrics))
         heavy = self._sampled(rows)
         if not heavy:
             return rows
@@ -95,13 +97,18 @@ class SumReader(ABC):
         (found,) = self._asked(expression)
         return {number for number in range(len(rows.metrics)) if found.get(f"sampled{number}")}
 
+    def _requests_about(self, _window: Window) -> str:
+        """The query of requests among which are those of the window: all of them, where the engine finds the others out by itself."""
+        return self._tables[REQUESTS.get_name()]
+
     def _facts_under(self, _question: Question, _metrics: Sequence[Metric]) -> ir.Table | None:
         """The facts under the metrics, where the reader holds them for several questions; None where it does not."""
         return None
 
-    def _named(self, expression: ir.Table, name: str, *, keep: bool) -> ir.Table:
-        """The expression as a table of its own for later queries: unbound, and computed once when it is kept."""
-        sql = with_tables(to_sql(expression, self.dialect), self._tables, self.quote)
+    def _named(self, expression: ir.Table, name: str, window: Window, *, keep: bool) -> ir.Table:
+        """The expression, about requests of the window, as a table for later queries: unbound, and computed once when it is kept."""
+        tables = {**self._tables, ASKED.get_name(): self._requests_about(window)}
+        sql = with_tables(to_sql(expression, self.dialect), tables, self.quote)
         self._tables[name] = self._keep(name, sql) if keep else sql
         return ibis.table(expression.schema(), name=name)
 

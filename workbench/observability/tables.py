@@ -348,12 +348,14 @@ def at_snapshot(table: str, snapshot: int | None) -> str:
     return f"lake.{table}" if snapshot is None else f"lake.{table} AT (VERSION => {int(snapshot)})"
 
 
-def latest_requests_sql(snapshot: int | None = None) -> str:
+def latest_requests_sql(snapshot: int | None = None, *, among: str = "true") -> str:
     """A SELECT of each request's latest revision: the greatest revision, then the last one stored.
 
-    A condition on `app` or `request_id` outside reaches the scan, because the ranking is inside both.
+    A condition on `app` or `request_id` outside reaches the scan, because the ranking is inside both. `among` is one that all revisions
+    of a request satisfy, or none, and says of which rows the latest are wanted.
     """
-    return latest_sql(at_snapshot("requests", snapshot))
+    requests = at_snapshot("requests", snapshot)
+    return latest_sql(requests if among == "true" else f"(SELECT * FROM {requests} WHERE {among}) AS revisions")
 
 
 def latest_sql(source: str) -> str:
