@@ -85,7 +85,8 @@ def readings(reader: SumReader, question: Question, level: float | None) -> Iter
     plain = [metric for metric in question.metrics if metric.kpi is None]
     plans = [plain, *([metric] for metric in question.metrics if metric.kpi is not None)]
     asked = [dated(replace(question, metrics=tuple(plan)), reader) for plan in plans]
-    rows = [reader.contributions(each, each.metrics, keep=level is not None, place=place) for place, each in enumerate(asked)]
+    keep = level is not None
+    rows = [reader.contributions(each, each.metrics, keep=keep, is_summed=True, place=place) for place, each in enumerate(asked)]
     found = [reader.sums(part, question.keys, level=level) for part in rows]
     for key in found[0]:
         read_of = {}

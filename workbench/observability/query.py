@@ -24,13 +24,17 @@ DIVIDED = frozenset({Kind.RATE, Kind.MEAN, Kind.RATIO})
 """Kinds whose number is Σy / Σx, with an interval from the residuals of clusters."""
 
 
+IDENTITY = ("row_app", "row_revision", "row_bundle", "row_ts_start", "row_id")
+"""The columns of `contributions` that say which row it is; sums alone do without them."""
+
+
 def contributions(facts: ir.Table, metrics: Sequence[Metric], dims: Sequence[str], grain: str | None) -> ir.Table:
     """What each row of the facts adds to each metric, beside the keys to group by and the row's identity."""
     columns: dict[str, ir.Value] = {name: facts[name] for name in dims}
     if grain is not None:
         columns[TIME] = bucket(facts, grain)
-    identity = {f"row_{name}": facts[name] for name in ("app", "revision", "bundle", "ts_start")}
-    columns |= identity | {"row_id": facts.row_id, "cluster": facts.cluster, "unit": facts.unit_hash}
+    columns |= {f"row_{name}": facts[name] for name in ("app", "revision", "bundle", "ts_start")}
+    columns |= {"row_id": facts.row_id, "cluster": facts.cluster, "has_unit": facts.unit_hash.notnull()}
     for number, metric in enumerate(metrics):
         columns |= {f"y{number}": metric.y(facts), f"x{number}": metric.x(facts), f"k{number}": metric.k(facts)}
         if metric.eligible is not None and metric.measured is not None:
@@ -110,7 +114,7 @@ def cluster_sums(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str])
     numbers = range(len(metrics))
     letters = [f"{letter}{number}" for number in numbers for letter in "yxk"]
     sums = {name: exact_sum(rows[name]).fill_null(0) for name in letters}
-    per = rows.aggregate(by=[*keys, "cluster"], named=rows.unit.notnull().any(), **sums)
+    per = rows.aggregate(by=[*keys, "cluster"], named=rows.has_unit.any(), **sums)
     group = ibis.window(group_by=list(keys)) if keys else ibis.window()
     divided = [number for number in numbers if metrics[number].kind in DIVIDED]
     squares = {}  # in one step: a select within a select for each metric is more than an engine plans in a minute
@@ -198,7 +202,7 @@ def row_set_sql(rows: ir.Table, ranks: Sequence[int] = ()) -> str:
 
 def units(rows: ir.Table, sides: Sequence[str]) -> ir.Table:
     """One row per unit (else request): whether a unit was known, and for each bundle its rows and sums: `rows0 y0 x0 k0 rows1 …`."""
-    aggregates: dict[str, ir.Value] = {"has_unit": rows.unit.notnull().any()}
+    aggregates: dict[str, ir.Value] = {"has_unit": rows.has_unit.any()}
     for number, side in enumerate(sides):
         its = rows.row_bundle == side
         aggregates[f"rows{number}"] = its.sum()

@@ -20,7 +20,7 @@ from workbench.observability.evidence import instant
 from workbench.observability.facts import ASKED, REQUESTS, newest_seen, sampled_scores
 from workbench.observability.metric import Kind, Metric, weighted
 from workbench.observability.model import Window
-from workbench.observability.query import cluster_sums, order_statistics, ranks_sql, sampled, to_sql, totals, with_tables
+from workbench.observability.query import IDENTITY, cluster_sums, order_statistics, ranks_sql, sampled, to_sql, totals, with_tables
 from workbench.stats.cluster import effective_size
 from workbench.stats.quantile import Ranks, clustered_ranks
 
@@ -70,24 +70,26 @@ class SumReader(ABC):
         """The answer to a query over the log tables, and `more` ones, as one mapping per row."""
         return self._answer(with_tables(sql, {**self._tables, **(more or {})}, self.quote))
 
-    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool, place: int = 0) -> Rows:
+    def contributions(self, question: Question, metrics: Sequence[Metric], *, keep: bool, is_summed: bool = False, place: int = 0) -> Rows:
         """What the question's rows add to the metrics, which are weighted where their scores are sampled.
 
         Args:
             question: which rows.
             metrics: requests' metrics, or one KPI.
             keep: whether more than one query will read the rows, so that they are kept; facts that are held are kept already.
+            is_summed: whether nothing but their sums is asked for, so that they need no identity.
             place: number of these rows among those that are asked together; it takes the place of the last that had it.
         """
         facts = self._facts_under(question, metrics)
         expression = question.rows(metrics) if facts is None else question.rows_among(facts, metrics)
+        expression = expression.drop(*IDENTITY) if is_summed else expression
         table = self._named(expression, f"rows{place}", question.window, keep=keep and facts is None)
         rows = Rows(table=table, metrics=tuple(metrics))
         heavy = self._sampled(rows)
         if not heavy:
             return rows
         chosen = [weighted(metric) if number in heavy else metric for number, metric in enumerate(metrics)]
-        return self.contributions(question, chosen, keep=keep, place=place)
+        return self.contributions(question, chosen, keep=keep, is_summed=is_summed, place=place)
 
     def _sampled(self, rows: Rows) -> set[int]:
         """Numbers of the metrics with observations from sampled scores whose weights are not in the rows yet."""
