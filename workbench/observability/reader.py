@@ -17,7 +17,7 @@ from workbench.observability.asking import Question, kpi_of
 from workbench.observability.comparison import UnitPair
 from workbench.observability.dimensions import GRAINS, apps_of
 from workbench.observability.evidence import instant, row_set
-from workbench.observability.facts import DERIVED, requests_sql, source_sql
+from workbench.observability.facts import DERIVED, REQUESTS, requests_sql, source_sql
 from workbench.observability.flusher import timestamp
 from workbench.observability.metric import Metric, needs_of
 from workbench.observability.model import RowSet, Window
@@ -120,7 +120,8 @@ class Reader(SumReader):
         days = f"""SELECT count(DISTINCT unit_hash) AS n, epoch_us(min(ts_start)) AS first_us FROM "requests"
                    WHERE app = {_text(app)} AND unit_hash IS NOT NULL AND ts_start > {timestamp(since)} AND ts_start <= {timestamp(until)}
                    GROUP BY CAST({utc_sql("ts_start")} AS DATE)"""
-        (row,) = self.rows(f"SELECT sum(n)::BIGINT AS n, min(first_us) AS first_us FROM ({days}) AS days")
+        of_days = f"SELECT sum(n)::BIGINT AS n, min(first_us) AS first_us FROM ({days}) AS days"
+        (row,) = self.rows(of_days, {REQUESTS.get_name(): self._requests_about(Window(start=since, until=until))})
         if row["n"] is None:
             return 0.0 if app in self.apps() else None
         lasted = until - max(since, instant(row["first_us"]) or since)
