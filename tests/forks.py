@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import inspect
 import json
@@ -28,7 +29,7 @@ import duckdb
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
     *("workbench.workspace", "workbench.gateway.server", "workbench.cli.main", "workbench.cli.serve", "workbench.cli.releases"),
-    *("workbench.cli.metrics", "bot.app", "bot.running", "tests.bot.office", "tests.release.carrying"),
+    *("workbench.cli.metrics", "bot.app", "bot.running", "workbench.demo.story", "tests.bot.office", "tests.release.carrying"),
 )
 _SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
@@ -118,6 +119,7 @@ def serve(number: int) -> None:
     """Fork for each request on the socket of that number; in the fork do what was asked, and end as any interpreter ends."""
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # what is imported is no garbage of a fork, which would copy all of its memory to look through it
     duckdb.default_connection().close()  # it was opened by the import, and its threads are not in a fork
     if (asked := _asked(number)) is None:
         return
