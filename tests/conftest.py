@@ -6,9 +6,13 @@ import gc
 import os
 import socket
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck, settings
 
 from tests.templates import Templates, copied, made_anew
@@ -46,6 +50,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with copied(Templates(tmp_path_factory.mktemp("templates"))):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands() -> Iterator[None]:
+    """The tree of commands is made once a process, as in any process that runs one: making it is most of a short command."""
+    made = cache(typer.main.get_command)
+    with mock.patch.object(typer.main, "get_command", made), mock.patch.object(typer.testing, "_get_command", made):
         yield
 
 

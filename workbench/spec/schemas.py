@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def schema_of(name: str) -> dict[str, Any]:
     return {"$schema": DRAFT, **body, "title": f"{name}.yaml", "description": " ".join(about.split())}
 
 
+@cache
 def schema_text(name: str) -> str:
     """Return the JSON Schema of one spec as the text of a file."""
     return json.dumps(schema_of(name), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
