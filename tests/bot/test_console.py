@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from bot.console import keyboard
 from bot.movable_clock import MovableClock
+from tests import forks
 from tests.bot.office import acts, audit, declare, office
 from tests.release.house import APP
 from workbench.errors import NotPermitted
@@ -145,16 +147,11 @@ def test_a_mention_reaches_the_bot_as_slack_writes_it(demo):
 
 
 def test_the_script_file_is_played_by_the_command(demo, tmp_path, monkeypatch):
-    import subprocess
-    import sys
-
     script = tmp_path / "script.txt"
     script.write_text("as @requester\n/owner oncall shop\n", encoding="utf-8")
     root = Path(__file__).resolve().parents[2]
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "demo"))
-    done = subprocess.run(
-        [sys.executable, "-m", "bot", "console", "--script", script], cwd=root, capture_output=True, text=True, check=False
-    )
+    done = forks.run([sys.executable, "-m", "bot", "console", "--script", script], cwd=root)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tier 1 is night" in done.stdout
 

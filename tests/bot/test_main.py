@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.fake_slack import FakeSlack
+from tests import forks
 from tests.bot.office import CHANNEL, REQUESTER, SECRET, command_body, form, http, office, run, signed, until
 from tests.release.house import APP
 from workbench.workspace import utc_now
@@ -27,7 +28,7 @@ def _environment(**changes: str) -> dict[str, str]:
 
 def _bot(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bot", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=_environment(**environment), capture_output=True, text=True, check=False)
+    return forks.run(command, cwd=ROOT, env=_environment(**environment))
 
 
 @pytest.mark.parametrize(

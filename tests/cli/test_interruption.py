@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forks import run
 from workbench.demo.place import fresh_workspace
 
 DEMO = """
@@ -106,9 +106,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_begins_anew(tmp_path: Path, phase: 
     home = tmp_path / "home"
     with fresh_workspace(home):
         pass
-    ended = subprocess.run(
-        [sys.executable, "-c", DEMO, str(home), phase], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
-    )
+    ended = run([sys.executable, "-c", DEMO, str(home), phase], cwd=tmp_path)
     assert (ended.returncode, ended.stderr, ended.stdout) == (130, "workbench: stopped\n", "")
     with fresh_workspace(home) as ws:
         assert ws.is_demo

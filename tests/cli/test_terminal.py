@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import subprocess
 import sys
 import termios
 
 import pytest
 from rich.cells import cell_len
 
+from tests.forks import Forked, run
 from workbench.cli import shared
 from workbench.views.tables import WIDTH
 
@@ -21,7 +21,7 @@ def printed(columns: int, *words: str) -> str:
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen([sys.executable, "-m", "workbench", *words], stdout=its, env=environment)
+    process = Forked([sys.executable, "-m", "workbench", *words], stdout=its, env=environment)
     os.close(its)
     seen = b""
     try:
@@ -45,13 +45,7 @@ def test_a_table_fits_the_terminal(columns: int):
 @pytest.mark.slow
 def test_a_pipe_gets_one_width_whatever_the_terminal_around_it():
     out = [
-        subprocess.run(
-            [sys.executable, "-m", "workbench", "metrics", "list"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "COLUMNS": columns},
-        ).stdout
+        run([sys.executable, "-m", "workbench", "metrics", "list"], env={**os.environ, "COLUMNS": columns}).stdout
         for columns in ("50", "300")
     ]
     assert out[0] == out[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forked
 from workbench.demo import place as module
 from workbench.demo.place import fresh_workspace
 from workbench.errors import NotPermitted, UsageError
@@ -141,7 +141,7 @@ def test_a_demo_that_is_killed_is_replaced_by_the_next(tmp_path: Path, after_s: 
         "while True:\n"
         "    with fresh_workspace(Path(sys.argv[1])) as ws: ws.versions.apps()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "home")], stdout=subprocess.PIPE, env=os.environ)
+    process = Forked([sys.executable, "-c", script, str(tmp_path / "home")], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     try:

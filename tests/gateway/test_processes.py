@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import run
 from tests.gateway.place import APP, ROOT, Load, Place, model, opened_place, processes, put_in_canary, wait_until
 from tests.gateway.standin import Got, ask, send
 from tests.ledger.writers import raw
@@ -22,7 +23,7 @@ ASK = {"model": APP, "messages": [{"role": "user", "content": "Where is my order
 def serve_fails(place: Place, *words: str) -> tuple[int, str]:
     """Exit code and stderr of a gateway that does not start."""
     command = [sys.executable, "-m", "workbench", "serve", *words]
-    done = subprocess.run(command, env=place.variables, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = run(command, env=place.variables, cwd=ROOT)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr

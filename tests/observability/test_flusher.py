@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.forks import Forked, run
 from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
@@ -209,7 +210,7 @@ def test_a_dead_process_spool_is_adopted_and_removed(tmp_path):
         "import os, sys; from pathlib import Path; from tests.observability.lakes import open_logs, request\n"
         "logs = open_logs(Path(sys.argv[1])); logs.record({'requests': [request() for _ in range(5)]}); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    run([sys.executable, "-c", program, str(tmp_path)])
     assert len(list((tmp_path / "spools").glob("*.sqlite"))) == 1
     lake = open_lake(tmp_path)
     report = open_logs(tmp_path, lake=lake).flush()
@@ -441,7 +442,7 @@ def test_writers_killed_and_stopped_at_random_lose_and_double_nothing(tmp_path):
 
 
 def _writer(home: Path, name: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(home), f"w{name}"])
+    return Forked([sys.executable, "-c", WRITER, str(home), f"w{name}"])
 
 
 def test_a_newer_spool_is_left_alone(tmp_path):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.forks import run
 from tests.observability.importing import PRIMARY, imports_over, record, write
 from tests.observability.lakes import Clock, count, open_lake, open_logs
 from workbench.errors import StoreError
@@ -119,7 +118,7 @@ def test_an_import_that_was_killed_is_told_and_the_next_one_completes_the_record
     home, left = tmp_path / "home", LEFT[moment]
     path = write(tmp_path, *(record(number) for number in range(45)))
     script = textwrap.dedent(IMPORTING.format(here=str(HERE), home=str(home), path=str(path), moment=moment))
-    killed = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
+    killed = run([sys.executable, "-c", script])
     assert killed.returncode == -signal.SIGKILL
     begun = ("log.import.begin", "openai-jsonl: log.jsonl", [None])
     assert audited(ledger) == [begun]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.forks import Forked
 from tests.observability.importing import PRIMARY, Allow, Bundles, bundle_named, imports_over, record, rows, write
 from tests.observability.lakes import Clock, count, open_lake, open_logs
 from tests.observability.real_data import real
@@ -254,7 +255,7 @@ def test_a_killed_import_leaves_whole_chunks_and_the_next_one_completes_it(tmp_p
         imports.run("openai-jsonl", [Path({str(path)!r})], progress=show)
         """
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = Forked([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(3):
         process.stdout.readline()
@@ -291,9 +292,7 @@ lake.close()
 def importing_too(tmp_path: Path, path: Path) -> subprocess.Popen[str]:
     """Another process that imports the file when a line is written to it."""
     command = [sys.executable, "-c", IMPORT_TOO, str(tmp_path / "home"), str(path)]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ, cwd=Path(__file__).parents[2]
-    )
+    return Forked(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
 
 class Overtaken:

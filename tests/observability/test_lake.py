@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.forks import Forked, run
 from tests.observability.lakes import SHARED, about_files, count, open_lake, open_logs, request
 from tests.postgres import new_database, running_postgres
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError, UsageError
@@ -197,7 +198,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # dies where it writes beyond the limit, as by SIGKILL at that moment
 open_lake(Path(sys.argv[1])).write(lambda _: None, what="make the lake")
 """
-    died = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(limit)], check=False)
+    died = run([sys.executable, "-c", program, str(tmp_path), str(limit)])
     assert died.returncode == -signal.SIGXFSZ
     lake = open_lake(tmp_path)
     assert (count(lake), lake.snapshot()) == (0, None)
@@ -256,7 +257,7 @@ def test_a_lock_held_by_a_stopped_process_is_reported_with_its_pid(tmp_path):
         "import sys, time; from pathlib import Path; from workbench.observability.locks import FileLock\n"
         "lock = FileLock(Path(sys.argv[1])); assert lock.try_acquire('hold'); print(1, flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "lake" / "write.lock")], stdout=subprocess.PIPE)
+    child = Forked([sys.executable, "-c", program, str(tmp_path / "lake" / "write.lock")], stdout=subprocess.PIPE)
     try:
         child.stdout.readline()
         with pytest.raises(StoreBusy, match=rf"process {child.pid} \(running"):
@@ -473,9 +474,9 @@ def test_a_query_that_outgrows_the_memory_goes_on_on_disk_and_a_killed_one_leave
     insert(open_lake(tmp_path))
     scratch = tmp_path / "lake" / "scratch"
     command = [sys.executable, "-c", SPILL, str(tmp_path)]
-    assert subprocess.run([*command, "ends"], capture_output=True, text=True, check=True).stdout == "2000000\n"
+    assert run([*command, "ends"]).stdout == "2000000\n"
     assert list(scratch.rglob("*.*")) == []
-    subprocess.run([*command, "killed"], capture_output=True, check=False)
+    run([*command, "killed"])
     assert [path for path in scratch.rglob("*") if path.is_file()] != []
     assert count(open_lake(tmp_path)) == 1
     assert list(scratch.iterdir()) == []
@@ -579,7 +580,7 @@ logs.close()
 """
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     assert hard == resource.RLIM_INFINITY
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", program, str(tmp_path)])
     first, second = done.stdout.splitlines()
     assert "could not be written" in first
     assert "free space" in first
@@ -612,7 +613,7 @@ while time.time() < float(sys.argv[2]): pass
 logs = open_logs(Path(sys.argv[1])); logs.record({"requests": [request()]}); logs.close()
 """
     start = str(time.time() + 2.5)
-    children = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), start]) for _ in range(3)]
+    children = [Forked([sys.executable, "-c", program, str(tmp_path), start]) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
     lake = open_lake(tmp_path)
     assert count(lake) == 3
