@@ -20,7 +20,8 @@ from tests.forks import Forked, run
 from tests.observability.lakes import NOON, Clock, count, open_lake, open_logs, request
 from workbench.errors import NewerWorkspace, StoreBusy, StoreError
 from workbench.observability import flusher
-from workbench.observability.flusher import SpoolReader, drain, read_marks
+from workbench.observability.flusher import SpoolReader, adopt, drain, read_marks
+from workbench.observability.rows import rows_of
 from workbench.observability.spool import UNREAD, Marks, Spool
 from workbench.observability.tables import arrow_table
 
@@ -237,6 +238,41 @@ def test_what_an_owner_left_that_died_while_it_made_its_spool_is_taken_back_and_
     report = open_logs(tmp_path).flush()
     assert (report.faults, report.rows, len(report.adopted)) == ((), 0, 1)
     assert list(folder.iterdir()) == []
+
+
+def test_processes_that_find_the_same_dead_spools_begin_at_different_ones(tmp_path):
+    dead = ["0", "4", "8", "c"]
+    folder = tmp_path / "spools"
+    folder.mkdir()
+    for _ in range(2):
+        for name in dead:
+            (folder / f"{name}.sqlite").touch()
+        with contextlib.closing(open_logs(tmp_path)) as logs:
+            logs.record(rows(1))
+            (own,) = {path.stem for path in folder.glob("*.lock")}
+            assert logs.flush().adopted == (*(name for name in dead if name > own), *(name for name in dead if name < own))
+
+
+def test_rows_that_come_in_while_one_dead_spool_is_adopted_do_not_wait_for_the_next(tmp_path, monkeypatch):
+    for _ in range(3):
+        with contextlib.closing(Spool.create(tmp_path / "spools", clock=Clock())) as dead:
+            dead.append(rows_of(rows(1)))
+    lake = open_lake(tmp_path)
+    logs = open_logs(tmp_path, lake=lake)
+    logs.record(rows(1))
+    seen = []
+
+    def slowly(*given, **named):
+        seen.append(count(lake))
+        logs.record(rows(1))
+        return adopt(*given, **named)
+
+    monkeypatch.setattr("workbench.observability.logs.adopt", slowly)
+    report = logs.flush()
+    assert seen == [1, 3, 5]
+    assert (report.rows, count(lake), doubles(lake)) == (7, 7, 0)
+    assert (len(report.adopted), len(report.drained), len({*report.drained})) == (3, 4, 4)
+    logs.close()
 
 
 def test_a_living_owner_is_left_alone_until_its_rows_are_old(tmp_path):

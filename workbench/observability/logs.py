@@ -127,13 +127,16 @@ class Logs:
             faults: list[str] = []
             n = self._flush_own(drained)
             for path in self._other_spools():
+                brought = 0
                 try:
                     with _unless_adopted(path):
-                        n += self._flush_other(path, drained, adopted, everything=everything)
+                        brought = self._flush_other(path, drained, adopted, everything=everything)
                 except StoreBusy:
                     raise
                 except (WorkbenchError, duckdb.Error, OSError) as fault:
                     faults.append(str(fault))
+                if brought:  # which took its time: dozens of dead processes' rows take a minute, and this one's would wait for it
+                    n += brought + self._flush_own(drained)
             return FlushReport(rows=n, drained=tuple(drained), adopted=tuple(adopted), faults=tuple(faults))
 
     def waiting(self) -> dict[str, int]:
@@ -299,14 +302,15 @@ class Logs:
         stored = drain(self._lake, spool.path, after=spool.flushed, clock=self._clock)
         if stored.marks > spool.flushed:
             spool.delete_to(stored.marks)
-        if stored.rows:
+        if stored.rows and spool.spool_id not in drained:
             drained.append(spool.spool_id)
         return stored.rows
 
     def _other_spools(self) -> list[Path]:
+        """Those behind its own by name, then those before it: processes that find the same dead ones begin at different ones."""
         own = self._spool.path if self._spool is not None and self._spool.is_of_this_process else None
         found = {path.with_suffix(".sqlite") for pattern in ("*.sqlite", "*.lock") for path in self._folder.glob(pattern)}
-        return sorted(found - {own})
+        return sorted(found - {own}, key=lambda path: (own is not None and path < own, path))
 
     def _flush_other(self, path: Path, drained: list[str], adopted: list[str], *, everything: bool) -> int:
         lock = FileLock(path.with_suffix(".lock"))
