@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -59,10 +60,12 @@ def test_rows_that_cannot_be_sorted_at_once_go_in_by_pieces_of_one_batch(tmp_pat
     lake = open_lake(tmp_path)
     logs = open_logs(tmp_path, lake=lake)
     given = arrow_table("requests", [request(request_id=f"r{n}", ts_start=NOON + timedelta(minutes=n)) for n in range(100)])
-    monkeypatch.setattr(flusher, "_BYTES_SORTED_AT_ONCE", given.nbytes // 7)
+    given = given.append_column("seq", pa.array(range(1, 101), pa.int64()))
+    monkeypatch.setattr(flusher, "_BYTES_AT_ONCE", given.nbytes // 7)
+    assert logs.append({"requests": given.slice(0, 30)}, source_id="given", from_seq=1, to_seq=30)
     assert logs.append({"requests": given}, source_id="given", from_seq=1, to_seq=100)
-    sql = "SELECT count(*), count(DISTINCT request_id), max(batch_id) FROM lake.requests"
-    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(100, 100, 1)]
+    sql = "SELECT count(*), count(DISTINCT request_id), max(batch_id), count(*) FILTER (batch_id = 1) FROM lake.requests"
+    assert lake.read(lambda connection: connection.execute(sql).fetchall()) == [(100, 100, 2, 30)]
     noted = "SELECT sum(n)::INT FROM lake.unsummed_hours GROUP BY hour ORDER BY hour"
     assert lake.read(lambda connection: connection.execute(noted).fetchall()) == [(60,), (40,)]
     logs.close()
@@ -240,17 +243,16 @@ def test_what_an_owner_left_that_died_while_it_made_its_spool_is_taken_back_and_
     assert list(folder.iterdir()) == []
 
 
-def test_processes_that_find_the_same_dead_spools_begin_at_different_ones(tmp_path):
-    dead = ["0", "4", "8", "c"]
+@pytest.mark.parametrize(("own", "adopted"), [("2", "480"), ("6", "804"), ("a", "048")])
+def test_processes_that_find_the_same_dead_spools_begin_at_different_ones(tmp_path, monkeypatch, own, adopted):
     folder = tmp_path / "spools"
     folder.mkdir()
-    for _ in range(2):
-        for name in dead:
-            (folder / f"{name}.sqlite").touch()
-        with contextlib.closing(open_logs(tmp_path)) as logs:
-            logs.record(rows(1))
-            (own,) = {path.stem for path in folder.glob("*.lock")}
-            assert logs.flush().adopted == (*(name for name in dead if name > own), *(name for name in dead if name < own))
+    for name in "048":
+        (folder / f"{name}.sqlite").touch()
+    monkeypatch.setattr("workbench.observability.spool.secrets.token_hex", lambda _: own)
+    with contextlib.closing(open_logs(tmp_path)) as logs:
+        logs.record(rows(1))
+        assert logs.flush().adopted == tuple(adopted)
 
 
 def test_rows_that_come_in_while_one_dead_spool_is_adopted_do_not_wait_for_the_next(tmp_path, monkeypatch):
@@ -426,7 +428,6 @@ def _record_and_close(logs):
 WRITER = """
 import sys, time
 from datetime import UTC, datetime
-from datetime import timedelta
 from pathlib import Path
 from tests.observability.lakes import open_logs, request
 from workbench.observability.logs import FlushLoop

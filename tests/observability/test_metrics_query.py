@@ -11,9 +11,11 @@ import pytest
 from tests.observability.lakes import NOON
 from tests.observability.metric_logs import Fixture, outcome, request, score, spec
 from workbench.errors import StoreError, UnknownSubject, UsageError
+from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE
 from workbench.observability.dimensions import DIMENSIONS, GRAINS
 from workbench.observability.model import Window
+from workbench.observability.query import order_statistics, to_sql, totals
 from workbench.observability.upkeep import Upkeep
 
 KPIS = [
@@ -130,19 +132,29 @@ def test_a_later_revision_decides_whether_a_request_began_in_the_window(shop):
     assert [shop.one("volume", window=early, exact=exact)[0] for exact in (True, False)] == [1, 1]
 
 
-def test_a_window_reads_the_files_of_its_own_days(tmp_path):
+def test_a_window_reads_the_files_of_its_days_and_of_one_to_either_side(tmp_path):
     shop = Fixture(tmp_path)
-    for day in range(3):
+    for day in range(7):
         shop.add([request(ts_start=NOON + timedelta(days=day), latency_ms=float(day)) for _ in range(300)])
     Upkeep(shop.lake, cited=frozenset).run()
     for file in (tmp_path / "lake").rglob("requests/**/*.parquet"):
-        if "day=2026-03-02" not in str(file):
+        if not any(f"day=2026-03-0{day}" in str(file) for day in (3, 4, 5)):
             file.unlink()
-    day = Window(start=NOON.replace(hour=0) + timedelta(days=1), until=NOON.replace(hour=0) + timedelta(days=2))
-    assert shop.one("latency_p50", window=day, exact=True, detail=True) == (1.0, 300)
+    day = Window(start=NOON + timedelta(days=3, hours=-1), until=NOON + timedelta(days=3, hours=1))
+    assert shop.one("latency_p50", window=day, exact=True, detail=True) == (3.0, 300)
     with pytest.raises(StoreError):
         shop.one("latency_p50", exact=True)
     shop.close()
+
+
+def test_what_two_gateways_took_for_the_beginning_of_a_request_counts_where_it_was_settled(shop):
+    """The hour of the first that was stored is kept; the other's row lies in the hour, and on the day, behind it."""
+    midnight = NOON.replace(hour=0) + timedelta(days=1)
+    piece = request(request_id="told-in-pieces", ts_start=midnight - timedelta(minutes=1), is_final=False)
+    shop.add([piece, {**piece, "ts_start": midnight + timedelta(minutes=2)}])
+    shop.add([{**piece, "revision": 1, "is_final": True}])
+    days = [Window(start=midnight + timedelta(days=n - 1), until=midnight + timedelta(days=n)) for n in (0, 1)]
+    assert [shop.metrics.query("volume", exact=True, window=day)["volume"].to_list() for day in days] == [[1], []]
 
 
 def test_quantiles_of_one_column_are_what_each_is_alone(shop):
@@ -151,8 +163,17 @@ def test_quantiles_of_one_column_are_what_each_is_alone(shop):
     together = shop.metrics.query(names, detail=True, exact=True)
     for name in names:
         assert shop.metrics.query([name], detail=True, exact=True).row(0) == together.select(pl.col(f"^{name}(_.*)?$")).row(0)
-    values = sorted(float(n * n % 101) for n in range(90))
-    assert together["latency_p50"][0] == statistics.median(values)
+    assert together["latency_p50"][0] == statistics.median(float(n * n % 101) for n in range(90))
+
+
+def test_values_of_a_column_are_collected_once_for_all_its_quantiles():
+    metrics = [CATALOGUE[name] for name in ("latency_p99", "ttft_p50", "latency_p50", "latency_p95")]
+    asked = Question(metrics=tuple(metrics), filters=(), window=Window(), definitions=Definitions())
+    rows = asked.rows(metrics)
+    assert to_sql(totals(rows, metrics, ["row_app"])).count("QUANTILE_CONT") == 2
+    ends = order_statistics(rows, metrics, ["row_app"])
+    assert ends is not None
+    assert to_sql(ends).count("ARRAY_AGG") == 2
 
 
 def test_filters_join_by_and_and_values_by_or(shop):

@@ -118,6 +118,7 @@ def test_users_of_a_day_are_counted_by_the_days_that_the_log_knows(tmp_path):
     ]
     logs.record({"requests": [*rows, {**rows[0], "request_id": "nobody", "unit_hash": None}]})
     logs.flush()
+    assert per_day(timedelta()) is None, "the first came just now"
     assert per_day(timedelta(hours=5)) is None, "less than a day is no day"
     assert per_day(timedelta(days=4)) == pytest.approx(3.0)
     assert per_day(timedelta(days=6)) == pytest.approx(2.0)

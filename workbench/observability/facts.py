@@ -35,10 +35,10 @@ _OUTCOME_COLUMNS = ("outcome_id", "app", "kpi", "value", "currency", "request_id
 REQUESTS = unbound("requests", [*DIMENSIONS, *_REQUEST_COLUMNS])
 SCORES = unbound("scores", _SCORE_COLUMNS)
 ASKED = ibis.table(REQUESTS.schema(), name="asked_requests")
-"""The requests among which those of a window are, so that no others are read: all of them, where an engine knows no better."""
+"""The requests among which those of a window are: all of them, unless the reader can tell which rows need not be read."""
 OUTCOMES = unbound("outcomes", _OUTCOME_COLUMNS)
 LOG = (REQUESTS, SCORES, OUTCOMES, SPANS, JUDGMENTS)
-"""Every table that a metric can read, with the columns that some metric reads."""
+"""Every table that a metric can read, with the columns that some metric reads; `ASKED` is a part of the first."""
 
 
 def source_sql(snapshot: int | None) -> dict[str, str]:

@@ -30,8 +30,6 @@ from workbench.observability.tables import WRITABLE, LogTable
 
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 64 << 20
-_BYTES_SORTED_AT_ONCE = 256 << 20
-"""Of Arrow. What one statement inserts is sorted whole, by its partitions, and has to fit into the engine's memory about three times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +179,8 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
 
 
 def _pieces(arrow: pa.Table) -> Iterator[pa.Table]:
-    """The rows in pieces that can be sorted, of about the same size."""
-    n = math.ceil(arrow.num_rows / max(1, math.ceil(arrow.nbytes / _BYTES_SORTED_AT_ONCE)))
+    """The rows in pieces of as many rows each: what one statement inserts is sorted whole, and takes several times its size of memory."""
+    n = math.ceil(arrow.num_rows / max(1, math.ceil(arrow.nbytes / _BYTES_AT_ONCE)))
     return (arrow.slice(at, n) for at in range(0, arrow.num_rows, n))
 
 
@@ -195,7 +193,8 @@ class SpoolReader:
     """The committed rows of any spool, read beside its owner.
 
     Opened for writing, where the file may be written: what an owner left that died within a change (a rollback journal, as while the spool
-    was made) SQLite takes back before it reads, and for reading alone it refuses to.
+    was made) SQLite takes back before it reads, and for reading alone it refuses to. Of a dead owner's spool whoever closes it last brings
+    the write-ahead file into the database.
     """
 
     def __init__(self, path: Path) -> None:

@@ -127,16 +127,16 @@ class Logs:
             faults: list[str] = []
             n = self._flush_own(drained)
             for path in self._other_spools():
-                brought = 0
                 try:
                     with _unless_adopted(path):
-                        brought = self._flush_other(path, drained, adopted, everything=everything)
+                        if not (brought := self._flush_other(path, drained, adopted, everything=everything)):
+                            continue
+                        n += brought
                 except StoreBusy:
                     raise
                 except (WorkbenchError, duckdb.Error, OSError) as fault:
                     faults.append(str(fault))
-                if brought:  # which took its time: dozens of dead processes' rows take a minute, and this one's would wait for it
-                    n += brought + self._flush_own(drained)
+                n += self._flush_own(drained)  # the other took its time: dozens of dead ones take a minute, and this one's rows would wait
             return FlushReport(rows=n, drained=tuple(drained), adopted=tuple(adopted), faults=tuple(faults))
 
     def waiting(self) -> dict[str, int]:
@@ -307,7 +307,7 @@ class Logs:
         return stored.rows
 
     def _other_spools(self) -> list[Path]:
-        """Those behind its own by name, then those before it: processes that find the same dead ones begin at different ones."""
+        """Those behind its own by name, then those before it: most processes that find the same dead ones begin at different ones."""
         own = self._spool.path if self._spool is not None and self._spool.is_of_this_process else None
         found = {path.with_suffix(".sqlite") for pattern in ("*.sqlite", "*.lock") for path in self._folder.glob(pattern)}
         return sorted(found - {own}, key=lambda path: (own is not None and path < own, path))

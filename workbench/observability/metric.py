@@ -71,7 +71,7 @@ class Metric:
     """How many observations the row holds: they sum to `n`, and rows without any are not part of the number."""
     q: float | None = None
     column: str | None = None
-    """The column of which a quantile is, where it is one; those of the same column are found together."""
+    """Of a quantile of the catalogue: the requests' column that it is of; quantiles of one column are found together."""
     needs: frozenset[str] = frozenset()
     """Columns that the facts derive only on demand, for example `success`; see `facts.py`."""
     eligible: Column | None = None

@@ -120,9 +120,12 @@ def fresh_sql(covered: Cover, of_apps: str, snapshot: int) -> str:
 
 
 def began_about(window: Window) -> str:
-    """The condition on a row of requests, of any revision, that its request may have begun in the window: whole hours, as of `_widened`."""
-    about = _widened(_Stretch(start=window.start, until=window.until))
-    return f"{about.sql_of_days('day')} AND {about.sql('ts_start', as_sql=timestamp)}"
+    """The condition on a row of requests that a revision of its request may have begun in the window: by days, with one to either side.
+
+    Of a trace that is told to two gateways in pieces, each may take its first piece for the beginning, until it is settled.
+    """
+    ends = ((">=", window.start, "- 1"), ("<=", window.until, "+ 1"))
+    return " AND ".join(f"day {sign} {_date(at.astimezone(UTC).date())} {more}" for sign, at, more in ends if at is not None) or "true"
 
 
 def _is_noted(hour: str, snapshot: int) -> str:

@@ -100,7 +100,7 @@ class SumReader(ABC):
         return {number for number in range(len(rows.metrics)) if found.get(f"sampled{number}")}
 
     def _requests_about(self, _window: Window) -> str:
-        """The query of requests among which are those of the window: all of them, where the engine finds the others out by itself."""
+        """What `ASKED` stands for: all requests, unless the reader can tell which rows a question about the window need not read."""
         return self._tables[REQUESTS.get_name()]
 
     def _facts_under(self, _question: Question, _metrics: Sequence[Metric]) -> ir.Table | None:

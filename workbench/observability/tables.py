@@ -351,8 +351,8 @@ def at_snapshot(table: str, snapshot: int | None) -> str:
 def latest_requests_sql(snapshot: int | None = None, *, among: str = "true") -> str:
     """A SELECT of each request's latest revision: the greatest revision, then the last one stored.
 
-    A condition on `app` or `request_id` outside reaches the scan, because the ranking is inside both. `among` is one that all revisions
-    of a request satisfy, or none, and says of which rows the latest are wanted.
+    A condition on `app` or `request_id` outside reaches the scan, because the ranking is inside both. `among` says among
+    which rows: one that is true of all revisions of each request that is wanted.
     """
     requests = at_snapshot("requests", snapshot)
     return latest_sql(requests if among == "true" else f"(SELECT * FROM {requests} WHERE {among}) AS revisions")
