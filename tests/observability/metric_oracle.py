@@ -265,15 +265,15 @@ class Oracle:
                 at = before[-1] if before else None
             if at is not None:
                 placed.append((at, o))
-        reached, in_time = (
-            {("s" + r["session_id"]) if r["session_id"] else ("r" + r["request_id"]) for r, o in placed if o["ts"] <= r["ts_start"] + span}
-            for span in (timedelta(days=9999), timedelta(hours=1))
-        )
-        over = {key: members for key, members in sessions.items() if members[-1]["ts_start"] + timedelta(hours=1) <= self.as_of}
+        came: dict[str, list[datetime]] = defaultdict(list)
+        for r, o in placed:
+            came["s" + r["session_id"] if r["session_id"] else "r" + r["request_id"]].append(o["ts"])
+        ends = {key: members[0]["ts_start"] + timedelta(hours=1) for key, members in sessions.items()}
+        over = {key: members for key, members in sessions.items() if ends[key] <= self.as_of}
         values = [(r, o["value"]) for r, o in placed if o["value"] is not None and o["currency"] in (None, "EUR")]
         return {
-            "conversion": [(members[0], float(key in reached)) for key, members in sessions.items()],
-            "prompt": [(members[0], float(key in in_time)) for key, members in over.items()],
+            "conversion": [(members[0], float(key in came)) for key, members in sessions.items()],
+            "prompt": [(members[0], float(any(ts <= ends[key] for ts in came.get(key, ())))) for key, members in over.items()],
             "basket": values,
             "revenue": values,
         }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.observability.lakes import NOON
 from tests.observability.metric_logs import Fixture, outcome, request, score, spec
 from workbench.errors import UsageError
-from workbench.observability.evidence import content_of, evidence_id, rounded, row_set, window_from_json, window_json
-from workbench.observability.metrics import DIFFERENT, ERASED, EXPIRED, SAME, Metrics
+from workbench.observability.evidence import content_of, evidence_id, rounded, row_set, sealed, window_from_json, window_json
+from workbench.observability.metrics import DIFFERENT, ERASED, EXPIRED, OTHER_RULES, SAME, Metrics
 from workbench.observability.model import Evidence, RowSet, Window
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # the numbers depend on no order of work
@@ -115,6 +115,36 @@ def test_a_record_is_judged_by_the_rules_of_its_day(shop):
     changed = Metrics(shop.lake, app_spec={"shop": spec(buy={"rule": "status"})}.get, clock=lambda: NOON)
     assert changed.measure("success_rate", app="shop", bundle="one").statistics != record.statistics
     assert changed.verify(record) == SAME
+
+
+def test_a_record_by_other_rules_of_sessions_is_true_where_they_make_no_difference_else_nobody_can_tell(tmp_path):
+    """Records of before do not say their rules, and those of a later program name others; nothing else becomes unavailable by that."""
+    kpis = [{"name": "prompt", "outcome": "order", "within": "1h"}, {"name": "conversion", "outcome": "order"}]
+    log = Fixture(tmp_path, {"shop": spec(kpis=kpis)})
+
+    def by_rules(record: Evidence, rules: int | None, **statistics: float) -> Evidence:
+        query = {name: value for name, value in record.query.items() if name != "session_rules"}
+        query |= {} if rules is None else {"session_rules": rules}
+        return sealed(replace(record, query=query, statistics={**record.statistics, **statistics}))
+
+    def asked() -> tuple[Evidence, Evidence]:
+        prompt, conversion = (log.metrics.measure(name, app="shop", bundle="one") for name in ("prompt", "conversion"))
+        assert (prompt.query["session_rules"], "session_rules" in conversion.query) == (2, False)
+        return prompt, conversion
+
+    log.add(
+        [request(session_id="a"), request(session_id="b", ts_start=NOON + timedelta(hours=2))],
+        outcomes=[outcome("order", minute=10, session_id="a")],
+    )
+    prompt, conversion = asked()
+    for rules in (None, 2, 3):
+        assert log.metrics.verify(by_rules(prompt, rules)) == SAME
+    assert log.metrics.verify(by_rules(prompt, 2, n=7)) == DIFFERENT
+    for rules in (None, 3):
+        assert log.metrics.verify(by_rules(prompt, rules, n=7)) == OTHER_RULES
+    assert log.metrics.verify(by_rules(conversion, None, n=7)) == DIFFERENT
+    assert log.metrics.verify(replace(by_rules(prompt, None), statistics={})) == DIFFERENT, "altered after it was sealed"
+    log.close()
 
 
 def test_later_rows_do_not_change_a_record(shop):

@@ -63,6 +63,7 @@ class Corner:
     def __init__(self, fixture: Fixture, specs: dict[str, AppSpec], *kpis: dict) -> None:
         self.app = f"corner-{len(specs)}"
         specs[self.app] = spec(self.app, kpis=kpis)
+        self._kpis = specs[self.app].kpis
         self._fixture = fixture
         self._impact = BusinessImpact(fixture.lake, app_spec=specs.get, clock=lambda: NOW)
 
@@ -74,6 +75,10 @@ class Corner:
 
     def effects(self, **how):
         return self._impact.effects(self.app, **how)
+
+    def before(self, bundle: str):
+        (found,) = self._impact.before(self.app, self._kpis, bundle).values()
+        return found
 
     def one(self, metric: str):
         return self._fixture.one(metric, app=self.app)
@@ -241,6 +246,34 @@ def test_events_go_to_their_request_else_their_session_else_their_unit(small):
     assert a.counted == 3
     assert (found.periods[0].value, found.periods[0].n) == (1.0, 3)
     assert corner.one("orders") == (1.0, 2), "the second session's time is not over"
+
+
+def test_a_session_that_returns_is_in_the_catalogue_and_in_impact_what_it_was(small):
+    """By the hour that it has from its first request on: in the table of periods, in the effect and in what a release is compared with."""
+    corner = small({"name": "orders", "outcome": "order", "within": "1h"})
+    began = NOON - timedelta(days=8)
+    first = [request(ts_start=began, session_id=name, unit_hash=name, bundle="a") for name in ("reached", "missed", "at the end")]
+    again = [request(ts_start=NOON - timedelta(minutes=5), session_id=row["session_id"], unit_hash=row["unit_hash"]) for row in first]
+    came = [
+        {**outcome("order", request_id=first[0]["request_id"]), "ts": began + timedelta(minutes=59)},
+        {**outcome("order", session_id="missed"), "ts": NOON - timedelta(minutes=1)},
+        {**outcome("order", request_id=again[2]["request_id"]), "ts": began + timedelta(hours=1)},
+    ]
+    corner.add([*first, *again], outcomes=came)
+    found = corner.report(by="day").kpis[0]
+    assert corner.one("orders") == (pytest.approx(2 / 3), 3)
+    assert (found.now.value, found.now.n, found.now.start.date()) == (pytest.approx(2 / 3), 3, began.date())
+    assert (found.attributed.counted, found.attributed.too_late) == (2, 1)
+    before = corner.before("a")
+    assert (before.n, before.mean) == (3, pytest.approx(2 / 3))
+
+
+def test_an_amount_has_the_time_of_its_own_request(small):
+    corner = small({"name": "revenue", "outcome": "order", "aggregate": "sum", "unit": "EUR", "within": "1h"})
+    asked = [request(ts_start=NOON + timedelta(hours=hour), session_id="a") for hour in (-9, -3)]
+    corner.add(asked, outcomes=[outcome("order", session_id="a", value=5.0, minute=minute) for minute in (-150, -100)])
+    assert corner.one("revenue") == (5.0, 1)
+    assert corner.report(by="day").kpis[0].attributed.too_late == 1
 
 
 def test_what_came_too_late_is_nobodys_in_the_catalogue_either(small):

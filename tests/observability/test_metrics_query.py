@@ -216,9 +216,9 @@ def test_a_session_counts_for_a_kpi_when_its_time_is_over_reached_or_not(tmp_pat
             outcome("order", minute=at, session_id=name) for name, at in {"in time": 30, "too late": 61, "open and reached": 121}.items()
         ],
     )
-    assert log.one("prompt") == (0.5, 2), "of the sessions whose newest request was an hour ago"
-    assert log.metrics.value("prompt", app="shop").n == 2
-    log.add([request(session_id="new", ts_start=NOON + timedelta(minutes=150))])
+    assert log.one("prompt") == (1 / 3, 3), "of the sessions that began an hour ago or earlier, whoever came back since"
+    assert log.metrics.value("prompt", app="shop").n == 3
+    log.add([request(session_id="new", ts_start=NOON + timedelta(minutes=179))])
     assert log.one("prompt") == (1 / 3, 3)
     log.add(outcomes=[outcome("order", minute=181, session_id="nobody")])
     assert log.one("prompt") == (2 / 5, 5), "an event shows how far the log is known, too"
@@ -226,6 +226,24 @@ def test_a_session_counts_for_a_kpi_when_its_time_is_over_reached_or_not(tmp_pat
     log.add([request(session_id="newer", ts_start=NOON + timedelta(minutes=900))])
     assert log.metrics.verify(record) == "SAME"
     assert log.metrics.measure("prompt", app="shop", bundle="one").statistics["n"] == 6
+    log.close()
+
+
+def test_a_session_that_is_over_stays_what_it_is_whoever_comes_back(tmp_path):
+    """Reached or missed, by its own hour: neither a request after it changes that, nor an event that follows such a request soon."""
+    log = Fixture(tmp_path, {"shop": spec(kpis=[{"name": "prompt", "outcome": "order", "within": "1h"}])})
+    log.add(
+        [request(session_id=name) for name in ("reached", "missed")]
+        + [request(session_id="reached", ts_start=NOON + timedelta(minutes=50))],
+        outcomes=[outcome("order", minute=60, session_id="reached")],
+    )
+    assert log.one("prompt") == (0.5, 2)
+    for minute in (61, 300, 2000):
+        log.add(
+            [request(session_id=name, ts_start=NOON + timedelta(minutes=minute)) for name in ("reached", "missed")],
+            outcomes=[outcome("order", minute=minute + 1, session_id="missed")],
+        )
+        assert log.one("prompt") == (0.5, 2)
     log.close()
 
 

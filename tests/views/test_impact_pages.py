@@ -84,7 +84,7 @@ def test_the_page_says_reason_target_events_and_what_is_open():
     assert "Target 40.0 % by 2027-01-01; 30.0 % before the application, primary answers for it." in text
     assert "◔ open" in text
     assert "An open period shows what is known so far and is compared with nothing." in text
-    assert "count within 3d" in text
+    assert "count within 3d of their session's first request" in text
     assert "An event counts for its request, else for the newest request of its session before it" in text
 
 

@@ -76,7 +76,11 @@ def unfinished_(
 
 @group.command("evidence")
 def evidence_(review: Annotated[str, typer.Argument(help="The review's id, or its beginning.")], as_json: Json = False) -> None:
-    """Ask the log again what REVIEW rests on. Exit 1 when it says something else, 3 when a record's snapshot is gone: erased or expired."""
+    """Ask the log again what REVIEW rests on.
+
+    Exit 1 when it says something else; 3 when a record cannot be made again: its snapshot is erased or expired, or it counted sessions by
+    rules of another version, which give something else here.
+    """
     from workbench import Workspace
     from workbench.views.erasure import evidence_text
 

@@ -22,6 +22,9 @@ from workbench.observability.success import SuccessRules
 from workbench.spec.app import AppSpec, Kpi
 from workbench.spec.metrics import CustomMetric, MetricsSpec
 
+FIRST_SESSION_RULES, SESSION_RULES = 1, 2
+"""Of a rate with `within`. 1: a session's time ran from its newest request, an event's from its own. 2: both from the session's first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definitions:
@@ -133,6 +136,8 @@ class Question:
     as_of: datetime | None = None
     min_n: int | None = None
     """Of how many of the newest units the record says when they were observed; None when nobody asks."""
+    session_rules: int = SESSION_RULES
+    """By which rules the sessions of a rate with `within` are counted; those of this program, unless a stored record asked."""
 
     @property
     def selection(self) -> Selection:
@@ -150,9 +155,13 @@ class Question:
         """The events for which what is asked waits, so that the answer depends on how far the log reaches: of success, and of KPIs."""
         is_success_asked = self.needs(self.metrics) & {"success", FAILURE_REASON}
         rules = self.definitions.rules.awaited if is_success_asked else ()
+        return (*(event for event, _ in rules), *sorted({kpi.outcome for kpi in self.timed_rates}))
+
+    @property
+    def timed_rates(self) -> tuple[Kpi, ...]:
+        """The KPIs that are asked for and count sessions whose time is over."""
         kpis = (own for metric in self.metrics if metric.kpi for own in self.definitions.kpis[metric.kpi.name].values())
-        of_kpis = {kpi.outcome for kpi in kpis if kpi.aggregate == "rate" and kpi.within is not None}
-        return (*(event for event, _ in rules), *sorted(of_kpis))
+        return tuple(kpi for kpi in kpis if kpi.aggregate == "rate" and kpi.within is not None)
 
     def needs(self, metrics: Sequence[Metric]) -> frozenset[str]:
         """The derived columns that the metrics read, or that the question groups by."""

@@ -225,8 +225,12 @@ def _followed(event: str, span: timedelta) -> ir.Table:
         for part, key in ((named, "request_id"), (loose, "session_id"))
     ]
     both = ibis.union(*(pairs.select("app", "request_id", "ts_start", "event_ts") for pairs in found))
-    latest = both.ts_start + ibis.interval(microseconds=span // timedelta(microseconds=1))
-    return both.filter(both.event_ts >= both.ts_start, both.event_ts <= latest).select("app", "request_id").distinct()
+    return both.filter(both.event_ts >= both.ts_start, both.event_ts <= both.ts_start + _span(span)).select("app", "request_id").distinct()
+
+
+def _span(span: timedelta) -> ir.IntervalScalar:
+    """The span as an expression, to the microsecond."""
+    return ibis.interval(microseconds=span // timedelta(microseconds=1))
 
 
 def _events_of_requests(event: str) -> ir.Table:
@@ -247,27 +251,30 @@ def _events_of_requests(event: str) -> ir.Table:
 def kpi_facts(kpi: Kpi, app: str, selection: Selection) -> ir.Table:
     """What a KPI counts, in the columns of the request facts with `kpi_y` and `kpi_x`.
 
-    A `rate` has one row per session, which stands where its first request stands; where the KPI says within which time, a session whose
-    time is not over is left out, reached or not. A `mean` or `sum` has one row per event, which stands where its request stands. What a
-    shadow answered never reached anybody, so it carries nothing.
+    A `rate` has one row per session, which stands where its first request stands. Where the KPI says within which time, that time runs from
+    there, whoever comes back later: what follows it is nobody's, and a session whose time is not over is left out, reached or not.
+    A `mean` or `sum` has one row per event, which stands where its request stands. What a shadow answered never reached anybody, so it
+    carries nothing.
     """
-    is_rate = kpi.aggregate == "rate"
     requests = REQUESTS.filter(REQUESTS.app == app, REQUESTS.arm.fill_null("none") != "shadow")
     requests = requests.mutate(
         session=ibis.ifelse(requests.session_id.notnull(), "s:" + requests.session_id, "r:" + requests.request_id),
         cluster=requests.unit_hash.fill_null(requests.session_id).fill_null(requests.request_id),
     )
     events = _events(kpi.outcome, kpi.currency)
-    events = _attributed(events.filter(events.event_app == app), requests, kpi.within)
-    facts = _sessions(requests, events, within=kpi.within, as_of=selection.as_of) if is_rate else _valued(requests, events)
+    events = _attributed(events.filter(events.event_app == app), requests)
+    if kpi.aggregate == "rate":
+        facts = _sessions(requests, events, within=kpi.within, as_of=selection.as_of)
+    else:
+        facts = _valued(requests, events, within=kpi.within)
     predicates = condition(facts, selection.filters, selection.start, selection.until)
     return facts.filter(*predicates) if predicates else facts
 
 
-def _attributed(events: ir.Table, requests: ir.Table, within: timedelta | None) -> ir.Table:
-    """(outcome_id, value, event_app, at_request, session): each event at its request, else at the newest one before it.
+def _attributed(events: ir.Table, requests: ir.Table) -> ir.Table:
+    """(outcome_id, value, event_app, event_ts, at_request, at_ts, session): each event at its request, else at the newest one before it.
 
-    That is the newest of its session, where it names one, else of its unit. An event that came later than `within` is nobody's.
+    That is the newest of its session, where it names one, else of its unit.
     """
     slim = requests.select(at_request="request_id", at_session_id="session_id", at_unit="unit_hash", session="session", at_ts="ts_start")
     named = events.inner_join(slim, events.request_id == slim.at_request)
@@ -277,26 +284,27 @@ def _attributed(events: ir.Table, requests: ir.Table, within: timedelta | None) 
     of_unit = unbound.inner_join(slim, [unbound.unit_hash == slim.at_unit, slim.at_ts <= unbound.event_ts])
     columns = ("outcome_id", "value", "event_app", "event_ts", "at_request", "at_ts", "session")
     nearest = [_newest(before, ["outcome_id"], ["at_ts", "at_request"]).select(*columns) for before in (in_session, of_unit)]
-    found = ibis.union(named.select(*columns), *nearest)
-    if within is not None:
-        found = found.filter(found.event_ts <= found.at_ts + ibis.interval(microseconds=within // timedelta(microseconds=1)))
-    return found.drop("event_ts", "at_ts")
+    return ibis.union(named.select(*columns), *nearest)
 
 
 def _sessions(requests: ir.Table, events: ir.Table, *, within: timedelta | None, as_of: datetime | None) -> ir.Table:
-    """One row per session; those whose time was over by `as_of`, where both are known: an event may follow their newest request."""
+    """One row per session; those whose time was over by `as_of`, where both are known. It runs from the session's first request."""
     window = ibis.window(group_by="session", order_by=["ts_start", "request_id"])
-    if within is not None and as_of is not None:
-        newest = requests.ts_start.max().over(ibis.window(group_by="session"))
-        requests = requests.mutate(newest=newest).filter(lambda t: t.newest <= moment(as_of - within)).drop("newest")
     ranked = requests.mutate(nth=ibis.row_number().over(window))
     first = ranked.filter(ranked.nth == 0).drop("nth")
-    reached = events.select("session").distinct().mutate(reached=ibis.literal(1, type="int64"))
-    joined = _beside(first, reached, ["session"])
-    return joined.mutate(row_id=joined.request_id, kpi_y=joined.reached.fill_null(0), kpi_x=ibis.literal(1, type="int64"))
+    if within is not None and as_of is not None:
+        first = first.filter(first.ts_start <= moment(as_of - within))
+    joined = _beside(first, events.group_by("session").aggregate(came_ts=events.event_ts.min()), ["session"])
+    is_reached = joined.came_ts.notnull()
+    if within is not None:
+        is_reached &= joined.came_ts <= joined.ts_start + _span(within)
+    return joined.mutate(row_id=joined.request_id, kpi_y=is_reached.cast("int64"), kpi_x=ibis.literal(1, type="int64")).drop("came_ts")
 
 
-def _valued(requests: ir.Table, events: ir.Table) -> ir.Table:
+def _valued(requests: ir.Table, events: ir.Table, *, within: timedelta | None) -> ir.Table:
+    """One row per event with a value, at its request; one that came later than `within` after that is nobody's."""
     valued = events.filter(events.value.notnull())
+    if within is not None:
+        valued = valued.filter(valued.event_ts <= valued.at_ts + _span(within))
     joined = _joined(requests, valued.select("outcome_id", "event_app", event_key="at_request", kpi_y="value"), "request_id")
     return joined.mutate(row_id=joined.outcome_id, kpi_x=ibis.literal(1, type="int64"))

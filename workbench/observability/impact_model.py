@@ -159,7 +159,7 @@ class Attributed:
     by_session: int = 0
     by_unit: int = 0
     too_late: int = 0
-    """Later than the KPI's `within` after the request they belong to."""
+    """Later than the KPI's `within` after the request they belong to; of a rate, after the first one of its session."""
     before: int = 0
     """They name a unit whose first request came later: its pre-period."""
     nobodys: int = 0

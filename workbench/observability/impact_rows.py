@@ -1,8 +1,9 @@
 """Sessions with their outcomes: the one table that every number of business impact is made of, as DuckDB queries.
 
 Attribution is that of the KPI metrics (`facts.kpi_facts`): an event goes to its request, else to the newest request of its session
-before it, else to the newest one of its unit; what comes later than the KPI's window is nobody's. A session counts where its first
-request stands, so that one session is never on two sides or in two periods. Shadow answers reach nobody and are left out.
+before it, else to the newest one of its unit; what comes later than the KPI's window is nobody's. That window runs, of a rate, from the
+session's first request, so that a session that is over stays what it is; of a mean or sum from the event's own. A session counts where its
+first request stands, so that one session is never on two sides or in two periods. Shadow answers reach nobody and are left out.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ WITH newest AS (
 SELECT e.outcome_id, e.value, e.ts, coalesce(e.unit_hash, r.unit_hash) AS named_unit, r.session,
        CASE WHEN c.at_request IS NULL AND e.request_id IS NULL AND e.unit_hash IN (SELECT unit_hash FROM {requests}) THEN 'before'
             WHEN c.at_request IS NULL THEN 'nobodys'
-            WHEN $within_us IS NOT NULL AND epoch_us(e.ts) > epoch_us(c.at_ts) + $within_us THEN 'too_late' ELSE c.rule END AS rule
+            WHEN $within_us IS NOT NULL AND epoch_us(e.ts) > epoch_us({begins}) + $within_us THEN 'too_late' ELSE c.rule END AS rule
 FROM known AS e LEFT JOIN chosen AS c USING (outcome_id) LEFT JOIN {requests} AS r ON c.at_request = r.request_id
+LEFT JOIN {talks} AS t ON t.session = r.session
 """
 
 _SESSIONS_SQL = """
@@ -85,7 +87,7 @@ WITH reached AS (
   WHERE rule IN ('by_request', 'by_session', 'by_unit') GROUP BY session
 )
 SELECT f.*, {outcomes} AS outcomes, {total} AS total,
-       $within_us IS NULL OR epoch_us(f.last_ts) + $within_us <= epoch_us($as_of) AS is_over
+       $within_us IS NULL OR epoch_us({ends}) + $within_us <= epoch_us($as_of) AS is_over
 FROM {talks} AS f LEFT JOIN reached AS e USING (session)
 WHERE ($start IS NULL OR f.ts >= $start) AND ($until IS NULL OR f.ts < $until) {where}
 """
@@ -197,16 +199,18 @@ class Sessions:
         """Make the table of sessions of this scope."""
         kpi = scope.kpi
         within_us = None if kpi.within is None else kpi.within // _MICROSECOND
+        is_rate = kpi.aggregate == "rate"
+        begins, ends = ("t.ts", "f.ts") if is_rate else ("c.at_ts", "f.last_ts")
         self._run(
-            _EVENTS_SQL.format(requests=REQUESTS, events=EVENTS, outcomes=self._outcomes),
+            _EVENTS_SQL.format(requests=REQUESTS, talks=TALKS, events=EVENTS, outcomes=self._outcomes, begins=begins),
             {"app": scope.app, "event": kpi.outcome, "now": scope.now, "within_us": within_us, "currency": kpi.currency},
         )
         where, values = _where(scope.filters)
-        is_rate = kpi.aggregate == "rate"
         sql = _SESSIONS_SQL.format(
             events=EVENTS,
             talks=TALKS,
             sessions=SESSIONS,
+            ends=ends,
             outcomes="coalesce(e.events > 0, false)::BIGINT" if is_rate else "coalesce(e.valued, 0)",
             total="coalesce(e.events > 0, false)::DOUBLE" if is_rate else "coalesce(e.total, 0.0)",
             where=where,

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.errors import UsageError
 from workbench.observability import evidence as records
-from workbench.observability.asking import Definitions, Question
+from workbench.observability.asking import FIRST_SESSION_RULES, SESSION_RULES, Definitions, Question
 from workbench.observability.comparison import compare
 from workbench.observability.dimensions import Filters, apps_of, parse_where
 from workbench.observability.metric import Kind, Metric
@@ -135,6 +135,12 @@ def asked_again(reader: Reader, evidence: Evidence, *, at: datetime) -> Evidence
     return compared(reader, question, app=evidence.app, bundle=evidence.subject, baseline=evidence.baseline, at=at)
 
 
+def is_by_other_rules(evidence: Evidence) -> bool:
+    """Whether sessions were counted by rules that this program has no more, or not yet."""
+    question = _stored_question(evidence)
+    return bool(question.timed_rates) and question.session_rules != SESSION_RULES
+
+
 def reading(reader: SumReader, rows: Rows) -> Reading:
     """The first metric over all the rows."""
     return sound(rows.metrics[0], read(rows.metrics[0], reader.sums(rows, (), level=LEVEL).get((), {}), 0, level=LEVEL))
@@ -210,7 +216,8 @@ def _sealed(question: Question, statistics: dict[str, Any], row_set: RowSet, sna
 
 
 def _query_json(question: Question) -> dict[str, Any]:
-    """Enough to ask again. Who did not ask for ages has a record without them, as all had before ages were kept."""
+    """Enough to ask again. Who did not ask for ages has a record without them, as all had before ages were kept; so with the rules."""
+    has_rules = question.timed_rates and question.session_rules != FIRST_SESSION_RULES
     return {
         "metric": question.metrics[0].name,
         "where": {name: list(values) for name, values in question.filters},
@@ -218,6 +225,7 @@ def _query_json(question: Question) -> dict[str, Any]:
         "definitions": question.definitions.as_json(),
         "as_of": records.iso(question.as_of),
         **({} if question.min_n is None else {"min_n": question.min_n}),
+        **({"session_rules": question.session_rules} if has_rules else {}),
     }
 
 
@@ -231,4 +239,5 @@ def _stored_question(evidence: Evidence) -> Question:
         definitions=definitions,
         as_of=datetime.fromisoformat(content["as_of"]) if content["as_of"] else None,
         min_n=content.get("min_n"),
+        session_rules=content.get("session_rules", FIRST_SESSION_RULES),
     )

@@ -28,6 +28,7 @@ from workbench.observability.measuring import (
     dated,
     for_app,
     for_bundles,
+    is_by_other_rules,
     measured,
     question_of,
     reading,
@@ -44,6 +45,7 @@ from workbench.spec.metrics import MetricsSpec
 SAME, DIFFERENT = "SAME", "DIFFERENT"
 ERASED, EXPIRED = "UNAVAILABLE(erasure)", "UNAVAILABLE(retention)"
 NOT_LOGGED = "UNAVAILABLE(not in the log)"
+OTHER_RULES = "UNAVAILABLE(rules)"
 T = TypeVar("T")
 
 
@@ -254,10 +256,11 @@ class Metrics:
         return self._look(snapshot, ask)
 
     def verify(self, evidence: Evidence) -> str:
-        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE with the reason why its snapshot is gone.
+        """Whether the log still says what the record says: SAME, DIFFERENT, or UNAVAILABLE with what is gone: its snapshot, or its rules.
 
         The snapshot is not sealed: at any snapshot that gives the same statistics over the same rows the record is true. So where its own
-        is gone the newest is asked; only a record that the newest does not bear out is unavailable, as other rows may be why.
+        is gone the newest is asked; only a record that the newest does not bear out is unavailable, as other rows may be why. So it is with
+        one whose sessions were counted by other rules: where these give the same it is true, else nobody can tell.
         """
         if records.evidence_id(evidence) != evidence.evidence_id:
             return DIFFERENT
@@ -279,7 +282,9 @@ class Metrics:
             again = self._read(snapshot, lambda reader: asked_again(reader, evidence, at=self._clock()))
         except UnusableRows:
             return DIFFERENT
-        return SAME if again.evidence_id == evidence.evidence_id else DIFFERENT
+        if again.evidence_id == evidence.evidence_id:
+            return SAME
+        return OTHER_RULES if is_by_other_rules(evidence) else DIFFERENT
 
     def _question(self, reader: Reader, name: str, filters: Filters, window: Window | None, min_n: int | None = None) -> Question:
         span = parse_window(window, now=self._clock())

@@ -102,7 +102,8 @@ class Kpi(Spec):
     kind: Literal["outcome", "usage"] = "outcome"
     """`usage` counts activity (requests, users, clicks); it can accompany an outcome, never replace it."""
     within: Duration | None = None
-    """How long after its request an event still counts. A period is open until this is over for all of its sessions."""
+    """How long an event still counts: of a `rate` after its session's first request, else after its own. For so long after its end a period
+    is open."""
     per: Literal["day", "week", "month"] = "month"
     """Of a `sum`: the period that baseline and target are meant for."""
     baseline: Number | None = None

@@ -223,8 +223,9 @@ def _kpi_lines(found: KpiImpact) -> Iterable[str]:
 
 
 def _events(found: Attributed, kpi: Kpi) -> str:
+    begins = "their session's first request" if kpi.aggregate == "rate" else "their request"
     within = (
-        f"within {format_duration(kpi.within)}"
+        f"within {format_duration(kpi.within)} of {begins}"
         if kpi.within
         else "at any time after it (no `within` is declared, so no period ever closes)"
     )
