@@ -79,6 +79,24 @@ def test_nothing_to_compare_is_not_enough_evidence():
     assert "NO_TRAFFIC" in run("impact", "support", "--compare", "v2", "v1", "--unrouted", "--json", code=3)
 
 
+@pytest.mark.parametrize(
+    ("options", "asked", "code"),
+    [
+        (["--kpi", "solved"], [], 0),
+        (["--kpi", "solved", "--window", "1h"], [], 3),
+        (["--kpi", "solved", "--compare", "v1", "v2"], [], 1),
+        (["--compare", "v2", "v1", "--unrouted"], [], 3),
+    ],
+)
+def test_the_report_ends_as_impact_does_and_says_first_what_decides(tmp_path: Path, options, asked, code):
+    """Nothing to compare is no reason against KPIs that have their targets, and a loss is one although they have."""
+    alone = run("impact", "support", *options, code=code)
+    said = run("report", "impact", "support", *options, "--html", tmp_path / "impact.html", code=code)
+    assert said.splitlines()[0] == alone.splitlines()[0], "the banner that decides, with what it is of"
+    decides, beside = said.split("Beside it, with no part in the exit code:")
+    assert ("against" in decides.splitlines()[0]) == ("--compare" in options) != ("against" in beside.strip().splitlines()[0])
+
+
 def test_the_report_is_a_file_with_every_figure_that_fetches_nothing(tmp_path: Path):
     page = tmp_path / "impact.html"
     said = run("report", "impact", "support", "--by", "day", "--html", page)

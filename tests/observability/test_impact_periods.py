@@ -40,6 +40,7 @@ def week(number: int, *, sessions: int = 1000, outcomes: int = 500, total: float
         "outcome_squares": float(outcomes),
         "total_outcomes": total,
         "total_squares": total * each * 1.2,
+        "lowest": each if outcomes else None,
         "cost_squares": None,
         "cost_paid": None,
         "paid_squares": 0.0,
@@ -149,6 +150,58 @@ def test_the_week_in_which_the_log_begins_joins_no_trend_and_no_waterfall():
     found = judged(kpi(), rows, start=None)
     assert found.usage_trend.n == 8
     assert found.waterfall.start == START + WEEK
+
+
+def test_the_week_in_which_the_log_begins_is_named_and_is_in_no_sum_that_is_compared():
+    """Nine hundred of a part of a week are no tenth of what a week brings: neither below a target per week nor a week's mean."""
+    rows = [week(0, sessions=90, outcomes=45, total=900.0), week(1, total=9000.0), week(2, total=11000.0)]
+    money = kpi(aggregate="sum", unit="EUR", per="week", target=5000.0, baseline=4000.0)
+    begun, asked = (judged(money, rows, start=start) for start in (None, START))
+    assert [period.is_partial for period in begun.periods] == [True, False, False]
+    assert not any(period.is_partial for period in asked.periods)
+    assert [period.target for period in begun.periods] == [Standing.UNKNOWN, Standing.BETTER, Standing.BETTER]
+    assert asked.periods[0].target is Standing.WORSE
+    assert (begun.overall.value, begun.overall.n, asked.overall.n) == (10000.0, 2, 3)
+    assert begun.usage.sentence == (
+        "2 whole weeks with data are too few to tell usage from outcome; it takes 8. "
+        "The week from 2026-01-05 is not among them: the log or the window begins within it."
+    )
+    assert asked.usage.sentence == "3 whole weeks with data are too few to tell usage from outcome; it takes 8."
+    alone = judged(money, rows[:1], start=None)
+    assert (alone.finding.reason, alone.overall) == (Reason.TARGET_UNCLEAR, None)
+    assert "begins within this week" in alone.finding.sentence
+    one = judged(money, rows[:2], start=None).usage.sentence
+    assert one.startswith("1 whole week with data is too few")
+
+
+def test_weeks_without_an_outcome_are_enough_weeks_and_nothing_to_grow_from():
+    rows = [week(n, outcomes=0) for n in range(9)]
+    found = judged(kpi(), rows).usage
+    assert found.reason is Reason.FEW_PERIODS
+    assert found.sentence == "In most of the 9 whole weeks there is nothing to grow from, so usage cannot be told from outcome."
+
+
+def test_a_partial_week_of_a_rate_is_a_share_like_any_other():
+    found = judged(kpi(target=0.4), [week(0, sessions=300, outcomes=150), week(1)], start=None)
+    assert [(period.is_partial, period.target) for period in found.periods] == [(True, Standing.BETTER), (False, Standing.BETTER)]
+
+
+def test_an_interval_of_values_that_are_none_below_0_is_not_below_0_either():
+    """The t interval of two weeks' totals by hand: 10,000 +- 12.7062 * 1,000 = -2,706 to 22,706, cut where no total can be."""
+    money, rows = kpi(aggregate="sum", unit="EUR", per="week"), [week(n, total=total) for n, total in enumerate((9000.0, 11000.0))]
+
+    def overall(lowest: float | None):
+        sums = {**week(0, total=20000.0), "lowest": lowest}
+        return kpi_impact(money, by="week", rows=rows, overall=sums, attributed=Attributed(), as_of=START + 2 * WEEK, start=START).overall
+
+    assert (overall(0.0).low, overall(0.0).high) == (0.0, pytest.approx(22706.2, abs=0.05))
+    for lowest in (-5.0, None):
+        assert overall(lowest).low == pytest.approx(-2706.2, abs=0.05), "refunds can be more than what comes in"
+    two = {**week(0, sessions=2, outcomes=2, total=100.0), "total_squares": 6000.0}
+    for aggregate in ("sum", "mean"):
+        ends = [judged(kpi(aggregate=aggregate, unit="EUR"), [{**two, "lowest": lowest}]).periods[0].low for lowest in (40.0, -40.0)]
+        assert ends[0] == max(0.0, ends[1])
+    assert ends[1] < 0
 
 
 def test_a_kpi_that_counts_activity_stands_for_no_outcome():

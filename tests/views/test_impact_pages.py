@@ -12,7 +12,8 @@ import pytest
 
 from tests.observability.test_impact_periods import START, WEEK, judged, kpi, week
 from workbench.errors import UnknownSubject
-from workbench.observability.impact_model import Crossed, Design, Effect, Finding, Impact, Measured, Reason, Side, Variance
+from workbench.observability.impact_model import Attributed, Crossed, Design, Effect, Finding, Impact, Measured, Reason, Side, Variance
+from workbench.observability.impact_periods import kpi_impact
 from workbench.stats.estimate import Estimate
 from workbench.stats.outliers import Tail
 from workbench.stats.split import Stretch, split_test
@@ -86,6 +87,27 @@ def test_the_page_says_reason_target_events_and_what_is_open():
     assert "An open period shows what is known so far and is compared with nothing." in text
     assert "count within 3d of their session's first request" in text
     assert "An event counts for its request, else for the newest request of its session before it" in text
+
+
+def test_a_partial_week_is_told_from_the_whole_ones_everywhere_alike():
+    rows = [week(place, total=9000.0 + 1000 * place) for place in range(3)]
+    sums = {**week(0, total=30000.0), "lowest": 1.0}
+    begun, asked = (
+        kpi_impact(kpi(**MONEY), by="week", rows=rows, overall=sums, attributed=Attributed(), as_of=START + 3 * WEEK, start=start)
+        for start in (None, START)
+    )
+    text = " ".join(impact_text(report(begun)).split())
+    assert (text.count("◐ partial"), text.count("● complete")) == (1, 2)
+    assert "A partial week is closed, but the log or the window begins within it" in text
+    assert (
+        "Mean of 2 whole weeks: 10,500 EUR (95 % interval 4,146.90 to 16,853.10 EUR by how they differ; so few weeks leave it wide)."
+        in text
+    )
+    assert "2 whole weeks with data are too few" in text
+    assert "3 closed weeks, the first of them partial" in kpi_drawing(begun).subtitle
+    text = " ".join(impact_text(report(asked)).split())
+    assert "artial" not in text
+    assert "Mean of 3 whole weeks: 10,000 EUR" in text
 
 
 def test_the_anti_pattern_is_in_the_lead_by_its_name():

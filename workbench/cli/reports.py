@@ -9,6 +9,7 @@ import typer
 
 from workbench.cli.impact import EXIT_OF_ANSWER, By, Kpi, Pair, Span, Unrouted, bundle_names, effects_of
 from workbench.cli.readiness import EXIT_OF_VERDICT
+from workbench.cli.shared import terminal_width
 
 group = typer.Typer(help="Self-contained files to send to people.", no_args_is_help=True)
 
@@ -78,11 +79,13 @@ def impact(
 ) -> None:
     """APP's KPIs with their figures, and what the newest release (or A against B) changed: one HTML file that fetches nothing.
 
-    The file is written whatever the answer. Exit codes as of `workbench impact`.
+    The file is written whatever the answer. The exit code is that of `workbench impact` with the same options: the KPIs decide it, with
+    --compare what A changed. That is said first.
     """
     from workbench import Workspace
     from workbench.cli.writing import write_file
     from workbench.observability.impact_model import answer
+    from workbench.views.impact import effects_page, impact_page, in_short
     from workbench.views.impact_figures import impact_document
 
     with Workspace.open(create=False) as ws:
@@ -91,6 +94,7 @@ def impact(
         effects = effects_of(ws, app, kpi, compare, is_unrouted=unrouted, window=window)
         names = bundle_names(ws)
     write_file(html, impact_document(report, effects, names=names))
-    found = answer({*report.reasons, *(effect.finding.reason for effect in effects)})
-    typer.echo("\n".join(each.finding.sentence for each in report.kpis) + f"\nwrote {html}")
-    raise typer.Exit(EXIT_OF_ANSWER[found])
+    said = [in_short(page, width=terminal_width()) for page in (impact_page(report), effects_page(effects, names=names))]
+    decides, beside = said if compare is None else said[::-1]
+    typer.echo(f"{decides}\n\nBeside it, with no part in the exit code:\n{beside}\n\nwrote {html}")
+    raise typer.Exit(EXIT_OF_ANSWER[answer(report.reasons if compare is None else {effect.finding.reason for effect in effects})])

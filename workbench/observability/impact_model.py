@@ -130,6 +130,8 @@ class Period:
     start: datetime
     until: datetime
     state: State
+    is_partial: bool
+    """Whether the log, or what was asked of it, begins within it: its counts are of a part of it."""
     value: float | None
     """Of an open period only what is known so far; None without data, never 0."""
     low: float | None
@@ -198,7 +200,7 @@ class KpiImpact:
     now: Period | None
     """The newest complete period; None without one."""
     overall: Estimate | None
-    """Over all complete periods; of a sum the mean of their totals. None without one."""
+    """Over all complete periods; of a sum the mean of the whole ones' totals. None without one."""
     target: Standing
     baseline: Standing
     finding: Finding
@@ -206,11 +208,11 @@ class KpiImpact:
     usage: Finding
     """What usage did beside it."""
     usage_trend: Estimate | None
-    """Requests: change per period as a share of the usual number, over complete periods."""
+    """Requests: change per period as a share of the usual number, over whole periods."""
     outcome_trend: Estimate | None
     """The outcome, likewise; positive is better."""
     waterfall: Waterfall | None
-    """None below two complete periods with outcomes."""
+    """None below two whole periods with outcomes."""
     attributed: Attributed
     cost_per_outcome: Estimate | None
     priced_share: float | None
@@ -219,6 +221,11 @@ class KpiImpact:
     @property
     def complete(self) -> tuple[Period, ...]:
         return tuple(period for period in self.periods if period.state is State.COMPLETE)
+
+    @property
+    def whole(self) -> tuple[Period, ...]:
+        """The complete periods that are no partial one: only their counts can be compared."""
+        return tuple(period for period in self.complete if not period.is_partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

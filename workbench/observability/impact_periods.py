@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -45,17 +46,17 @@ def kpi_impact(
         as_of: until when the log is known.
         start: where the asked stretch of time begins; None for the beginning of the log.
     """
-    periods = tuple(_periods(kpi, by, rows, as_of))
+    periods = tuple(_periods(kpi, by, rows, as_of, start))
     complete = [period for period in periods if period.state is State.COMPLETE]
     now = complete[-1] if complete else None
-    whole = _whole(complete, start)
-    usage, usage_trend, outcome_trend = _usage(kpi, by, whole)
+    whole = [period for period in complete if not period.is_partial]
+    usage, usage_trend, outcome_trend = _usage(kpi, by, whole, complete)
     return KpiImpact(
         kpi=kpi,
         by=by,
         periods=periods,
         now=now,
-        overall=_overall(kpi, overall, complete),
+        overall=_overall(kpi, overall, whole),
         target=now.target if now else Standing.UNKNOWN,
         baseline=now.baseline if now else Standing.UNKNOWN,
         finding=_finding(kpi, by, periods, now, as_of),
@@ -102,17 +103,26 @@ def estimate_of(kpi: Kpi, sums: Sums) -> Estimate | None:
     """The KPI over the sessions under these sums; None without data.
 
     Of a `sum` the interval says what the total of a like period could be: units come by themselves, each with what it brings
-    (compound Poisson, variance the sum of squares: Feller, vol. II, section VI.4).
+    (compound Poisson, variance the sum of squares: Feller, vol. II, section VI.4). Where no value is below 0, no interval is.
     """
     if kpi.aggregate == "rate":
         return _rate(sums) if sums["sessions"] else None
     if not sums["outcomes"]:
         return None
     if kpi.aggregate == "mean":
-        return clustered_ratio(_clusters(sums, "total", "outcome", groups="units_with_outcome", n="outcomes"), level=LEVEL)
+        mean = clustered_ratio(_clusters(sums, "total", "outcome", groups="units_with_outcome", n="outcomes"), level=LEVEL)
+        return _as_its_values(mean, sums["lowest"])
     total, error, groups = float(sums["total"]), math.sqrt(sums["total_squares"]), int(sums["units_with_outcome"])
     low, high = t_interval(total, error, groups, level=LEVEL)
-    return Estimate(value=total, low=low, high=high, level=LEVEL, method="compound poisson, by unit", n=sums["outcomes"])
+    found = Estimate(value=total, low=low, high=high, level=LEVEL, method="compound poisson, by unit", n=sums["outcomes"])
+    return _as_its_values(found, sums["lowest"])
+
+
+def _as_its_values(found: Estimate, lowest: float | None) -> Estimate:
+    """The total or mean with its lower end at 0 or above where every value is: nothing below can be one, so the coverage stays."""
+    if found.low is None or lowest is None or not lowest >= 0:
+        return found
+    return replace(found, low=max(0.0, found.low))
 
 
 def cost_per_outcome(sums: Sums) -> Estimate | None:
@@ -144,20 +154,22 @@ def _is_over(kpi: Kpi, until: datetime, as_of: datetime) -> bool:
     return until + (kpi.within or timedelta(0)) <= as_of
 
 
-def _periods(kpi: Kpi, by: str, rows: Sequence[Sums], as_of: datetime) -> Iterator[Period]:
+def _periods(kpi: Kpi, by: str, rows: Sequence[Sums], as_of: datetime, asked: datetime | None) -> Iterator[Period]:
+    """From the first to the last with sessions. The first is partial unless it was asked for from its start: the log begins within it."""
     found = {moment(row["period"]): row for row in rows}
-    start, last = min(found, default=None), max(found, default=None)
+    first, last = min(found, default=None), max(found, default=None)
+    start = first
     while start is not None and last is not None and start <= last:
-        yield _period(kpi, by, start, found.get(start), as_of)
+        yield _period(kpi, by, start, found.get(start), as_of, is_partial=start == first and start != asked)
         start = following(start, by)
 
 
-def _period(kpi: Kpi, by: str, start: datetime, sums: Sums | None, as_of: datetime) -> Period:
+def _period(kpi: Kpi, by: str, start: datetime, sums: Sums | None, as_of: datetime, *, is_partial: bool) -> Period:
     until = following(start, by)
     is_over = _is_over(kpi, until, as_of)
     estimate = estimate_of(kpi, sums) if sums else None
     value, low, high = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
-    is_comparable = is_over and (kpi.aggregate != "sum" or kpi.per == by)
+    is_comparable = is_over and (kpi.aggregate != "sum" or (kpi.per == by and not is_partial))
     higher = kpi.direction == "higher_is_better"
     bars = [standing(value, low, high, bar, higher=higher) if is_comparable else Standing.UNKNOWN for bar in (kpi.target, kpi.baseline)]
     each = cost_per_outcome(sums) if sums else None
@@ -165,6 +177,7 @@ def _period(kpi: Kpi, by: str, start: datetime, sums: Sums | None, as_of: dateti
         start=start,
         until=until,
         state=State.OPEN if not is_over else State.COMPLETE if value is not None else State.MISSING,
+        is_partial=is_partial,
         value=value,
         low=low,
         high=high,
@@ -181,21 +194,18 @@ def _period(kpi: Kpi, by: str, start: datetime, sums: Sums | None, as_of: dateti
     )
 
 
-def _overall(kpi: Kpi, sums: Sums | None, complete: Sequence[Period]) -> Estimate | None:
+def _overall(kpi: Kpi, sums: Sums | None, whole: Sequence[Period]) -> Estimate | None:
+    """Over the sessions of complete periods; of a sum the mean of whole periods, whose interval says how much these differ."""
     if kpi.aggregate != "sum":
         return estimate_of(kpi, sums) if sums else None
-    totals = [period.total for period in complete]
+    totals = [period.total for period in whole]
     if not totals:
         return None
     mean = math.fsum(totals) / len(totals)
     error = Mean.of_values(totals).error if len(totals) >= _TWO else 0.0
     low, high = t_interval(mean, error, len(totals), level=LEVEL)
-    return Estimate(value=mean, low=low, high=high, level=LEVEL, method="t over periods", n=len(totals))
-
-
-def _whole(complete: Sequence[Period], start: datetime | None) -> list[Period]:
-    """The complete periods without the first, unless it was asked for from its start: the log begins somewhere within it."""
-    return list(complete[1:] if complete and start != complete[0].start else complete)
+    found = Estimate(value=mean, low=low, high=high, level=LEVEL, method="t over periods", n=len(totals))
+    return _as_its_values(found, sums["lowest"] if sums else None)
 
 
 def _finding(kpi: Kpi, by: str, periods: Sequence[Period], now: Period | None, as_of: datetime) -> Finding:
@@ -206,7 +216,7 @@ def _finding(kpi: Kpi, by: str, periods: Sequence[Period], now: Period | None, a
     about = f"{kpi.name}, {value_words(kpi, now.value)} {when},"
     if now.baseline is Standing.WORSE:
         return Finding(reason=Reason.BELOW_BASELINE, sentence=f"{about} is worse than before the application.")
-    reason, says = _against_target(kpi, now, as_of)
+    reason, says = _against_target(kpi, by, now, as_of)
     return Finding(reason=reason, sentence=f"{about} {says}.")
 
 
@@ -217,13 +227,14 @@ def value_words(kpi: Kpi, value: float | None) -> str:
     return f"{100 * value:.1f} %" if kpi.aggregate == "rate" else f"{value:,.2f} {kpi.unit}"
 
 
-def _against_target(kpi: Kpi, now: Period, as_of: datetime) -> tuple[Reason, str]:
+def _against_target(kpi: Kpi, by: str, now: Period, as_of: datetime) -> tuple[Reason, str]:
     due = kpi.target_date
     match now.target:
         case _ if kpi.target is None:
             return Reason.NO_TARGET, "has no target, so nobody can say whether it is enough"
         case Standing.UNKNOWN:
-            return Reason.TARGET_UNCLEAR, f"has a target per {kpi.per}; ask by {kpi.per} to compare"
+            why = f"; ask by {kpi.per} to compare" if kpi.per != by else f", and the log or the window begins within this {by}"
+            return Reason.TARGET_UNCLEAR, f"has a target per {kpi.per}{why}"
         case Standing.BETTER:
             return Reason.TARGET_REACHED, "has reached its target"
         case Standing.UNCLEAR:
@@ -246,8 +257,8 @@ def _nothing_complete(kpi: Kpi, by: str, periods: Sequence[Period]) -> str:
     return f"{kpi.name}: no {by}{wait} is over yet, so no value is final."
 
 
-def _usage(kpi: Kpi, by: str, periods: Sequence[Period]) -> tuple[Finding, Estimate | None, Estimate | None]:
-    """What usage did beside the outcome, with both trends.
+def _usage(kpi: Kpi, by: str, whole: Sequence[Period], complete: Sequence[Period]) -> tuple[Finding, Estimate | None, Estimate | None]:
+    """What usage did beside the outcome over whole periods, with both trends.
 
     Usage is requests. The outcome is its total (successes of a rate, else the sum of values), as more use should bring more of it;
     where lower is better it is the KPI's own value, as more use alone makes more complaints.
@@ -255,14 +266,26 @@ def _usage(kpi: Kpi, by: str, periods: Sequence[Period]) -> tuple[Finding, Estim
     if kpi.kind == "usage":
         sentence = f"{kpi.name} counts activity: it can stand beside a business outcome, and never for one."
         return Finding(reason=Reason.USAGE_KPI, sentence=sentence), None, None
-    trends = _trends(kpi, periods)
+    trends = _trends(kpi, whole)
     if trends is None:
-        sentence = f"{len(periods)} whole {by}s with data are too few to tell usage from outcome; it takes {FEWEST}."
-        return Finding(reason=Reason.FEW_PERIODS, sentence=sentence), None, None
+        return Finding(reason=Reason.FEW_PERIODS, sentence=_no_trend(by, whole, complete)), None, None
     usage, outcome, gap = trends
     words = f"Usage: {_percent(usage, by)}. The outcome: {_percent(outcome, by)}."
     reason, says = _judged_together(kpi, usage, outcome, gap)
     return Finding(reason=reason, sentence=says.format(words)), usage, outcome
+
+
+def _no_trend(by: str, whole: Sequence[Period], complete: Sequence[Period]) -> str:
+    """Why usage cannot be told from the outcome, and which period is not among the whole ones."""
+    n = len(whole)
+    if n >= FEWEST:
+        return f"In most of the {n} whole {by}s there is nothing to grow from, so usage cannot be told from outcome."
+    some = f"{n} whole {by} with data is" if n == 1 else f"{n} whole {by}s with data are"
+    few = f"{some} too few to tell usage from outcome; it takes {FEWEST}."
+    partial = "".join(
+        f" The {by} from {each.start:%Y-%m-%d} is not among them: the log or the window begins within it." for each in complete[:1]
+    )
+    return few + (partial if complete and complete[0].is_partial else "")
 
 
 def _judged_together(kpi: Kpi, usage: Estimate, outcome: Estimate, gap: Estimate) -> tuple[Reason, str]:

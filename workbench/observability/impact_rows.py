@@ -83,10 +83,10 @@ LEFT JOIN {talks} AS t ON t.session = r.session
 _SESSIONS_SQL = """
 CREATE OR REPLACE TEMP TABLE {sessions} AS
 WITH reached AS (
-  SELECT session, count(*) AS events, count(value) AS valued, fsum(value) AS total FROM {events}
+  SELECT session, count(*) AS events, count(value) AS valued, fsum(value) AS total, min(value) AS lowest FROM {events}
   WHERE rule IN ('by_request', 'by_session', 'by_unit') GROUP BY session
 )
-SELECT f.*, {outcomes} AS outcomes, {total} AS total,
+SELECT f.*, {outcomes} AS outcomes, {total} AS total, e.lowest,
        $within_us IS NULL OR epoch_us({ends}) + $within_us <= epoch_us($as_of) AS is_over
 FROM {talks} AS f LEFT JOIN reached AS e USING (session)
 WHERE ($start IS NULL OR f.ts >= $start) AND ($until IS NULL OR f.ts < $until) {where}
@@ -100,13 +100,13 @@ SELECT epoch_us(max(seen)) AS newest FROM (
 _SUMS_SQL = """
 WITH units AS (
   SELECT {period} AS period, unit, count(*) AS sessions, sum(requests) AS requests, sum(outcomes) AS outcomes, fsum(total) AS total,
-         fsum(cost_usd) FILTER (is_priced) AS cost, coalesce(sum(outcomes) FILTER (is_priced), 0) AS paid,
+         min(lowest) AS lowest, fsum(cost_usd) FILTER (is_priced) AS cost, coalesce(sum(outcomes) FILTER (is_priced), 0) AS paid,
          count(*) FILTER (is_priced) AS priced
   FROM {sessions} WHERE $before_us IS NULL OR epoch_us(ts) < $before_us GROUP BY ALL
 )
 SELECT period, count(*) AS units, count(*) FILTER (outcomes > 0) AS units_with_outcome, count(*) FILTER (priced > 0) AS priced_units,
        sum(sessions)::BIGINT AS sessions, sum(requests)::BIGINT AS requests, sum(outcomes)::BIGINT AS outcomes, fsum(total) AS total,
-       fsum(cost) AS cost, sum(paid)::BIGINT AS paid, sum(priced)::BIGINT AS priced,
+       min(lowest) AS lowest, fsum(cost) AS cost, sum(paid)::BIGINT AS paid, sum(priced)::BIGINT AS priced,
        sum(sessions * sessions)::DOUBLE AS session_squares, sum(outcomes * sessions)::DOUBLE AS outcome_sessions,
        sum(outcomes * outcomes)::DOUBLE AS outcome_squares, fsum(total * outcomes) AS total_outcomes, fsum(total * total) AS total_squares,
        fsum(cost * cost) AS cost_squares, fsum(cost * paid) AS cost_paid, sum(paid * paid)::DOUBLE AS paid_squares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from workbench.observability.impact_effect import TAIL_MATTERS, p_words
 from workbench.observability.impact_model import (
@@ -24,6 +25,7 @@ from workbench.observability.impact_model import (
 from workbench.spec.app import Kpi
 from workbench.spec.base import format_duration
 from workbench.stats.estimate import Estimate
+from workbench.stats.trend import FEWEST
 from workbench.views.numbers import CHANGE_OF, DASH, counted, interval, number
 from workbench.views.page import Cell, Chip, Column, Page, Section, page_html, page_text
 from workbench.views.tables import WIDTH, named
@@ -35,6 +37,8 @@ STATES: Mapping[State, Chip] = {
     State.OPEN: Chip(word="open", shape="◔", tone="open"),
     State.MISSING: Chip(word="no data", shape="○", tone="open"),
 }
+PARTIAL = Chip(word="partial", shape="◐", tone="quiet")
+"""A period that is complete, but for its beginning."""
 STANDINGS: Mapping[Standing, Chip | str] = {
     Standing.BETTER: Chip(word="reached", shape="●", tone="good"),
     Standing.WORSE: Chip(word="short", shape="✕", tone="bad"),
@@ -68,6 +72,11 @@ def impact_page(impact: Impact) -> Page:
     )
 
 
+def in_short(page: Page, *, width: int = WIDTH) -> str:
+    """The page's title, banner and findings alone, for a terminal."""
+    return page_text(replace(page, sections=(), footer=()), width=width)
+
+
 def kpi_page(found: KpiImpact) -> Page:
     """One KPI alone."""
     return Page(lead=(found.finding.sentence,), sections=(kpi_section(found),))
@@ -93,7 +102,7 @@ def kpi_section(found: KpiImpact) -> Section:
             Column(title="target"),
         ),
         rows=tuple(_period_row(kpi, period) for period in found.periods[-MOST_PERIODS:]),
-        note=f"An open period shows what is known so far and is compared with nothing.{older}" if found.periods else "",
+        note=f"An open period shows what is known so far and is compared with nothing.{_partial(found)}{older}" if found.periods else "",
     )
 
 
@@ -203,14 +212,25 @@ def _lead(found: Iterable[KpiImpact]) -> Iterable[str]:
             yield f"Anti-pattern, measuring success by usage instead of business outcomes: {each.usage.sentence}"
 
 
+def _partial(found: KpiImpact) -> str:
+    """What a partial period among those that are shown is."""
+    if not any(period.state is State.COMPLETE and period.is_partial for period in found.periods[-MOST_PERIODS:]):
+        return ""
+    return f" A partial {found.by} is closed, but the log or the window begins within it: sums are not compared by it, and no trend has it."
+
+
 def _kpi_lines(found: KpiImpact) -> Iterable[str]:
     kpi, unit = found.kpi, unit_of(found.kpi)
     yield f"{found.finding.reason}: {found.finding.sentence}"
     yield target_words(kpi)[0].upper() + target_words(kpi)[1:] + "."
     if found.overall is not None:
         e = found.overall
-        per = f"Mean of the complete {found.by}s" if kpi.aggregate == "sum" else f"Over all complete {found.by}s"
-        yield f"{per}: {number(e.value, unit)} (95 % interval {span(e.low, e.high, unit)}, n {e.n:,.0f})."
+        ends = f"95 % interval {span(e.low, e.high, unit)}"
+        if kpi.aggregate == "sum":
+            few = f"; so few {found.by}s leave it wide" if e.low is not None and e.n < FEWEST else ""
+            yield f"Mean of {counted(int(e.n), f'whole {found.by}')}: {number(e.value, unit)} ({ends} by how they differ{few})."
+        else:
+            yield f"Over all closed {found.by}s: {number(e.value, unit)} ({ends}, n {e.n:,.0f})."
     yield f"{found.usage.reason}: {found.usage.sentence}"
     cost = found.cost_per_outcome
     if cost is not None:
@@ -227,7 +247,7 @@ def _events(found: Attributed, kpi: Kpi) -> str:
     within = (
         f"within {format_duration(kpi.within)} of {begins}"
         if kpi.within
-        else "at any time after it (no `within` is declared, so no period ever closes)"
+        else "at any time after it (no `within` is declared, so one may still change a closed period)"
     )
     parts = [(found.by_request, "by request"), (found.by_session, "by session"), (found.by_unit, "by unit")]
     ways = ", ".join(f"{n:,} {way}" for n, way in parts if n) or "none"
@@ -250,7 +270,7 @@ def _period_row(kpi: Kpi, period: Period) -> tuple[Cell, ...]:
         f"{period.requests:,}",
         f"{period.outcomes:,}",
         number(period.cost_per_outcome, "USD") if period.state is State.COMPLETE else DASH,
-        STATES[period.state],
+        PARTIAL if period.state is State.COMPLETE and period.is_partial else STATES[period.state],
         STANDINGS[period.target],
     )
 

@@ -26,7 +26,9 @@ def kpi_drawing(found: KpiImpact) -> Drawing:
     kpi, unit = found.kpi, unit_of(found.kpi)
     known = [period for period in found.periods if period.value is not None]
     n = sum(period.n for period in found.complete)
-    subtitle = f"{_unit_words(found)} by {found.by}, 95 % interval, n {n:,} in {counted(len(found.complete), f'complete {found.by}')}"
+    subtitle = f"{_unit_words(found)} by {found.by}, 95 % interval, n {n:,} in {counted(len(found.complete), f'closed {found.by}')}"
+    if any(period.is_partial for period in found.complete):
+        subtitle += ", the first of them partial"
     if any(period.state is State.OPEN for period in known):
         subtitle += "; hollow: open, events may still come"
     if not known:
@@ -45,16 +47,16 @@ def kpi_drawing(found: KpiImpact) -> Drawing:
 
 def usage_drawing(found: KpiImpact) -> Drawing:
     """Usage above, outcome below, over the same time, each from 0: growth of the one without the other is seen at once."""
-    kpi, complete = found.kpi, found.complete
+    kpi, whole = found.kpi, found.whole
     subtitle = f"Whole {found.by}s: requests above, {_outcome_words(found)} below; {_trend_words(found)}"
-    if not complete:
-        return theme.missing(found.usage.sentence, f"It takes complete {found.by}s; {FEWEST} of them for a trend.", subtitle=subtitle)
+    if not whole:
+        return theme.missing(found.usage.sentence, f"It takes whole {found.by}s; {FEWEST} of them for a trend.", subtitle=subtitle)
     figure = theme.new_figure(found.usage.sentence, subtitle, height=440)
     lower = kpi.direction == "lower_is_better"
-    x = [period.start for period in complete]
-    outcome = [period.value if lower else period.total for period in complete]
+    x = [period.start for period in whole]
+    outcome = [period.value if lower else period.total for period in whole]
     hint = "%{x|%Y-%m-%d}: %{y:,}<extra></extra>"
-    figure.add_bar(x=x, y=[period.requests for period in complete], marker_color=BASELINE, hovertemplate=hint)
+    figure.add_bar(x=x, y=[period.requests for period in whole], marker_color=BASELINE, hovertemplate=hint)
     figure.add_bar(x=x, y=outcome, marker_color=_outcome_color(found), hovertemplate=hint, xaxis="x2", yaxis="y2")
     figure.update_layout(
         xaxis={"showticklabels": False, "anchor": "y"},
@@ -71,7 +73,7 @@ def waterfall_drawing(found: KpiImpact) -> Drawing:
     fall = found.waterfall
     subject = _outcome_words(found)
     if fall is None:
-        needed = f"It takes two complete {found.by}s with outcomes, besides the one in which the log begins."
+        needed = f"It takes two whole {found.by}s with outcomes, besides the one in which the log begins."
         return theme.missing(f"Why {found.kpi.name} changed cannot be told yet", needed, subtitle=subject)
     change = fall.after - fall.before
     largest = max(fall.parts, key=lambda name: abs(fall.parts[name]))
