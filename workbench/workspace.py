@@ -326,6 +326,7 @@ class Workspace:
             author=self.actor,
             clock=self.clock,
             record=ImportRecord(self.ledger),
+            outcomes_read=self._outcomes_read,
             settle=lambda: self.settler.settle(self.clock()),
         )
 
@@ -336,7 +337,12 @@ class Workspace:
         from workbench.observability.sealing import Sealer
 
         return Feedback(
-            self.logs, sealer=Sealer(self.redactor, self.unit_key), authority=self.ownership, author=self.actor, clock=self.clock
+            self.logs,
+            sealer=Sealer(self.redactor, self.unit_key),
+            authority=self.ownership,
+            author=self.actor,
+            clock=self.clock,
+            outcomes_read=self._outcomes_read,
         )
 
     @cached_property
@@ -635,6 +641,12 @@ class Workspace:
 
         spec = self.versions.declaration(app, "app")
         return spec if isinstance(spec, AppSpec) else None
+
+    def _outcomes_read(self, app: str) -> tuple[str, ...]:
+        """The outcomes that something of the app reads."""
+        from workbench.observability.unmatched import outcomes_read
+
+        return outcomes_read(self.app_spec(app), self.app_metrics(app))
 
     def slo_spec(self, app: str) -> SloSpec | None:
         """The declared objectives of an app, or None."""

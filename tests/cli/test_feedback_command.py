@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,68 @@ def test_a_mistake_is_one_sentence_and_nothing_is_stored():
     assert stored("SELECT count(*) FROM lake.scores") == stored("SELECT count(*) FROM lake.outcomes") == [(0,)]
 
 
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """The app of the log, declared: its KPIs and rules read `solved_without_contact`, `csat_given` and so on."""
+    run("init", tmp_path / "shop")
+    declared = tmp_path / "shop" / "app.yaml"
+    text = declared.read_text()
+    assert "outcome:" in text
+    run("app", "register", tmp_path / "shop")
+    return declared
+
+
+def outcomes_of(declared: Path) -> list[str]:
+    return re.findall(r"^\s*outcome: (\w+)", declared.read_text(), re.MULTILINE)
+
+
+def test_what_names_nothing_that_is_known_is_stored_and_said(shop: Path):
+    known = outcomes_of(shop)[0]
+    said = run("feedback", "score", "shop", "r-9999", "helpful", "--value", "1")
+    assert "is in the log" in said
+    assert "Note: no request r-9999 of shop is in the log yet; it counts when that comes" in said
+    assert "Note" not in run("feedback", "score", "shop", "r1", "helpful", "--value", "1")
+    said = " ".join(run("feedback", "outcome", "shop", known[:-1], "--request", "r1").split())
+    assert f"Note: no KPI, rule of success or metric of shop reads the outcome '{known[:-1]}' (known: " in said
+    assert f"did you mean '{known}'?)" in said
+    assert "Note" not in run("feedback", "outcome", "shop", known, "--request", "r1")
+    assert json.loads(run("feedback", "outcome", "shop", known, "--request", "r2", "--json"))["notes"] == [
+        "no request r2 of shop is in the log yet; it counts when that comes"
+    ]
+    assert stored("SELECT count(*) FROM lake.scores")[0] == (2,)
+
+
+def test_a_file_of_names_that_are_not_known_says_how_many_of_its_rows_and_where(shop: Path, tmp_path: Path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("request_id,name,value\nr1,helpful,1\nr-8,helpful,1\nr-8,clear,1\nr-9,helpful,0\n")
+    said = " ".join(run("import", "scores", scores, "--app", "shop").split())
+    assert "3 of 4 scores (scores.csv:3 the first) name requests that are not in the log of shop yet; they count when those come" in said
+    outcomes, known = tmp_path / "outcomes.csv", outcomes_of(shop)[0]
+    outcomes.write_text("kpi,request_id\nwrong_kpi,r1\nann@example.org,r1\nwrong_kpi,r1\n")
+    said = " ".join(run("import", "outcomes", outcomes, "--app", "shop").split())
+    assert "2 of 3 outcomes (outcomes.csv:2 the first): no KPI, rule of success or metric of shop reads the outcome 'wrong_kpi'" in said
+    assert ("example.org" in said, "1 of 3 outcomes (outcomes.csv:3): its `kpi` is none that" in said) == (False, True)
+    assert "Next: correct the names of the outcomes, or declare what reads them under `kpis` in app.yaml" in said
+    assert "metrics list" not in said
+    outcomes.write_text(f"kpi,request_id\n{known},r1\n")
+    assert "metrics list --app shop` names what counts them" in run("import", "outcomes", outcomes, "--app", "shop")
+
+
+def test_a_file_asks_the_log_once_however_many_rows_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from workbench.observability.logs import Logs
+
+    asked: list[int] = []
+    ask = Logs.known_requests
+    monkeypatch.setattr(Logs, "known_requests", lambda logs, keys: asked.append(len(keys)) or ask(logs, keys))
+    path = tmp_path / "scores.csv"
+    path.write_text("request_id,name,value\n" + "".join(f"r{n % 40},helpful,1\n" for n in range(100)))
+    run("import", "scores", path, "--app", "shop")
+    assert asked == [40]
+
+
 def test_files_of_events_are_imported_by_the_word_for_them(tmp_path: Path):
     path = tmp_path / "orders.csv"
     path.write_text("kpi,request_id,at\norder_placed,r1,2026-01-02T00:00:00Z\norder_placed,,2026-01-02T00:00:00Z\n")
-    said = run("import", "outcomes", path, "--app", "shop")
+    said = run("import", "outcomes", path, "--app", "shop", code=1)
     assert "1 outcome stored, 0 there already, 1 record refused." in said
     assert "orders.csv:3: request_id: nothing that the event followed" in said

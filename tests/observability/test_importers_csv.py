@@ -213,6 +213,37 @@ def test_a_wrong_mapping_is_named_once(tmp_path: Path) -> None:
     assert str(caught.value).count("mapping.yaml") == 1
 
 
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ("29.03.2026 01:59:59", datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)),
+        ("29.03.2026 02:00:00", "skipped_time"),
+        ("29.03.2026 02:30:00", "skipped_time"),
+        ("29.03.2026 03:00:00", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+        ("25.10.2026 01:59:59", datetime(2026, 10, 24, 23, 59, 59, tzinfo=UTC)),
+        ("25.10.2026 02:00:00", "ambiguous_time"),
+        ("25.10.2026 02:59:59", "ambiguous_time"),
+        ("25.10.2026 03:00:00", datetime(2026, 10, 25, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_the_clocks_of_its_zone_skipped_or_showed_twice_is_refused(tmp_path: Path, when: str, found: datetime | str) -> None:
+    (record,) = read(tmp_path, ROW.replace("01.02.2026 10:00:00", when), mapping=MAPPING.replace("zone: UTC", "zone: Europe/Berlin"))
+    if isinstance(record, Imported):
+        assert record.rows.requests[0]["ts_start"] == found
+    else:
+        assert record.reason == found
+        assert "ts_start (column 'when'): a time that Europe/Berlin " in record.sentence
+        assert "needed: a time with its offset" in record.sentence
+
+
+def test_the_offset_tells_the_two_hours_apart(tmp_path: Path) -> None:
+    mapping = "app: shop\nzone: Europe/Berlin\ncolumns: {ts_start: at}\n"
+    early, late = read(tmp_path, "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", mapping=mapping, header="at")
+    assert isinstance(early, Imported)
+    assert isinstance(late, Imported)
+    assert [record.rows.requests[0]["ts_start"].hour for record in (early, late)] == [0, 1]
+
+
 def test_a_http_code_in_the_status_column_is_a_status(tmp_path: Path) -> None:
     rows = [ROW.replace("OK", code) for code in ("200", "504", "302")]
     ok, timeout, refused = read(tmp_path, *rows)

@@ -25,7 +25,7 @@ REPORT = ImportReport(
             stored=8,
             duplicates=2,
             earlier=0,
-            refused={"negative_latency": Refusals(count=2, example="may.csv:4: latency_ms is negative")},
+            refused={"negative_latency": Refusals(count=2, example="may.csv:4: latency_ms is negative", lines=(4, 9))},
             bundles=("support@000000000000",),
             notes=("times carry no zone and were read as UTC",),
         ),
@@ -46,6 +46,7 @@ def test_an_import_says_what_became_of_every_record():
         "  - times carry no zone and were read as UTC",
         "",
         "8 requests stored, 2 there already, 2 records refused.",
+        "Next: correct may.csv:4, 9, and import those records in a file of their own; what is stored stays",
         "Next: `workbench readiness support`",
     ]
 

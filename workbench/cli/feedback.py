@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -45,7 +46,8 @@ def score(
             id=event_id,
             at=at,
         )
-    _say(told, "score", as_json=as_json)
+        notes = ws.feedback.notes(app, request_id=request_id)
+    _say(told, "score", notes, as_json=as_json)
 
 
 @group.command("outcome")
@@ -69,11 +71,14 @@ def outcome(
         told = ws.feedback.outcome(
             app, kpi, value=value, currency=currency, request_id=request, session_id=session, unit=unit, source="cli", id=event_id, at=at
         )
-    _say(told, "outcome", as_json=as_json)
+        notes = ws.feedback.notes(app, request_id=request, kpi=kpi)
+    _say(told, "outcome", notes, as_json=as_json)
 
 
-def _say(event_id: str, what: str, *, as_json: bool) -> None:
+def _say(event_id: str, what: str, notes: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        print_json({"id": event_id})
-    else:
-        typer.echo(f"{what} {event_id} is in the log; told again with --id {event_id} it replaces this one")
+        print_json({"id": event_id, "notes": notes})
+        return
+    typer.echo(f"{what} {event_id} is in the log; told again with --id {event_id} it replaces this one")
+    for note in notes:
+        typer.echo(f"Note: {note}")

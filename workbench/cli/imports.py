@@ -40,7 +40,7 @@ def import_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Import log FILEs. Importing the same file again stores nothing; refused records are counted with the reason.
+    """Import log FILEs. Importing the same file again stores nothing; refused records are counted with the reason, all others are stored.
 
     openai-jsonl: chat completions, one JSON object per line, or OpenAI Batch output. csv: any table, with --mapping.
 
@@ -50,7 +50,7 @@ def import_(
 
     promptfoo: its results as JSON or JSONL; one answer to one test is one request, each provider and prompt a bundle.
 
-    Exit 1 when every record was refused.
+    Exit 1 when a record was refused, now or when the file was stored, also where all others are stored; 0 when none was.
     """
     from workbench.cli.progress import file_progress
     from workbench.views.imports import import_text
@@ -71,7 +71,7 @@ def import_(
         print_json(report)
     else:
         typer.echo(import_text(report))
-    if report.is_all_refused:
+    if report.refused:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Protocol
 from workbench.errors import RecordRefused, UsageError
 from workbench.ledger.authority import Author, Authority
 from workbench.observability.feedback import KINDS, Kind, Told
+from workbench.observability.logs import Known
 from workbench.observability.sealing import Sealer
 from workbench.observability.spool import wait_until_committed
+from workbench.observability.unmatched import unread_note
 
 MOST_AT_ONCE = 1000
 """Events in one telling; more of them are a file."""
@@ -22,6 +24,8 @@ class EventLog(Protocol):
     """What telling single events needs of the log; `logs.Logs` is one."""
 
     def submit(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Future[None]: ...
+
+    def known_requests(self, keys: Sequence[tuple[str, str]]) -> Known: ...
 
 
 class Accepted(NamedTuple):
@@ -42,14 +46,40 @@ class Feedback:
         authority: says whether the author may `log.record` for an app.
         author: who acts when a verb names nobody.
         clock: the time of events that name none.
+        outcomes_read: the outcomes that something of an app reads.
     """
 
-    def __init__(self, logs: EventLog, *, sealer: Sealer, authority: Authority, author: Author, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        logs: EventLog,
+        *,
+        sealer: Sealer,
+        authority: Authority,
+        author: Author,
+        clock: Callable[[], datetime],
+        outcomes_read: Callable[[str], Collection[str]] = lambda _app: (),
+    ) -> None:
         self._logs = logs
         self._sealer = sealer
         self._authority = authority
         self._author = author
         self._clock = clock
+        self._outcomes_read = outcomes_read
+
+    def notes(self, app: str, *, request_id: str | None = None, kpi: str | None = None) -> tuple[str, ...]:
+        """What of an event's names nothing here knows, one sentence each: a request that is not in the log, an outcome that nothing reads.
+
+        Args:
+            app: whose event it is.
+            request_id: of the request that it names.
+            kpi: the name of an outcome.
+        """
+        notes = []
+        if request_id is not None and not self._logs.known_requests([(app, request_id)]).requests:
+            notes.append(f"no request {request_id} of {app} is in the log yet; it counts when that comes")
+        if kpi is not None and kpi not in (read := self._outcomes_read(app)):
+            notes.append(unread_note(app, kpi, read))
+        return tuple(notes)
 
     def accept(self, kind: str, app: str, events: Sequence[Any]) -> Accepted:
         """The events queued, for an edge that knows by its key which app may tell them; all of them or none.

@@ -79,8 +79,10 @@ class NamedBundles:
         try:
             return self._versions.get(reference, app=app).bundle_id
         except UnknownSubject:
-            seen = f"names no registered bundle of app {app}"
-            return RecordRefused("bundle", reason=UNKNOWN_BUNDLE, seen=seen, needed=self._registered(app), next_step=_REGISTER)
+            is_app_known = bool(self._versions.list(app))
+            seen = f"names no registered bundle of app {app}" + ("" if is_app_known else ", of which nobody registered one")
+            needed = self._registered(app) if is_app_known else ""
+            return RecordRefused("bundle", reason=UNKNOWN_BUNDLE, seen=seen, needed=needed, next_step=_REGISTER)
         except UsageError:
             seen = f"may mean several bundles of app {app}"
             return RecordRefused(
@@ -90,7 +92,5 @@ class NamedBundles:
     def _registered(self, app: str) -> str:
         """The newest bundles of the app, for a sentence."""
         known = [registered.bundle for registered in self._versions.list(app)]
-        if not known:
-            return "a registered bundle; the app has none yet"
         named = ", ".join(f"{bundle.bundle_id} ({bundle.name})" for bundle in known[-_MOST_NAMED:])
         return f"one of {named}" + (f" or {len(known) - _MOST_NAMED} older ones" if len(known) > _MOST_NAMED else "")

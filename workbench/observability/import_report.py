@@ -15,6 +15,23 @@ class Refusals:
     count: int
     example: str
     """`file:record: sentence` of the first; it never quotes the record."""
+    lines: tuple[int, ...] = ()
+    """Where the first of them stand, at most `MOST_NAMED`: lines of the file, or records where it has none."""
+
+    def with_one_at(self, line: int) -> Refusals:
+        """These, and one more record."""
+        lines = self.lines if len(self.lines) >= MOST_NAMED else (*self.lines, line)
+        return Refusals(count=self.count + 1, example=self.example, lines=lines)
+
+
+MOST_NAMED = 10
+"""Refused records of one reason of which it is remembered where they stand."""
+
+
+def stored_already(n_refused: int) -> str:
+    """What is said of a file that an earlier run stored as a whole, `n_refused` of its records refused, as far as that is known."""
+    refused = f"{n_refused:,} of its records were refused then" if n_refused else "records refused then are not counted again"
+    return f"this file is stored already; nothing was read; {refused}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +54,8 @@ class FileReport:
     refused_earlier: int = 0
     """How many of `earlier` were refused then; counted when the file is stored as a whole by one run."""
     refused: Mapping[str, Refusals] = field(default_factory=dict)
+    unread: int = 0
+    """Outcomes of this run that no KPI, rule of success or metric of the app reads; they are stored all the same."""
     bundles: tuple[str, ...] = ()
     """Bundles that the file's traffic is stored under, when the file itself describes them."""
     notes: tuple[str, ...] = ()
@@ -94,6 +113,11 @@ class ImportReport:
     def refused(self) -> int:
         """Records refused, in this run or when their file was stored."""
         return sum(report.n_refused for report in self.files)
+
+    @property
+    def is_all_unread(self) -> bool:
+        """There were outcomes, and nothing reads a single one of them."""
+        return 0 < self.stored == sum(report.unread for report in self.files)
 
     @property
     def is_all_refused(self) -> bool:

@@ -19,7 +19,7 @@ from workbench.ledger.authority import Author, Authority
 from workbench.observability import import_chunk
 from workbench.observability.import_bundles import UNKNOWN_BUNDLE, BundleRegistry, NamedBundles
 from workbench.observability.import_chunk import Chunk, with_bundles, without
-from workbench.observability.import_report import FileReport, Refusals
+from workbench.observability.import_report import FileReport, Refusals, stored_already
 from workbench.observability.import_stretch import STRETCH_RECORDS, Preparing, Stretch
 from workbench.observability.import_workers import stretches_of
 from workbench.observability.importers.repeats import Repeat, Repeats
@@ -165,8 +165,7 @@ class FileRun:
 
     def _notes(self) -> Iterator[str]:
         if self._earlier and not self._read:
-            refused = f"{self._refused_earlier:,} of its records were refused then" if self._refused_earlier else ""
-            yield f"this file is stored already; nothing was read; {refused or 'records refused then are not counted again'}"
+            yield stored_already(self._refused_earlier)
         if self._unnamed:
             yield f"{_requests(self._unnamed, 'names', 'name')} no bundle: a review of a bundle does not see them; import with --bundle"
         if self._completed:
@@ -256,9 +255,9 @@ class FileRun:
             self._refuse(one)
 
     def _refuse(self, refused: Refused) -> None:
-        known = self._refused.get(refused.reason)
-        example = known.example if known else f"{self._source.path.name}:{refused.line or refused.at}: {refused.sentence}"
-        self._refused[refused.reason] = Refusals(count=known.count + 1 if known else 1, example=example)
+        line = refused.line or refused.at
+        known = self._refused.get(refused.reason) or Refusals(count=0, example=f"{self._source.path.name}:{line}: {refused.sentence}")
+        self._refused[refused.reason] = known.with_one_at(line)
 
     def _bundles_of(self, requests: pa.Table, stretch: Stretch) -> tuple[list[str | None], list[Refused]]:
         """The full id of each request's bundle, and the records that name one that nobody knows."""

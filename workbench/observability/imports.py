@@ -55,6 +55,7 @@ class Imports:
         author: who acts when a run names nobody.
         clock: what lies more than a day ahead of it is refused; the storage stamps the rows.
         record: told before a run stores its first row, and after its last, also when it broke off.
+        outcomes_read: the outcomes that something of an app reads.
         settle: puts requests together of which spans came with several files.
     """
 
@@ -69,6 +70,7 @@ class Imports:
         author: Author,
         clock: Callable[[], datetime],
         record: Record | None = None,
+        outcomes_read: Callable[[str], Collection[str]] = lambda _app: (),
         settle: Callable[[], object] = lambda: None,
     ) -> None:
         self._logs = logs
@@ -78,6 +80,7 @@ class Imports:
         self._author = author
         self._clock = clock
         self._record = record
+        self._outcomes_read = outcomes_read
         self._settle = settle
 
     def run(
@@ -115,7 +118,8 @@ class Imports:
         _check_app(app)
         if format in KINDS:
             _check_event_options(format, bundle=bundle)
-            chosen = tuple(files_of(format, _given(format, files), app=app, mapping=mapping, zone=_zone(zone)))
+            given, read = _given(format, files), self._outcomes_read
+            chosen = tuple(files_of(format, given, app=app, mapping=mapping, zone=_zone(zone), outcomes_read=read))
             return self._run_events(format, chosen, str(app), author, progress=progress or _silent, is_dry_run=is_dry_run)
         options = ImportOptions(app=app, zone=_zone(zone), mapping=mapping)
         sources = _opened(format, files, options)

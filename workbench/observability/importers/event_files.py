@@ -81,6 +81,8 @@ class EventSource:
     total: int
     """Bytes."""
     records: Callable[[], Iterator[Record]]
+    columns: Mapping[str, str]
+    """Field to column of a table; empty for JSON lines."""
 
 
 def mapping_of(path: Path | None) -> EventMapping:
@@ -109,8 +111,13 @@ def opened(path: Path, mapping: EventMapping, *, known: tuple[str, ...]) -> Even
     """
     head = files.checked_head(path, subject=str(path))
     is_json = head.lstrip()[:1] == b"{"
-    records = partial(_json_records, path) if is_json else _csv_records(path, head, mapping, known)
-    return EventSource(digest=files.sha256_of(path), total=path.stat().st_size, records=records)
+    columns: Mapping[str, str] = {}
+    records: Callable[[], Iterator[Record]] = partial(_json_records, path)
+    if not is_json:
+        header = header_of(head, mapping.separator, path)
+        columns = _columns(path, header, mapping, known)
+        records = partial(_read_csv, path, header, columns, mapping)
+    return EventSource(digest=files.sha256_of(path), total=path.stat().st_size, records=records, columns=columns)
 
 
 def _json_records(path: Path) -> Iterator[Record]:
@@ -135,8 +142,8 @@ def _json_event(line: bytes | None) -> Mapping[str, Any]:
     return event
 
 
-def _csv_records(path: Path, head: bytes, mapping: EventMapping, known: tuple[str, ...]) -> Callable[[], Iterator[Record]]:
-    header = header_of(head, mapping.separator, path)
+def _columns(path: Path, header: list[str], mapping: EventMapping, known: tuple[str, ...]) -> Mapping[str, str]:
+    """Field to column."""
     unknown = [name for name in (*mapping.columns, *mapping.constants) if name not in known]
     if unknown:
         raise SpecError("--mapping", seen=f"{unknown[0]} is no field of such an event", needed=f"one of {', '.join(known)}")
@@ -147,7 +154,7 @@ def _csv_records(path: Path, head: bytes, mapping: EventMapping, known: tuple[st
     if not columns:
         needed = f"a header that names {', '.join(known)}"
         raise UsageError(str(path), seen="no column of that kind", needed=needed, next_step="or say which column is which: --mapping FILE")
-    return partial(_read_csv, path, header, columns, mapping)
+    return columns
 
 
 def _read_csv(path: Path, header: list[str], columns: Mapping[str, str], mapping: EventMapping) -> Iterator[Record]:

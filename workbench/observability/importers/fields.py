@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -21,6 +21,8 @@ MOST = 2**53
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _EARLIEST_S, _LATEST_S = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_FIRST_YEAR, _LAST_YEAR))
 _LONGEST_NAME = 512
+_MOST_MAPPED = 12
+"""Cells of a mapping that a sentence names."""
 _COUNT = "a whole number, at least 0"
 _APP_NAME = re.compile(REQUESTS.by_name["app"].pattern)
 
@@ -28,6 +30,22 @@ _APP_NAME = re.compile(REQUESTS.by_name["app"].pattern)
 def refuse(reason: str, field: str, seen: str, needed: str = "", next_step: str = "") -> NoReturn:
     """Raise `RecordRefused` for a field of the record at hand."""
     raise RecordRefused(field, reason=reason, seen=seen, needed=needed, next_step=next_step)
+
+
+def of_column(refusal: RecordRefused, column: str | None, mapped: Collection[str] = ()) -> RecordRefused:
+    """The same refusal, which also names the column that its field is read from; no cell of it.
+
+    Args:
+        refusal: of a field.
+        column: of the file; None where the field is read from none.
+        mapped: cells that the mapping gives a meaning, said where a value has none.
+    """
+    if column is None:
+        return refusal
+    subject = refusal.subject if column == refusal.subject else f"{refusal.subject} (column {column!r})"
+    named = f", and none that the mapping names: {', '.join(list(mapped)[:_MOST_MAPPED])}"
+    seen = refusal.seen + (named if mapped and refusal.reason == "unknown_value" else "")
+    return RecordRefused(subject, reason=refusal.reason, seen=seen, needed=refusal.needed, next_step=refusal.next_step)
 
 
 def text(record: Mapping[str, Any], key: str) -> str | None:
@@ -154,7 +172,7 @@ def moment(value: object, field: str, zone: ZoneInfo | None) -> datetime:
 
 
 def aware(instant: datetime, field: str, zone: ZoneInfo | None) -> datetime:
-    """The same instant in UTC; a time without a zone is read in `zone`."""
+    """The same instant in UTC; a time without a zone is read in `zone`, where its clock showed that time once."""
     if instant.tzinfo is None:
         if zone is None:
             refuse(
@@ -164,7 +182,7 @@ def aware(instant: datetime, field: str, zone: ZoneInfo | None) -> datetime:
                 "an offset such as Z or +02:00",
                 "or say where it was written: --zone Europe/Berlin",
             )
-        instant = instant.replace(tzinfo=zone)
+        instant = _in_zone(instant, field, zone)
     if instant.tzinfo is not UTC:
         try:
             instant = instant.astimezone(UTC)
@@ -173,6 +191,18 @@ def aware(instant: datetime, field: str, zone: ZoneInfo | None) -> datetime:
     if not _FIRST_YEAR <= instant.year < _LAST_YEAR:
         refuse("out_of_range", field, f"the year {instant.year}", "between 2000 and 2100")
     return instant
+
+
+def _in_zone(local: datetime, field: str, zone: ZoneInfo) -> datetime:
+    """The time of the zone's clock; one that it skipped, or showed twice, is refused (PEP 495: `fold` tells the two offsets apart)."""
+    first, second = local.replace(tzinfo=zone, fold=0), local.replace(tzinfo=zone, fold=1)
+    before, after = first.utcoffset(), second.utcoffset()
+    if before is not None and after is not None and before != after:
+        needed = "a time with its offset, such as +01:00"
+        if before < after:
+            refuse("skipped_time", field, f"a time that {zone.key} skipped when its clocks went forward", needed, "or another zone")
+        refuse("ambiguous_time", field, f"a time that {zone.key} had twice when its clocks went back", needed)
+    return first
 
 
 def unix(seconds: float, field: str) -> datetime:

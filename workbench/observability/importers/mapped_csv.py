@@ -53,6 +53,7 @@ _BODIES = ("input", "output")
 FIELDS = (*_TIMES, *_DURATIONS, *_COUNTS, *_TEXTS, *_BODIES, "status", "cost_usd", "is_fallback")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _TRUE, _FALSE = ("true", "1", "yes", "t", "y"), ("false", "0", "no", "f", "n")
+_SCORES = "scores."
 _ARMS = ("stable", "candidate", "shadow", "none")
 
 
@@ -284,8 +285,15 @@ class _Reading:
         """The request of a row, and its scores.
 
         Raises:
-            RecordRefused: when a cell cannot be read as its field says.
+            RecordRefused: when a cell cannot be read as its field says; it names the field and its column.
         """
+        try:
+            return self._read(cells, number)
+        except RecordRefused as refusal:
+            column = self._mapping.columns.get(refusal.subject) or self._mapping.scores.get(refusal.subject.removeprefix(_SCORES))
+            raise (fields.of_column(refusal, column.column, column.values) if column else refusal) from None
+
+    def _read(self, cells: Mapping[str, str], number: int) -> Rows:
         request: Row = {"revision": 0, "is_final": True, "arm": "none", "operation": "chat", "workflow": "unassigned", "source": "csv"}
         request |= self._mapping.constants
         for field, column in self._mapping.columns.items():
@@ -322,7 +330,7 @@ class _Reading:
                 "score_id": f"{request['request_id']}:{name}",
                 "request_id": request["request_id"],
                 "name": name,
-                "value": _number(cell, f"scores.{name}"),
+                "value": _number(cell, _SCORES + name),
                 "scorer_id": f"csv:{column.column}",
                 "source": "rule",
                 "ts": request.get("ts_end") or request["ts_start"],
