@@ -69,7 +69,24 @@ def test_no_traffic_is_not_a_kept_objective():
     nothing = judged({}, usual=Events())
     assert (nothing.state, nothing.reason, nothing.good_share, nothing.budget_left) == (State.NO_DATA, "no_events", None, None)
     silent = judged({HOUR: Events(), 5 * MINUTE: Events()})
-    assert (silent.state, silent.sentence) == (State.NO_DATA, "There was no event in the last 1h; no traffic is not a kept objective.")
+    assert (silent.state, silent.sentence) == (
+        State.NO_DATA,
+        "There was no event in the last 1h, so nothing shows how fast the budget burns now.",
+    )
+
+
+def test_what_the_whole_window_says_stands_beside_the_line_that_decided():
+    burning, spent = Events(good=800, bad=200), Events(good=99_000, bad=3_390)
+    found = judged({30 * DAY: spent, HOUR: burning, 5 * MINUTE: burning})
+    assert (found.state, found.sentence.startswith("The budget burns 200 times")) == (State.BURNING_FAST, True)
+    assert found.budget_sentence.startswith("The error budget is spent 33.1")
+    assert judged({}).budget_sentence == judged({}).sentence
+
+
+def test_of_too_few_events_in_all_it_is_said_so_and_not_that_the_last_hour_had_none():
+    three = judged({30 * DAY: Events(good=3)}, usual=Events())
+    assert (three.state, three.budget_sentence) == (State.NO_DATA, "Too little to judge: 3 decided events in the last 30d, 50 are needed.")
+    assert judged({}, usual=Events()).sentence == "There was no event in the last 30d; no traffic is not a kept objective."
 
 
 def test_silence_in_the_short_window_does_not_end_an_alert():

@@ -22,6 +22,9 @@ HISTORY = timedelta(weeks=12)
 _CERTAIN = 2.0
 """How much further than chance goes, in the exponent, an empty stretch has to go before traffic is missed."""
 
+_HALF = 0.5
+"""Below it a number of requests is written as none."""
+
 
 class AlarmState(StrEnum):
     """Worst first."""
@@ -92,9 +95,10 @@ def absent(hours: Sequence[datetime], counts: Sequence[float], *, false_alarms_p
     *earlier, (length, missed) = _empty_runs(judged)
     bar = max([_CERTAIN * math.log(WEEK_DAYS * PER_DAY / false_alarms_per_week), *(2 * before for _, before in earlier)])
     since = hours[len(hours) - length]
-    said = f"No request since {since:%a %Y-%m-%d %H:%M} UTC; {missed:,.0f} would be usual"
+    usual = f"about {missed:,.0f} usually come" if missed >= _HALF else "next to none usually come"
+    said = f"No request since {since:%a %Y-%m-%d %H:%M} UTC, in a time in which {usual}"
     if missed <= bar:
-        return seen.alarm(AlarmState.QUIET, "usual", f"{said}, and up to {bar:,.0f} may be missing.")
+        return seen.alarm(AlarmState.QUIET, "usual", f"{said}: that up to {bar:,.0f} are missing may be chance.")
     return seen.alarm(AlarmState.RAISED, "absent", f"{said}.", onset=since)
 
 

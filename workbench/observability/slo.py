@@ -79,6 +79,8 @@ class Judgement:
     reason: str
     """That of the budget or of the line which decided."""
     sentence: str
+    budget_sentence: str
+    """How the budget of the whole window stands; the sentence itself where the budget decided."""
     events: Events
     """Of the whole window."""
     good_share: float | None
@@ -180,7 +182,7 @@ def judge(terms: Terms, now: datetime, count: Callable[[datetime, datetime], Eve
                          as_asked(count(until - line.short, until), objective)) for line in terms.lines)  # fmt: skip
     budget = _budget(terms, events, spent, judged)
     firing = [(each.state, each.reason, each.sentence) for each in judged]
-    state, reason, sentence = min([*firing, budget], key=lambda found: _ORDER.index(found[0]))
+    state, reason, sentence = min([budget, *firing], key=lambda found: _ORDER.index(found[0]))
     if state is State.OK:
         reason, sentence = budget[1:]
     return Judgement(
@@ -192,6 +194,7 @@ def judge(terms: Terms, now: datetime, count: Callable[[datetime, datetime], Eve
         state=state,
         reason=reason,
         sentence=sentence,
+        budget_sentence=budget[2],
         events=events,
         good_share=events.good / events.decided if events.decided > 0 else None,
         budget_left=None if spent.low is None else 1 - spent.low,
@@ -273,7 +276,7 @@ class _Seen:
         """State, reason and sentence."""
         span, short, bar = span_words(self.line.long), span_words(self.line.short), f"{self.line.burn_rate:.3g} times"
         if self.over.high is None:
-            return State.NO_DATA, "no_events", f"There was no event in the last {span}; no traffic is not a kept objective."
+            return State.NO_DATA, "no_events", f"There was no event in the last {span}, so nothing shows how fast the budget burns now."
         if not exceeds(self.over.high, self.line.burn_rate):
             return State.OK, "within", f"The budget burns {_times(self.over)} over {span}, below {bar}."
         if self.now.high is not None and not exceeds(self.now.high, self.line.burn_rate):

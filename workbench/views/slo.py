@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workbench.observability.alarms import Alarm, AlarmState
-from workbench.observability.slo import Judgement, LineJudgement, Standing, State, Terms, span_words
+from workbench.observability.slo import Judgement, LineJudgement, Standing, State, Terms, span_words, worst
 from workbench.spec.base import format_duration
 from workbench.spec.slo import Objective
-from workbench.stats.burn import most
+from workbench.stats.burn import Line, most
 from workbench.views.numbers import DASH, counted, number
 from workbench.views.page import Chip, Column, Page, Section, page_text
 from workbench.views.tables import WIDTH
@@ -43,7 +44,7 @@ def standing_page(standing: Standing, *, is_full: bool = True) -> Page:
         sections[1:1] = [_lines_section(judgement) for judgement in standing.judgements]
     return Page(
         title=f"{standing.app}: objectives in service",
-        banner=CHIPS[standing.state],
+        banner=_banner(standing),
         lead=(_finding(standing),),
         sections=tuple(sections),
         footer=(
@@ -72,7 +73,7 @@ def terms_page(app: str, terms: Sequence[Terms]) -> Page:
         )
         for each in terms
     )
-    note = "14.4× over 1h & 5m: the budget burns 14.4 times faster than it lasts, over the last hour and still in the last 5 minutes."
+    note = next((_line_note(line) for each in terms for line in each.lines), "")
     table = Section(
         title="", columns=tuple(Column(title=name, is_number=name in {"target", "least events"}) for name in columns), rows=rows, note=note
     )
@@ -113,10 +114,46 @@ def percent(share: float) -> str:
     return f"{share * 100:.6g} %"
 
 
+def _line_note(line: Line) -> str:
+    long, short = span_words(line.long), span_words(line.short)
+    return (
+        f"{line.burn_rate:.3g}× over {long} & {short} is a burn rate: over the last {long}, and still in the last {short}, the error "
+        f"budget was consumed {line.burn_rate:.3g} times as fast as would spend it exactly in its window."
+    )
+
+
+def chip_of(judgement: Judgement) -> Chip:
+    """The state; that there is no data now, where there was some before."""
+    is_silent = judgement.state is State.NO_DATA and judgement.events.decided > 0
+    return replace(CHIPS[State.NO_DATA], word="NO DATA NOW") if is_silent else CHIPS[judgement.state]
+
+
+def _banner(standing: Standing) -> Chip:
+    decisive = _decisive(standing.judgements)
+    return chip_of(decisive[0]) if decisive else CHIPS[standing.state]
+
+
+def _decisive(judgements: Sequence[Judgement]) -> list[Judgement]:
+    """The first of those that stand worst, and those of which the same is said."""
+    state = worst(each.state for each in judgements)
+    first = next((each for each in judgements if each.state is state), None)
+    return [each for each in judgements if first is not None and _words(each) == _words(first)]
+
+
+def _words(judgement: Judgement) -> str:
+    """What decided, and how the budget of the whole window stands where that is something else."""
+    return " ".join(dict.fromkeys((judgement.sentence, judgement.budget_sentence)))
+
+
+def _said(judgements: Sequence[Judgement]) -> str:
+    """Of objectives of which the same is said: `answers, latency: There was no event …`."""
+    return f"{', '.join(title_of(each.objective) for each in judgements)}: {_words(judgements[0])}"
+
+
 def _finding(standing: Standing) -> str:
     alarm = next(iter(standing.raised), None)
-    decisive = next((each for each in standing.judgements if each.state is standing.state), None)
-    words = f"{title_of(decisive.objective)}: {decisive.sentence}" if decisive else "Nothing is promised."
+    decisive = _decisive(standing.judgements)
+    words = _said(decisive) if decisive else "Nothing is promised."
     if standing.state is State.OK:
         words = f"{counted(len(standing.judgements), 'objective')} kept."
     return f"{words} {alarm.sentence}" if alarm else words
@@ -127,7 +164,7 @@ def _objectives_section(judgements: Sequence[Judgement]) -> Section:
     numbers = {"good", "target", "budget left", "events", "undecided"}
     rows = tuple(
         (
-            CHIPS[each.state],
+            chip_of(each),
             title_of(each.objective),
             number(each.good_share, "share"),
             percent(each.objective.target),
@@ -139,14 +176,25 @@ def _objectives_section(judgements: Sequence[Judgement]) -> Section:
         )
         for each in judgements
     )
-    lines = tuple(f"{title_of(each.objective)}: {each.sentence}" for each in judgements if each.state is not State.OK)
+    decisive = _decisive(judgements)
+    others: dict[str, list[Judgement]] = {}
+    for each in judgements:
+        if each.state is not State.OK and each not in decisive:
+            others.setdefault(_words(each), []).append(each)
+    lines = tuple(map(_said, others.values()))
     return Section(
         title="Objectives", lines=lines, columns=tuple(Column(title=name, is_number=name in numbers) for name in columns), rows=rows
     )
 
 
 def budget_words(left: float | None) -> str:
-    """The share of the budget that is left; more than all of it spent is a negative one."""
+    """The share of the error budget that is left; where more than all of it was consumed, how much.
+
+    >>> budget_words(0.67), budget_words(-0.65)
+    ('67 %', 'none: 165 % consumed')
+    """
+    if left is not None and left < 0:
+        return f"none: {(1 - left) * 100:.0f} % consumed"
     return DASH if left is None else f"{left * 100:.0f} %"
 
 
@@ -219,6 +267,7 @@ def _judgement_json(judgement: Judgement) -> dict[str, Any]:
         "state": judgement.state,
         "reason": judgement.reason,
         "sentence": judgement.sentence,
+        "budget_sentence": judgement.budget_sentence,
         "owner": judgement.owner,
         "target": judgement.objective.target,
         "start": judgement.start,
