@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 spark: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .ci/spark.lock
 
-demo: setup ## run the demo shop and print its three readiness reviews
+demo: setup ## run the demo shop and print its readiness reviews
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench demo
 	@echo; echo "To type these commands yourself: source $(BIN)/activate"
 

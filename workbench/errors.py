@@ -39,8 +39,10 @@ class WorkbenchError(Exception):
         self.seen = seen
         self.needed = needed
         self.next_step = next_step
-        parts = [seen, f"needed: {needed}" if needed else "", next_step]
-        super().__init__(f"{subject}: " + "; ".join(part for part in parts if part))
+        said = seen
+        for part in filter(None, (f"needed: {needed}" if needed else "", next_step)):
+            said += f" {part}" if said.endswith("?") else f"; {part}"
+        super().__init__(f"{subject}: {said}")
 
 
 class UsageError(WorkbenchError):

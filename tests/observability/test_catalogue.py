@@ -103,11 +103,11 @@ def test_a_kpi_is_a_metric_with_its_own_unit_and_direction():
     assert (metric.kind, metric.unit, metric.direction) == (Kind.MEAN, "minutes", Direction.LOWER)
 
 
-def test_an_unknown_metric_names_the_nearest_and_the_list():
+def test_an_unknown_metric_names_the_nearest_and_what_lists_them():
     with pytest.raises(UnknownSubject) as error:
         Definitions.of([app()]).metric("latency_95")
     assert "did you mean 'latency_p95'?" in str(error.value)
-    assert "resolved" in str(error.value)
+    assert "`workbench metrics list` names all, with --app APP its KPIs" in str(error.value)
     assert error.value.exit_code == 2
 
 
@@ -128,11 +128,23 @@ def test_an_unknown_metric_names_what_was_likely_meant(word, meant):
     assert meant in str(error.value)
 
 
-def test_a_word_like_no_metric_gets_the_list_alone():
+def test_a_word_like_no_metric_gets_what_lists_them_alone():
     with pytest.raises(UnknownSubject) as error:
         Definitions.of([app()]).metric("zzz")
     assert "did you mean" not in str(error.value)
-    assert "one of volume, success_rate" in str(error.value)
+    assert str(error.value).endswith("`workbench metrics list` names all, with --app APP its KPIs and own metrics too")
+
+
+@pytest.mark.parametrize("word", ["latency_p101", "latency_p5", "ttft_p100", "output_tokens_p99.9999", "latency_p-1"])
+def test_a_percentile_outside_of_the_range_is_told_the_range(word):
+    with pytest.raises(UnknownSubject, match=r"there is no such percentile; needed: .*_p<N> with N from 10 to 99\.999"):
+        Definitions.of([app()]).metric(word)
+
+
+def test_an_unknown_metric_is_answered_in_one_short_line():
+    with pytest.raises(UnknownSubject) as error:
+        Definitions.of([app()]).metric("sucess_rate")
+    assert (len(str(error.value)) < 200, "?;" in str(error.value)) == (True, False)
 
 
 def test_a_kpi_named_like_a_metric_is_a_fault_of_the_spec():

@@ -45,6 +45,12 @@ def test_nothing_to_record_makes_no_spool(logs, tmp_path):
     assert not (tmp_path / "spools").exists()
 
 
+def test_a_table_that_there_is_not_is_refused_also_without_rows(logs):
+    for write in (logs.record, logs.submit):
+        with pytest.raises(UsageError, match=r"log table 'requets': no such table; needed: requests, "):
+            write({"requets": []})
+
+
 def test_nothing_to_submit_is_done_at_once_and_makes_no_spool(logs, tmp_path):
     assert logs.submit({"requests": []}).done()
     assert not (tmp_path / "spools").exists()

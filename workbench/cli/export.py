@@ -11,7 +11,9 @@ from workbench.cli.shared import Json, print_json
 
 
 def export(
-    parquet: Annotated[Path, typer.Option("--parquet", metavar="DIR", help="A folder that is not there yet, or is empty.")],
+    parquet: Annotated[
+        Path, typer.Option("--parquet", metavar="DIR", help="A folder that is not there yet, or is empty, for example log-2026-11-01.")
+    ],
     app: Annotated[list[str] | None, typer.Option(help="Only this app; repeat for several.")] = None,
     as_json: Json = False,
 ) -> None:

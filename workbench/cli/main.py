@@ -35,6 +35,7 @@ from workbench.cli import (
     slo,
 )
 from workbench.cli.interruption import is_stopped, never_lost
+from workbench.cli.slips import explain
 from workbench.errors import NotPermitted, WorkbenchError
 
 EXIT_UNEXPECTED = 70
@@ -55,6 +56,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(EXIT_READER_LEFT) from None
         except BaseException as error:
             if not is_stopped(error):
+                explain(error)
                 raise
             _say("workbench: stopped")
             raise typer.Exit(EXIT_STOPPED) from None
@@ -68,7 +70,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit: 0 done or GO, 1 a negative verdict, 2 wrong use or configuration, 3 not enough evidence, "
+    epilog="Exit: 0 done or GO, 1 a negative verdict or a refused record, 2 wrong use or configuration, 3 not enough evidence, "
     "70 an unexpected fault, 130 stopped.",
 )
 app.command("demo")(demo.demo)

@@ -11,7 +11,7 @@ import ibis
 import ibis.expr.types as ir
 
 from workbench.errors import SpecError, UsageError
-from workbench.observability.catalogue import CATALOGUE, FAMILIES, find, kpi_metric
+from workbench.observability.catalogue import CATALOGUE, FAMILIES, check_percentile, find, kpi_metric
 from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.dimensions import FAILURE_REASON, TIME, Filters, condition, unknown
 from workbench.observability.facts import ASKED, Selection, kpi_facts, request_facts
@@ -24,6 +24,7 @@ from workbench.spec.metrics import CustomMetric, MetricsSpec
 
 FIRST_SESSION_RULES, SESSION_RULES = 1, 2
 """Of a rate with `within`. 1: a session's time ran from its newest request, an event's from its own. 2: both from the session's first."""
+_LISTED = "`workbench metrics list` names all, with --app APP its KPIs and own metrics too"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,9 @@ class Definitions:
         if known is not None:
             return known
         if not declared:
-            raise unknown("metric", name, (*CATALOGUE, *self.kpis, *self.own, *(family.name for family in FAMILIES)))
+            check_percentile(name)
+            known_names = (*CATALOGUE, *self.kpis, *self.own, *(family.name for family in FAMILIES))
+            raise unknown("metric", name, known_names, listed_by=_LISTED)
         if len({(kpi.aggregate, kpi.unit, kpi.direction) for kpi in declared.values()}) > 1:
             apps = ", ".join(declared)
             raise UsageError(f"KPI {name}", seen=f"{apps} declare it with different units or aggregates", next_step="ask for one app")

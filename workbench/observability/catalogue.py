@@ -15,6 +15,7 @@ from typing import NamedTuple
 import ibis
 import ibis.expr.types as ir
 
+from workbench.errors import UnknownSubject
 from workbench.observability.facts import FIRST_OF_SESSION, MEAN, NEWEST
 from workbench.observability.metric import WEIGHED, Column, Kind, Metric, Rolled, of_column, one, quantile, rate, total, whole
 from workbench.observability.model import FAILED, Direction
@@ -328,15 +329,21 @@ class Family(NamedTuple):
     made: Callable[[str], Metric | None]
     """The metric of a name; None for a name that is not of this family."""
 
+    range: str = ""
+    """What the part may be, where it is no word."""
+
     @property
     def shown(self) -> Metric:
         """One of them, under the name of the family."""
         metric = self.made(self.example)
         assert metric is not None  # noqa: S101 - a test asks every family for its example
-        return replace(metric, name=self.name)
+        description = f"{metric.description.removesuffix('.')}; {self.range}." if self.range else metric.description
+        return replace(metric, name=self.name, description=description)
 
 
 _PERCENTILE = re.compile(r"(latency|ttft|input_tokens|output_tokens)_p([1-9][0-9](?:\.[0-9]{1,3})?)")
+_ANY_PERCENTILE = re.compile(r"(latency|ttft|input_tokens|output_tokens)_p(-?[0-9.]+)")
+_PERCENTILES = "N from 10 to 99.999"
 _WORD = re.compile(r"\S(?:.{0,98}\S)?")
 
 
@@ -359,7 +366,7 @@ def _named(prefix: str, made: Callable[[str, str], Metric]) -> Callable[[str], M
 
 
 FAMILIES = (
-    Family("latency_p<N>, ttft_p<N>, input_tokens_p<N>, output_tokens_p<N>", "latency_p75", _percentile),
+    Family("latency_p<N>, ttft_p<N>, input_tokens_p<N>, output_tokens_p<N>", "latency_p75", _percentile, _PERCENTILES),
     Family("score:<NAME>", "score:helpfulness", _named("score:", score_mean)),
     Family("violation_rate:<RULE>", "violation_rate:no_refunds", _named("violation_rate:", violations)),
     Family("block_rate:<RULE>", "block_rate:no_refunds", _named("block_rate:", blocks)),
@@ -369,6 +376,18 @@ FAMILIES = (
     Family("retrieval_ndcg@<K>", "retrieval_ndcg@3", retrieval_family),
     Family("retrieval_judged@<K>", "retrieval_judged@3", retrieval_family),
 )
+
+
+def check_percentile(name: str) -> None:
+    """Return when the name is none of a percentile, or one that there is.
+
+    Raises:
+        UnknownSubject: it is a percentile outside of the range.
+    """
+    match = _ANY_PERCENTILE.fullmatch(name)
+    if match is not None and _percentile(name) is None:
+        needed = f"{match[1]}_p<N> with {_PERCENTILES}, at most three digits behind the point, for example {match[1]}_p95"
+        raise UnknownSubject(f"metric {name!r}", seen="there is no such percentile", needed=needed)
 
 
 def find(name: str) -> Metric | None:

@@ -43,11 +43,18 @@ _FIRST_MONDAY_S = 4 * 86400
 Filters = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def unknown(what: str, name: str, known: Collection[str]) -> UnknownSubject:
-    """The error for a name that does not exist, with the nearest ones and the list."""
+def unknown(what: str, name: str, known: Collection[str], *, listed_by: str = "") -> UnknownSubject:
+    """The error for a name that does not exist, with the nearest ones, and the list or what prints it.
+
+    Args:
+        what: is named.
+        name: that does not exist.
+        known: the names that do.
+        listed_by: the next step that lists them, where they are too many for a sentence.
+    """
     near = _near(name, known)
     seen = f"there is no such {what}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
-    return UnknownSubject(f"{what} {name!r}", seen=seen, needed=f"one of {', '.join(known)}")
+    return UnknownSubject(f"{what} {name!r}", seen=seen, needed="" if listed_by else f"one of {', '.join(known)}", next_step=listed_by)
 
 
 def _near(name: str, known: Collection[str]) -> Sequence[str]:

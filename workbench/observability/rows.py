@@ -281,5 +281,10 @@ def _refuse_outside(column: Column, values: pa.ChunkedArray, subject: str) -> No
 
 
 def rows_of(batch: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, bytes]]:
-    """Table name and payload of every row, all of them checked before the first is stored."""
-    return [(name, encoded(name, row)) for name, rows in batch.items() for row in rows]
+    """Table name and payload of every row, all of them checked before the first is stored.
+
+    Raises:
+        UsageError: there is no such table, or a row does not fit its own.
+    """
+    tables = {name: writable(name) for name in batch}
+    return [(name, encoded(tables[name], row)) for name, rows in batch.items() for row in rows]
