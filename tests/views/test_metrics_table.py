@@ -61,7 +61,8 @@ def test_a_series_says_which_of_its_steps_have_no_request_and_how_many_follow_ea
 
 
 def test_no_rows_say_what_to_do():
-    assert metrics_text(FRAME.clear(), metrics=METRICS).startswith("No requests match")
+    assert metrics_text(FRAME.clear(), metrics=METRICS).startswith("No requests match. Widen the window")
+    assert metrics_text(FRAME.clear(), metrics=METRICS, grain="1h", why_empty="Known are a, b.") == "No requests match. Known are a, b."
 
 
 def test_the_catalogue_has_a_row_per_metric():

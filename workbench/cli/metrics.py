@@ -48,13 +48,15 @@ def show(
         frame = ws.metrics.query(metrics, by=dims, window=span, grain=grain, where=filters, app=app, detail=None, exact=exact)
         names = {known.bundle.bundle_id: known.bundle.name for known in ws.versions.list()}
         known = {name: ws.metrics.named(name, apps) for name in metrics}
+        why = ws.metrics.why_empty(window=span, where=filters, app=app) if frame.is_empty() else ""
     found = frame.answered
     if as_json:
         how = {} if found is None else {"path": found.path, "error_bound": found.error_bound}
         print_json([row | how for row in frame.to_dicts()])
     else:
         described = [known[name] for name in metrics]
-        typer.echo(metrics_text(frame, metrics=described, names=names, found=found, grain=grain, window=span, width=terminal_width()))
+        width = terminal_width()
+        typer.echo(metrics_text(frame, metrics=described, names=names, found=found, grain=grain, window=span, why_empty=why, width=width))
 
 
 @group.command("list")

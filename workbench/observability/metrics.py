@@ -15,6 +15,7 @@ from workbench.observability.asking import Definitions, Question
 from workbench.observability.catalogue import CATALOGUE, kpi_metric
 from workbench.observability.custom_metrics import custom_metric
 from workbench.observability.dimensions import Filters, apps_of, parse_where, parse_window
+from workbench.observability.empty_answers import why_empty
 from workbench.observability.frames import Asked, frame, readings
 from workbench.observability.lake import Lake
 from workbench.observability.lookup import find_request
@@ -169,6 +170,22 @@ class Metrics:
             return MetricFrame.of(frame(question, groups, detail=detail is not False), way)
 
         return self._look(snapshot, ask)
+
+    def why_empty(self, *, window: str | Window | None = None, where: Where | None = None, app: str | None = None) -> str:
+        """Why such a `query` has no rows, in one sentence with what to ask instead; from sums, however long the log is.
+
+        Args:
+            window: as of `query`, as the others.
+            where: of the question.
+            app: of the question.
+        """
+        filters = for_app(parse_where(where), app) if app is not None else parse_where(where)
+
+        def count(these: Filters, by: str | None, grain: str | None) -> MetricFrame:
+            return self.query("volume", by=by or (), where=dict(these), grain=grain, exact=False)
+
+        now = self._clock()
+        return why_empty(count, filters, parse_window(window, now=now), now=now)
 
     def value(
         self, metric: str, *, app: str, where: Where | None = None, window: Window | None = None, snapshot: int | None = None

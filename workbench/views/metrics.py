@@ -52,6 +52,7 @@ def metrics_text(
     found: Found | None = None,
     grain: str | None = None,
     window: Window = ALWAYS,
+    why_empty: str = "",
     width: int = WIDTH,
 ) -> str:
     """The frame of a metric query as an aligned table; says so when it has no rows, and which steps of a series have none.
@@ -63,9 +64,13 @@ def metrics_text(
         found: how the numbers were found; what is not exact, or has no requests behind it, is said below the table.
         grain: width of a step, for a series.
         window: what was asked for; the whole steps of it count, also those before the first request and behind the last.
+        why_empty: what to say where there are no rows.
         width: columns of the terminal.
     """
-    silence = silence_words(frame["ts"].to_list(), GRAINS[grain], window) if grain is not None and not frame.is_empty() else ""
+    if frame.is_empty():
+        why = why_empty or "Widen the window or the filter, or import a log first."
+        return page_text(Page(lead=(f"No requests match. {why}",)), width=width)
+    silence = silence_words(frame["ts"].to_list(), GRAINS[grain], window) if grain is not None else ""
     return page_text(_page(frame, metrics, names or {}, "; ".join(filter(None, (found_words(found), silence)))), width=width)
 
 
@@ -124,8 +129,6 @@ def catalogue_rows(metrics: Iterable[Described]) -> list[dict[str, str]]:
 
 
 def _page(frame: pl.DataFrame, metrics: Sequence[Described], names: Mapping[str, str], note: str) -> Page:
-    if frame.is_empty():
-        return Page(lead=("No requests match: widen the window or the filter, or import a log first.",))
     asked = {metric.name for metric in metrics}
     dims = [name for name in frame.columns if not _belongs(name, asked)]
     columns = [Column(title="time (UTC)" if name == "ts" else name) for name in dims]
