@@ -65,7 +65,7 @@ def test_traffic_that_stops_is_missed_before_long():
     series = usual()[: 9 * WEEK + 19]
     alarm = missed([*series, 0])
     assert (alarm.state, alarm.reason, alarm.onset) == (AlarmState.RAISED, "absent", START + timedelta(hours=9 * WEEK + 19))
-    assert alarm.sentence.startswith("No request since Mon 2026-11-09 19:00 UTC, in a time in which about ")
+    assert alarm.sentence.startswith("No request since Mon 2026-11-09 19:00 UTC; about ")
     assert missed([*series, *[0] * 48]).state is AlarmState.RAISED, "an outage of two days is not learnt as usual"
 
 

@@ -63,4 +63,4 @@ def test_the_burn_rate_that_is_explained_is_one_of_the_table():
 def test_an_hour_without_a_request_says_how_many_usually_come_and_how_many_may_be_missing_by_chance():
     hours = [NOW - HOUR * back for back in range(24 * 40, 0, -1)]
     quiet = absent(hours, [1.0] * (len(hours) - 1) + [0.0], false_alarms_per_week=1)
-    assert "in a time in which about 1 usually come: that up to 10 are missing may be chance." in quiet.sentence
+    assert "; about 1 usually come in that time, and up to 10 missing ones may be chance." in quiet.sentence

@@ -95,10 +95,10 @@ def absent(hours: Sequence[datetime], counts: Sequence[float], *, false_alarms_p
     *earlier, (length, missed) = _empty_runs(judged)
     bar = max([_CERTAIN * math.log(WEEK_DAYS * PER_DAY / false_alarms_per_week), *(2 * before for _, before in earlier)])
     since = hours[len(hours) - length]
-    usual = f"about {missed:,.0f} usually come" if missed >= _HALF else "next to none usually come"
-    said = f"No request since {since:%a %Y-%m-%d %H:%M} UTC, in a time in which {usual}"
+    usual = f"about {missed:,.0f}" if missed >= _HALF else "next to none"
+    said = f"No request since {since:%a %Y-%m-%d %H:%M} UTC; {usual} usually come in that time"
     if missed <= bar:
-        return seen.alarm(AlarmState.QUIET, "usual", f"{said}: that up to {bar:,.0f} are missing may be chance.")
+        return seen.alarm(AlarmState.QUIET, "usual", f"{said}, and up to {bar:,.0f} missing ones may be chance.")
     return seen.alarm(AlarmState.RAISED, "absent", f"{said}.", onset=since)
 
 

@@ -217,7 +217,8 @@ def _budget(terms: Terms, events: Events, spent: Burn, judged: Sequence[LineJudg
     if spent.high is None:
         return State.NO_DATA, "no_events", f"There was no event in {window}; no traffic is not a kept objective."
     if spent.low is None or events.decided < terms.min_events:
-        seen = f"{_count(events.decided)} decided events in {window}, {terms.min_events:,} are needed"
+        decided = "1 decided event" if events.decided == 1 else f"{_count(events.decided)} decided events"
+        seen = f"{decided} in {window}, {terms.min_events:,} are needed"
         return State.INSUFFICIENT, "few_events", f"Too little to judge: {seen}."
     good = f"{events.good / events.decided * 100:.2f} % of {_count(events.decided)} events in {window} were good"
     share = f"{good}, the target is {objective.target * 100:.6g} %"
