@@ -710,16 +710,39 @@ def default_home() -> Path:
     return _settings().home.absolute()
 
 
+_NEEDED = {
+    "spool": "`write` (survives a killed process) or `durable` (also a power cut)",
+    "spool_quota": "a size of at least 1MiB, for example 512MiB",
+    "log_memory": "a size of at least 256MiB, for example 1200MiB",
+    "score": "true or false",
+    "carry": "true or false",
+    "upkeep": "how often, for example 5m, or off",
+    "route_keep_s": "seconds, for example 30",
+    "trace_quiet_s": "seconds from 0 on, for example 10",
+    "most_in_flight": "a whole number of calls, for example 1000",
+}
+"""What the settings that not every text suits are given as. None of them is a secret."""
+_LONGEST_SHOWN = 16
+"""Characters of a value that are repeated; keys and addresses with passwords are longer."""
+
+
 def _settings(**given: Any) -> Settings:
     """The settings, from what is given and the environment.
 
     Raises:
-        UsageError: a variable has a value that makes no sense; the value is not repeated, as it may be a key.
+        UsageError: a variable has a value that makes no sense.
     """
     try:
         return Settings(**given)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        raise UsageError(
-            f"WORKBENCH_{str(fault['loc'][0]).upper()}", seen=fault["msg"].removeprefix("Value error, "), next_step="correct or unset it"
-        ) from None
+        fault = error.errors(include_url=False)[0]
+        name = str(fault["loc"][0])
+        variable = f"WORKBENCH_{name.upper()}"
+        seen = _shown(str(fault["input"])) if name in _NEEDED else fault["msg"].removeprefix("Value error, ")
+        raise UsageError(variable, seen=seen, needed=_NEEDED.get(name, ""), next_step=f"correct {variable} or unset it") from None
+
+
+def _shown(value: str) -> str:
+    """The value as it may be repeated: what stands in the wrong variable may be a secret."""
+    is_harmless = len(value) <= _LONGEST_SHOWN and "@" not in value
+    return repr(value) if is_harmless else f"a text of {len(value)} characters"

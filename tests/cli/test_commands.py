@@ -17,12 +17,11 @@ from typer.testing import CliRunner
 
 from workbench.cli.main import app, main
 from workbench.demo.place import fresh_workspace
-from workbench.errors import UsageError
 from workbench.observability.gaps import Gap
 from workbench.spec.base import is_steering
 from workbench.spec.login import login_of_process
 from workbench.versions.service import Versions
-from workbench.workspace import Workspace
+from workbench.workspace import Settings, Workspace
 
 RUNNER = CliRunner()
 
@@ -380,8 +379,40 @@ def test_what_the_log_lacks_is_named_by_doctor_and_listed(starter: Path):
     assert "req-0" in run("audit", "unfinished")
 
 
-@pytest.mark.parametrize(("name", "value"), [("UPKEEP", "often"), ("UPKEEP", "0m"), ("SPOOL", "sometimes"), ("SPOOL_QUOTA", "1")])
-def test_a_setting_that_makes_no_sense_is_named(starter: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+@pytest.mark.parametrize(
+    ("name", "value", "needed"),
+    [
+        ("UPKEEP", "often", "5m, or off"),
+        ("UPKEEP", "0m", "5m, or off"),
+        ("SPOOL", "sure", "`write` .* or `durable`"),
+        ("SPOOL_QUOTA", "lots", "at least 1MiB, for example 512MiB"),
+        ("SPOOL_QUOTA", "1", "at least 1MiB, for example 512MiB"),
+        ("LOG_MEMORY", "banana", "at least 256MiB, for example 1200MiB"),
+        ("LOG_MEMORY", "1200", "at least 256MiB, for example 1200MiB"),
+        ("LOG_MEMORY", "1KiB", "at least 256MiB, for example 1200MiB"),
+        ("SCORE", "perhaps", "true or false"),
+        ("CARRY", "2", "true or false"),
+        ("ROUTE_KEEP_S", "long", "seconds, for example 30"),
+        ("TRACE_QUIET_S", "-1", "seconds from 0 on"),
+        ("MOST_IN_FLIGHT", "1.5", "a whole number"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_with_what_is_needed(monkeypatch, capsys, name: str, value: str, needed: str):
     monkeypatch.setenv(f"WORKBENCH_{name}", value)
-    with pytest.raises(UsageError, match=f"WORKBENCH_{name}"):
-        Workspace.open()
+    message = fails(monkeypatch, capsys, "doctor")
+    assert re.search(f"WORKBENCH_{name}: {value!r}; needed: .*{needed}.*; correct WORKBENCH_{name} or unset it", message), message
+
+
+def test_what_each_example_says_is_taken(monkeypatch):
+    for name, value in {"LOG_MEMORY": "256MiB", "SPOOL_QUOTA": "1MiB", "SPOOL": "durable", "UPKEEP": "off", "TRACE_QUIET_S": "0"}.items():
+        monkeypatch.setenv(f"WORKBENCH_{name}", value)
+    settings = Settings()
+    assert (settings.log_memory, settings.spool_quota, settings.spool, settings.upkeep_every) == (256 << 20, 1 << 20, "durable", None)
+
+
+def test_a_secret_in_the_wrong_variable_is_not_repeated(monkeypatch, capsys):
+    for secret in ("0123456789abcdef" * 4, "postgresql://app:hunter2@db/x", "a:hunter2@db"):
+        monkeypatch.setenv("WORKBENCH_SPOOL", secret)
+        message = fails(monkeypatch, capsys, "doctor")
+        assert f"WORKBENCH_SPOOL: a text of {len(secret)} characters; needed: `write`" in message
+        assert not re.search("hunter2|0123456789", message)
