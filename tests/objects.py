@@ -67,8 +67,18 @@ def objects(url: str, prefix: str = "") -> dict[str, bytes]:
         more = f"&continuation-token={token}"
 
 
+def remove(url: str, key: str) -> None:
+    """Delete one object."""
+    _ask(f"{url}/{BUCKET}/{quote(key)}", "DELETE")
+
+
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=_SIGNED), timeout=30) as response:  # noqa: S310 - of this machine
+    return _ask(url, "GET")
+
+
+def _ask(url: str, method: str) -> bytes:
+    asked = urllib.request.Request(url, headers=_SIGNED, method=method)  # noqa: S310 - of this machine
+    with urllib.request.urlopen(asked, timeout=30) as response:  # noqa: S310 - the same
         return bytes(response.read())
 
 

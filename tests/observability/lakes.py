@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.objects import BUCKET, objects
+from tests.objects import BUCKET, objects, remove
 from tests.postgres import named_database
 from workbench.observability.lake import Lake
 from workbench.observability.logs import Logs
@@ -63,6 +63,14 @@ def stored_files(home: Path) -> dict[str, bytes]:
         return {key.removeprefix(_name_of(home)): content for key, content in objects(SHARED["objects"], f"{_name_of(home)}/").items()}
     data = home / "lake" / "data"
     return {f"/{path.relative_to(data)}": path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()}
+
+
+def remove_stored(home: Path, name: str) -> None:
+    """Take away one of `stored_files`."""
+    if SHARED:
+        remove(SHARED["objects"], f"{_name_of(home)}{name}")
+    else:
+        (home / "lake" / "data" / name.removeprefix("/")).unlink()
 
 
 def _name_of(home: Path) -> str:

@@ -14,7 +14,7 @@ from tests.objects import environment, running_objects
 from tests.postgres import running_postgres
 
 HERE = Path(__file__).parent
-QUICK = ("test_lake.py", "test_upkeep.py", "test_retention.py")
+QUICK = ("test_lake.py", "test_stored_files.py", "test_upkeep.py", "test_retention.py")
 WHOLE = (
     *QUICK,
     "test_flusher.py",

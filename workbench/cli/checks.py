@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
 from workbench.ledger.audit import verify
 from workbench.workspace import Workspace, default_home
+
+if TYPE_CHECKING:
+    from workbench.observability.health import Finding
 
 Row = dict[str, str]
 _SHOWN = 3
@@ -54,19 +58,32 @@ def _ledger(ws: Workspace) -> str:
 
 
 def _lake(ws: Workspace) -> str:
-    snapshot = ws.lake.snapshot()
-    return "nothing was logged yet" if snapshot is None else f"readable at snapshot {snapshot}"
+    report = ws.lake.files()
+    if report is None:
+        return "nothing was logged yet"
+    report.require_whole(f"log lake {ws.lake.address}")
+    some = f"; the ends of the newest {report.n_ends:,} were read" if 0 < report.n_ends < report.n else ""
+    return f"readable at snapshot {report.snapshot}, whose {report.n:,} files are there{some}"
 
 
 def _lake_health(ws: Workspace) -> list[Row]:
-    """What a lake that was written needs; one row where that cannot be told."""
+    """What a lake that was written needs; one row in place of what cannot be told."""
     try:
         if ws.lake.snapshot() is None:
             return []
-        found = ws.keeper.findings(every=ws.settings.upkeep_every)
+        found = [_found(finding) for finding in ws.keeper.findings(every=ws.settings.upkeep_every)]
     except WorkbenchError as error:
-        return [_row("lake health", "broken", str(error))]
-    return [_row(finding.check, finding.state.value, finding.seen, finding.next_step) for finding in found]
+        found = [_row("lake health", "broken", str(error))]
+    for check, look in (("files of killed writers", ws.keeper.orphans), ("retention", ws.keeper.retention)):
+        try:
+            found.append(_found(look()))
+        except WorkbenchError as error:
+            found.append(_row(check, "broken", str(error)))
+    return found
+
+
+def _found(finding: Finding) -> Row:
+    return _row(finding.check, finding.state.value, finding.seen, finding.next_step)
 
 
 def _spools(ws: Workspace) -> str:

@@ -17,6 +17,7 @@ import duckdb
 from workbench.errors import StoreBusy, StoreError, UsageError, WorkbenchError
 from workbench.observability.object_store import PREFIX, ObjectStore
 from workbench.observability.schema import create_tables
+from workbench.observability.stored_files import MISSING, RESTORE
 
 _READ_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, READ_ONLY", "postgres": "READ_ONLY"}
 _WRITE_OPTIONS = {"sqlite": "META_BUSY_TIMEOUT 10000, META_JOURNAL_MODE 'WAL'", "postgres": ""}
@@ -29,6 +30,9 @@ a small question's time, and change no plan of ours."""
 MEMORY = 1200 << 20
 """1200 MiB, by which a process stays below 2 GiB whatever is asked of 20 million requests. What outgrows it goes on in the scratch
 folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
+_SUFFIX = ".parquet"
+_VALUE = re.compile(r'(?<=\.parquet"): value ".*', re.DOTALL)
+_OF_THE_QUERY = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)|(://[^:/@\s]+:)[^@\s]+(?=@)", re.IGNORECASE)
 
 
@@ -225,7 +229,7 @@ _TRIES_AFTER_UNKNOWN = 4
 def tries(fault: duckdb.Error) -> int:
     """How often in all the same transaction is tried that ended in this error; 1 when repeating cannot help."""
     text = str(fault)
-    if any(needle in text for needles, _, _ in _SYMPTOMS for needle in needles):
+    if _symptom(text) is not None:
         return 1
     if any(needle in text for needle in _CONFLICTS):
         return _TRIES_AFTER_CONFLICT
@@ -265,6 +269,8 @@ _SYMPTOMS = (
         "the object store refuses the key",
         "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the key access to the prefix",
     ),
+    (("NoSuchKey", "HTTP 404"), "a file is missing", RESTORE),
+    (("HTTP 416", "mismatches requested range"), "a file is shorter than it was written", RESTORE),
     (("error for HTTP",), "the object store does not answer", "start it, or correct AWS_ENDPOINT_URL_S3"),
     (
         ("Out of Memory", "failed to allocate", "could not allocate"),
@@ -289,7 +295,7 @@ _SYMPTOMS = (
     (("disk I/O error",), "the disk does not take or give data, it may be full", "free space on it or check it, then run it again"),
     (("Permission denied", "permission denied"), "permission denied", "give this user access to the folder"),
     (
-        ("file is not a database", "malformed", "No magic bytes", "too small to be a Parquet file"),
+        ("file is not a database", "malformed"),
         "the file is damaged or not ours",
         "restore it from a backup",
     ),
@@ -303,18 +309,24 @@ _SYMPTOMS = (
 
 def explained(fault: duckdb.Error, address: LakeAddress, what: str) -> WorkbenchError | None:
     """The store's error as one of ours; None when the fault lies in the query."""
-    text = address.without_secrets(str(fault))
+    text = address.without_secrets(_without_values(str(fault)))
+    name = None if isinstance(fault, _OF_THE_QUERY) else _named_file(text, address)
+    if name is not None and is_vanished_file(fault):
+        return of_damage(address, what, f"{name} {MISSING}")
     subject = f"log lake {address}"
-    for needles, seen, step in _SYMPTOMS:
-        if any(needle in text for needle in needles):
-            return StoreError(
-                subject,
-                seen=f"could not {what}: {seen} ({_on_one_line(text)})",
-                needed=f"a usable {address} and {address.data}",
-                next_step=step,
-            )
+    symptom = _symptom(text)
+    if symptom is not None:
+        seen, step = symptom
+        return StoreError(
+            subject,
+            seen=f"could not {what}: {seen} ({_on_one_line(text)})",
+            needed=f"a usable {address} and {address.data}",
+            next_step=step,
+        )
     if tries(fault) == _TRIES_AFTER_CONFLICT:
         return StoreBusy(subject, seen=f"could not {what}: {_on_one_line(text)}", next_step="run it again when the other writers are done")
+    if name is not None:
+        return of_damage(address, what, f"{name} is damaged or not ours ({_on_one_line(text)})")
     if (
         is_broken(fault)
         or isinstance(fault, duckdb.IOException | duckdb.ConnectionException | duckdb.TransactionException)
@@ -326,6 +338,40 @@ def explained(fault: duckdb.Error, address: LakeAddress, what: str) -> Workbench
             next_step="run it again; if it stays, restore the store from a backup",
         )
     return None
+
+
+def of_damage(address: LakeAddress, what: str, seen: str) -> StoreError:
+    """The error of a Parquet file that is not there as it was written; `seen` names it."""
+    return StoreError(f"log lake {address}", seen=f"could not {what}: {seen}", needed="the file as it was written", next_step=RESTORE)
+
+
+def may_be_damage(fault: duckdb.Error, address: LakeAddress) -> bool:
+    """Whether a damaged Parquet file may be behind a fault that names none.
+
+    What DuckDB's decoder meets there is an error without a kind ("don't know what type: "), an assertion of its own, a length that no
+    memory has, or a text that is none, which no query brings in.
+    """
+    text = str(fault)
+    is_of_decoder = type(fault) is duckdb.Error or is_broken(fault) or "Invalid unicode" in text
+    is_unexplained = is_of_decoder and _symptom(text) is None
+    return (is_unexplained or isinstance(fault, duckdb.OutOfMemoryException)) and _named_file(text, address) is None
+
+
+def _symptom(text: str) -> tuple[str, str] | None:
+    """What a message shows of the store, and what to do about it."""
+    return next(((seen, step) for needles, seen, step in _SYMPTOMS if any(needle in text for needle in needles)), None)
+
+
+def _named_file(text: str, address: LakeAddress) -> str | None:
+    """The Parquet file of the lake that a message names, below its data; no query of ours or of a user names one."""
+    start = text.find(address.data)
+    end = text.find(_SUFFIX, start)
+    return None if min(start, end) < 0 else text[start + len(address.data) : end + len(_SUFFIX)].lstrip("/")
+
+
+def _without_values(text: str) -> str:
+    """A message without the text that its file holds, which is nobody's business and may look like any symptom."""
+    return _VALUE.sub("", text)
 
 
 def _on_one_line(text: str) -> str:

@@ -92,20 +92,22 @@ class Keeper:
             return self._run(author, last, None) if is_due(last, every=every, now=self._clock()) else None
 
     def findings(self, *, every: timedelta | None) -> tuple[Finding, ...]:
-        """How a lake that was written is, for whoever looks after it; it changes nothing.
+        """How a lake that was written is by its catalogue, for whoever looks after it; it changes nothing.
 
         Args:
             every: how often gateways keep it; None for never.
         """
-        now = self._clock()
-        health = self._lake.read(partial(look, now=now))
-        orphans = self._upkeep.orphans(now - self._upkeep.orphan_age)
+        health = self._lake.read(partial(look, now=self._clock()))
+        return tuple(findings(health, self.last(), every=every, grace=self._upkeep.grace))
+
+    def orphans(self) -> Finding:
+        """What killed writers left; it changes nothing."""
+        return of_orphans(self._upkeep.orphans(self._clock() - self._upkeep.orphan_age))
+
+    def retention(self) -> Finding:
+        """What is kept for how long, and what is older; it changes nothing."""
         outdated, policy = self._retention.outdated(), self._retention.policy()
-        return (
-            *findings(health, self.last(), every=every, grace=self._upkeep.grace),
-            of_orphans(orphans),
-            of_retention(len(policy.terms), sum(found.n for found in outdated), n_apps=len(outdated)),
-        )
+        return of_retention(len(policy.terms), sum(found.n for found in outdated), n_apps=len(outdated))
 
     def _run(self, author: Author, last: Kept | None, progress: Progress | None) -> KeepingReport:
         run = begun(last, self._clock())

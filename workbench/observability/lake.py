@@ -16,11 +16,12 @@ import duckdb
 
 from workbench.errors import StoreBusy, StoreError
 from workbench.ledger.forking import abandon, at_work, in_each_child
-from workbench.observability import engine, schema
+from workbench.observability import engine, schema, stored_files
 from workbench.observability.locks import FileLock
 from workbench.observability.patience import Patience
 from workbench.observability.reshaping import is_reshaped_since, newest_snapshot
 from workbench.observability.server_lock import KEEPER, ServerLock
+from workbench.observability.stored_files import Damage, FilesReport
 from workbench.observability.syncing import sync_file_system
 from workbench.observability.tables import SCHEMA_VERSION
 
@@ -115,6 +116,20 @@ class Lake:
                 return self._read_beside_upkeep(work)
         with self._upkeep_waiting():
             return self._read_beside_upkeep(work)
+
+    def files(self) -> FilesReport | None:
+        """Whether the files of the newest snapshot are there, and end as they were written; None before the first write.
+
+        Raises:
+            StoreError: the lake cannot be read, or this user may not look at its files.
+        """
+
+        def work(connection: duckdb.DuckDBPyConnection, snapshot: int | None) -> FilesReport | None:
+            if snapshot is None:
+                return None
+            return stored_files.look(connection, snapshot, self._address.data, is_folder=self._address.objects is None)
+
+        return self.look(work)
 
     def write(self, work: Callable[[duckdb.DuckDBPyConnection], T], *, what: str) -> T:
         """What `work` returns, once its transaction is committed under the writers' lock.
@@ -390,10 +405,20 @@ class Lake:
                     connection.close()
 
     def _raise_explained(self, fault: duckdb.Error, what: str) -> None:
+        if engine.may_be_damage(fault, self._address) and (damage := self._first_damaged()) is not None:
+            raise engine.of_damage(self._address, what, str(damage)) from fault
         error = engine.explained(fault, self._address, what)
         if error is None:
             raise fault
         raise error from fault
+
+    def _first_damaged(self) -> Damage | None:
+        """Which file it is that DuckDB could not decode; None where that cannot be told."""
+        folder = self._address.data_folder
+        if folder is not None:
+            with contextlib.suppress(duckdb.Error, StoreError, _Disturbed):
+                return self._read_once(lambda connection, _: stored_files.first_damaged(connection, self._address.data))
+        return None
 
     def _start_locks(self) -> None:
         self._mutex = threading.Lock()
