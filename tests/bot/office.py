@@ -31,7 +31,8 @@ from workbench.errors import UnknownSubject
 from workbench.ledger.audit import REVIEW_ACT, AuditEntry, tail
 from workbench.ledger.tables import inbox
 from workbench.readiness.model import Review
-from workbench.workspace import Settings, Workspace
+from workbench.settings import Settings
+from workbench.workspace import Workspace
 
 T = TypeVar("T")
 CHANNEL = "C1"

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 from workbench.cli.main import app, main
 from workbench.demo.place import fresh_workspace
 from workbench.observability.gaps import Gap
+from workbench.settings import Settings
 from workbench.spec.base import is_steering
 from workbench.spec.login import login_of_process
 from workbench.versions.service import Versions
-from workbench.workspace import Settings, Workspace
+from workbench.workspace import Workspace
 
 RUNNER = CliRunner()
 

@@ -12,7 +12,8 @@ from tests.observability.importing import record, write
 from tests.observability.real_data import real
 from workbench.cli.main import app
 from workbench.ledger.audit import tail
-from workbench.workspace import Workspace, default_home
+from workbench.settings import default_home
+from workbench.workspace import Workspace
 
 RUNNER = CliRunner()
 

@@ -28,8 +28,9 @@ from workbench.controls.failures import FailureKind as K
 from workbench.demo.faulty import Act, Play, Seen, begun, chunk, fault, head, playing_to, refusal, streamed, whole
 from workbench.gateway.server import running
 from workbench.ledger.routes import StoredRoute, add_route
+from workbench.settings import Settings
 from workbench.spec.login import login_of_process
-from workbench.workspace import Settings, Workspace
+from workbench.workspace import Workspace
 
 ANSWER = "Your parcel is on its way."
 CANNED = "We cannot answer right now."

@@ -13,8 +13,9 @@ import pytest
 
 from tests.gateway.scripted import Scripted
 from tests.versions.folders import write_app, write_yaml
+from workbench.settings import Settings
 from workbench.spec.login import login_of_process
-from workbench.workspace import Settings, Workspace
+from workbench.workspace import Workspace
 
 VAULT_KEY = "5e" * 32
 REFUND = {"type": "object", "properties": {"amount": {"type": "number"}, "note": {"type": "string"}}, "additionalProperties": False}

@@ -24,8 +24,9 @@ from tests.forks import Forked
 from tests.versions.folders import write_app, write_yaml
 from workbench.ledger.releases import StoredRelease, add_release
 from workbench.ledger.routes import change_route, stored_route
+from workbench.settings import Settings
 from workbench.spec.login import login_of_process
-from workbench.workspace import Settings, Workspace
+from workbench.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = "support"

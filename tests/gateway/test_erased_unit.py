@@ -19,7 +19,8 @@ from tests.gateway.standin import send
 from tests.gateway.stored import decoded_lake, decoded_sqlite, raw_files
 from workbench.observability.sealing import Sealer
 from workbench.observability.upkeep import Upkeep
-from workbench.workspace import Settings, Workspace
+from workbench.settings import Settings
+from workbench.workspace import Workspace
 
 ERASED, KEPT = "customer-quitte", "customer-birne"
 MARKS = {ERASED: "Quittenmus", KEPT: "Birnenmus"}

@@ -16,7 +16,8 @@ from tests.gateway.place import APP, Place, put_in_canary
 from tests.gateway.place import processes as gateways
 from tests.gateway.standin import Got, ask, send
 from tests.gateway.stored import decoded_lake, decoded_sqlite, raw_files
-from workbench.workspace import Settings, Workspace
+from workbench.settings import Settings
+from workbench.workspace import Workspace
 
 
 def address(place: str) -> str:

@@ -18,7 +18,8 @@ from tests.gateway.place import processes as gateways
 from tests.gateway.scripted import Said, last_text, scripted
 from tests.gateway.standin import Got, send
 from tests.gateway.stored import decoded_lake, decoded_sqlite, raw_files
-from workbench.workspace import Settings, Workspace
+from workbench.settings import Settings
+from workbench.workspace import Workspace
 
 SPELLED: Mapping[str, Callable[[str], str]] = {
     "plain": str,

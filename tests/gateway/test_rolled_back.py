@@ -12,7 +12,8 @@ import pytest
 from tests.forks import run
 from tests.gateway.place import APP, ROOT, Load, Place, processes, put_in_canary, wait_until
 from workbench.ledger.routes import stored_route
-from workbench.workspace import Settings, Workspace
+from workbench.settings import Settings
+from workbench.workspace import Workspace
 
 LONGEST_S = 1.0
 """From the ledger's commit to the last request that any gateway assigns to the candidate."""

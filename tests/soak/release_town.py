@@ -26,7 +26,8 @@ from workbench.ledger.leases import stored_lease
 from workbench.ledger.settings import put
 from workbench.ownership.model import Actor
 from workbench.release.controller import LEASE
-from workbench.workspace import DEMO, PURPOSE, Settings, Workspace, utc_now
+from workbench.settings import Settings
+from workbench.workspace import DEMO, PURPOSE, Workspace, utc_now
 
 FAILING = {"v1": 0.2, "good": 0.0, "bad": 0.95}
 """Share of units at which each bundle breaks down."""

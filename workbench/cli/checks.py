@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
 from workbench.ledger.audit import verify
-from workbench.workspace import Workspace, default_home
+from workbench.settings import default_home
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from workbench.observability.health import Finding

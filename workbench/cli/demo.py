@@ -22,8 +22,8 @@ def demo(
     from workbench.demo.place import fresh_workspace
     from workbench.demo.story import METRICS, run_story
     from workbench.observability.catalogue import CATALOGUE
+    from workbench.settings import default_home
     from workbench.views.story import story_text
-    from workbench.workspace import default_home
 
     place = (home or default_home()).absolute()
     with fresh_workspace(place) as ws, file_progress() as progress:

@@ -79,7 +79,7 @@ def import_(
 def _workspace(*, is_dry_run: bool) -> Iterator[Workspace]:
     """The workspace; for a dry run where there is none, one that is gone afterwards."""
     from workbench import Workspace
-    from workbench.workspace import default_home
+    from workbench.settings import default_home
 
     if is_dry_run and not default_home().exists():
         with TemporaryDirectory(prefix="workbench-") as folder, Workspace.open(folder) as ws:

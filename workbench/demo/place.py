@@ -13,7 +13,8 @@ from workbench.demo.timeline import StoryClock, story_start
 from workbench.errors import StoreError, UsageError
 from workbench.ledger.settings import get, get_or_create
 from workbench.ledger.store import Ledger
-from workbench.workspace import DEMO, LEDGER_FILE, PURPOSE, Settings, Workspace, utc_now
+from workbench.settings import Settings
+from workbench.workspace import DEMO, LEDGER_FILE, PURPOSE, Workspace, utc_now
 
 _DRAFT = ".demo-"
 """Begins the name of the folder in which a marked ledger is made before it counts."""

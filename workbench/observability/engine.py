@@ -29,7 +29,7 @@ _UNUSED_OPTIMIZERS = "join_order,statistics_propagation"
 a small question's time, and change no plan of ours."""
 MEMORY = 1200 << 20
 """1200 MiB, by which a process stays below 2 GiB whatever is asked of 20 million requests. What outgrows it goes on in the scratch
-folder, but for the values of exact percentiles, which have to fit: 8 bytes each."""
+folder, but for the values of exact percentiles, which have to fit: 8 bytes a request for each column."""
 _SUFFIX = ".parquet"
 _VALUE = re.compile(r'(?<=\.parquet"): value ".*', re.DOTALL)
 _OF_THE_QUERY = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -275,7 +275,7 @@ _SYMPTOMS = (
     (
         ("Out of Memory", "failed to allocate", "could not allocate"),
         "it takes more memory than the log's engine may have",
-        "raise WORKBENCH_LOG_MEMORY (for example 16GiB), or ask for a shorter window or fewer percentiles at once",
+        "ask for a shorter window or fewer percentiles at once, or raise WORKBENCH_LOG_MEMORY (for example 4GiB)",
     ),
     (
         ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
