@@ -61,7 +61,7 @@ def test_rows_that_cannot_be_sorted_at_once_go_in_by_pieces_of_one_batch(tmp_pat
     logs = open_logs(tmp_path, lake=lake)
     given = arrow_table("requests", [request(request_id=f"r{n}", ts_start=NOON + timedelta(minutes=n)) for n in range(100)])
     given = given.append_column("seq", pa.array(range(1, 101), pa.int64()))
-    monkeypatch.setattr(flusher, "_BYTES_AT_ONCE", given.nbytes // 7)
+    monkeypatch.setattr(flusher, "_SORTED_SHARE", lake.memory // (given.nbytes // 7))
     assert logs.append({"requests": given.slice(0, 30)}, source_id="given", from_seq=1, to_seq=30)
     assert logs.append({"requests": given}, source_id="given", from_seq=1, to_seq=100)
     sql = "SELECT count(*), count(DISTINCT request_id), max(batch_id), count(*) FILTER (batch_id = 1) FROM lake.requests"

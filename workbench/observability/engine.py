@@ -156,7 +156,7 @@ def _instance(address: LakeAddress) -> duckdb.DuckDBPyConnection:
     if address.objects is not None:
         connection.execute(address.objects.secret_sql())
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit(address.memory) >> 20}MiB'")
+    connection.execute(f"SET GLOBAL memory_limit = '{memory_limit(address.memory) >> 20}MiB'")
     connection.execute(f"SET GLOBAL disabled_optimizers = '{_UNUSED_OPTIMIZERS}'")
     connection.execute("SET GLOBAL preserve_insertion_order = false")  # inserts go faster; whoever needs an order says so
     connection.execute(f"SET GLOBAL temp_directory = '{_quoted(str(address.scratch / f'{socket.gethostname()}-{os.getpid()}'))}'")
@@ -209,8 +209,8 @@ def extension_path(name: str) -> str:
     )
 
 
-def _memory_limit(most: int) -> int:
-    """Half of the memory this process may use, at most `most`: several processes share the machine."""
+def memory_limit(most: int) -> int:
+    """Bytes that the engine may take: half of the memory this process may use, at most `most`; several processes share the machine."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))

@@ -30,6 +30,8 @@ from workbench.observability.tables import WRITABLE, LogTable
 
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 64 << 20
+_SORTED_SHARE = 5
+"""One statement inserts at most a fifth of the engine's memory: what it inserts is sorted whole, in several times its size as Arrow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,12 @@ def store(lake: Lake, stretch: Stretch, *, now: datetime, known: Marks = UNREAD)
             they were looked for; nothing was stored.
         StoreError: the lake cannot be written; nothing was stored.
     """
-    return lake.write(lambda connection: _insert(connection, stretch, now, known), what=f"store rows of {stretch.source_id}")
+    return lake.write(
+        lambda connection: _insert(connection, stretch, now, known, lake.memory // _SORTED_SHARE), what=f"store rows of {stretch.source_id}"
+    )
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: datetime, known: Marks) -> Stored:
+def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: datetime, known: Marks, most_bytes: int) -> Stored:
     found = read_marks(connection, stretch.source_id, known=known)
     mark, batch_id = found.to_seq, found.newest + 1
     if mark >= stretch.to_seq:
@@ -114,7 +118,11 @@ def _insert(connection: duckdb.DuckDBPyConnection, stretch: Stretch, now: dateti
     place = {"spool_id": literal(stretch.source_id), "batch_id": str(batch_id), "ingested_at": timestamp(now)}
     behind = mark if stretch.numbers_rows else -1
     tables = without_erased(connection, stretch.tables)
-    n = sum(_insert_table(connection, WRITABLE[name], arrow, behind, place) for name, arrow in tables.items())
+    n = sum(
+        _insert_table(connection, WRITABLE[name], piece, behind, place)
+        for name, arrow in tables.items()
+        for piece in _pieces(arrow, most_bytes)
+    )
     connection.execute(
         "INSERT INTO lake.flushed (spool_id, from_seq, to_seq, batch_id, flushed_at) "
         f"VALUES ({literal(stretch.source_id)}, {max(stretch.from_seq, mark + 1)}, {stretch.to_seq}, {batch_id}, {timestamp(now)})"
@@ -145,10 +153,14 @@ def _refuse_known(connection: duckdb.DuckDBPyConnection, stretch: Stretch, as_of
         )
 
 
+def _pieces(arrow: pa.Table, most_bytes: int) -> Iterator[pa.Table]:
+    """The rows in pieces of as many rows each, which are about that large where rows are alike."""
+    n = max(1, math.ceil(arrow.num_rows / max(1, math.ceil(arrow.nbytes / most_bytes))))
+    return (arrow.slice(at, n) for at in range(0, arrow.num_rows, n))
+
+
 def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow: pa.Table, behind: int, place: Mapping[str, str]) -> int:
     """Insert the rows with a greater `seq` than `behind` (and for requests note their hours); how many they were."""
-    if not arrow.num_rows:
-        return 0
     filled = {
         **place,
         "day": f"CAST({utc_sql(str(table.time))} AS DATE)",
@@ -160,28 +172,19 @@ def _insert_table(connection: duckdb.DuckDBPyConnection, table: LogTable, arrow:
         for column in table.columns
     }
     rows = f"staged_{table.name}"
-    n = 0
-    for piece in _pieces(arrow):
-        connection.register(f"{rows}_arrow", piece)
-        try:
-            connection.execute(
-                f"CREATE OR REPLACE TEMP VIEW {rows} AS SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())} "
-                f"FROM {rows}_arrow WHERE seq > {behind}"
-            )
-            inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
-            if table.name == "requests":
-                connection.execute(note_sql(rows, batch_id=place["batch_id"]))
-        finally:
-            with contextlib.suppress(duckdb.Error):
-                connection.unregister(f"{rows}_arrow")
-        n += 0 if inserted is None else int(inserted[0])
-    return n
-
-
-def _pieces(arrow: pa.Table) -> Iterator[pa.Table]:
-    """The rows in pieces of as many rows each: what one statement inserts is sorted whole, and takes several times its size of memory."""
-    n = math.ceil(arrow.num_rows / max(1, math.ceil(arrow.nbytes / _BYTES_AT_ONCE)))
-    return (arrow.slice(at, n) for at in range(0, arrow.num_rows, n))
+    connection.register(f"{rows}_arrow", arrow)
+    try:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {rows} AS SELECT {', '.join(f'{value} AS {name}' for name, value in values.items())} "
+            f"FROM {rows}_arrow WHERE seq > {behind}"
+        )
+        inserted = connection.execute(f"INSERT INTO lake.{table.name} ({', '.join(values)}) SELECT * FROM {rows}").fetchone()
+        if table.name == "requests":
+            connection.execute(note_sql(rows, batch_id=place["batch_id"]))
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.unregister(f"{rows}_arrow")
+    return 0 if inserted is None else int(inserted[0])
 
 
 def timestamp(at: datetime) -> str:

@@ -117,6 +117,11 @@ class Lake:
         with self._upkeep_waiting():
             return self._read_beside_upkeep(work)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that DuckDB may take in this process."""
+        return engine.memory_limit(self._address.memory)
+
     def files(self) -> FilesReport | None:
         """Whether the files of the newest snapshot are there, and end as they were written; None before the first write.
 
