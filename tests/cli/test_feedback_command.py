@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from tests.observability.importing import record, write
 from workbench.cli.main import app
+from workbench.errors import StoreError
+from workbench.observability.logs import Logs
 from workbench.workspace import Workspace
 
 RUNNER = CliRunner()
@@ -31,6 +33,16 @@ def stored(sql: str) -> list[tuple[object, ...]]:
     with Workspace.open() as ws:
         ws.logs.flush()
         return ws.lake.read(lambda connection: connection.execute(sql).fetchall())
+
+
+def test_an_event_that_is_stored_is_named_also_where_the_log_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
+    def unreadable(*_: object) -> None:
+        raise StoreError("log lake", seen="a file is damaged", next_step="restore it from a backup")
+
+    monkeypatch.setattr(Logs, "known_requests", unreadable)
+    said = run("feedback", "outcome", "shop", "order_placed", "--request", "r1", "--id", "order-7")
+    assert "outcome order-7 is in the log" in said
+    assert "Note: whether anything knows its names is not known: log lake: a file is damaged" in said
 
 
 def test_a_score_and_an_outcome_are_in_the_log_and_name_who_told_them():

@@ -244,6 +244,22 @@ def test_a_file_that_may_not_be_read_is_no_damage():
 
 
 @pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        (f'IO Error: Cannot open file "{FILE}": Too many open files', "this machine could not read or write it"),
+        (f'IO Error: Could not read from file "{FILE}": Input/output error', "this machine could not read or write it"),
+        (f'IO Error: Could not write file "{FILE}": Disk quota exceeded', "the disk is full"),
+        (f'IO Error: Could not write file "{FILE}": Broken pipe', "this machine could not read or write it"),
+    ],
+)
+def test_what_a_machine_cannot_do_is_no_damage_for_which_a_backup_is_restored(fault: str, seen: str):
+    told = explained(duckdb.IOException(fault), ADDRESS, "store rows")
+    assert isinstance(told, StoreError)
+    assert seen in str(told)
+    assert "backup" not in str(told)
+
+
+@pytest.mark.parametrize(
     ("answer", "seen"),
     [
         ("(HTTP 404 Not Found) NoSuchKey: The specified key does not exist.", "a file is missing"),

@@ -51,6 +51,7 @@ def import_(
     promptfoo: its results as JSON or JSONL; one answer to one test is one request, each provider and prompt a bundle.
 
     Exit 1 when a record was refused, now or when the file was stored, also where all others are stored; 0 when none was.
+    A run that goes on after a kill knows of those that it read itself.
     """
     from workbench.cli.progress import file_progress
     from workbench.views.imports import import_text

@@ -278,7 +278,7 @@ _SYMPTOMS = (
         "ask for a shorter window or fewer percentiles at once, or raise WORKBENCH_LOG_MEMORY (for example 4GiB)",
     ),
     (
-        ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large"),
+        ("No space left", "database or disk is full", "disk is full", "ENOSPC", "File too large", "quota exceeded"),
         "the disk is full",
         "free space, then run it again",
     ),
@@ -293,6 +293,11 @@ _SYMPTOMS = (
         "make its folder readable and writable: readers keep a small index file beside it",
     ),
     (("disk I/O error",), "the disk does not take or give data, it may be full", "free space on it or check it, then run it again"),
+    (
+        ("Too many open files", "Input/output error", "Stale file handle", "Could not write", "Failed to write"),
+        "this machine could not read or write it",
+        "run it again; if it stays, look at the disk, and at how many files a process may open (ulimit -n)",
+    ),
     (("Permission denied", "permission denied"), "permission denied", "give this user access to the folder"),
     (
         ("file is not a database", "malformed"),

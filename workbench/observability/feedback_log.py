@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from workbench.errors import RecordRefused, UsageError
+from workbench.errors import RecordRefused, UsageError, WorkbenchError
 from workbench.ledger.authority import Author, Authority
 from workbench.observability.feedback import KINDS, Kind, Told
 from workbench.observability.logs import Known
@@ -69,16 +69,21 @@ class Feedback:
     def notes(self, app: str, *, request_id: str | None = None, kpi: str | None = None) -> tuple[str, ...]:
         """What of an event's names nothing here knows, one sentence each: a request that is not in the log, an outcome that nothing reads.
 
+        The event is stored by then, so a log that cannot be read is a sentence, too.
+
         Args:
             app: whose event it is.
             request_id: of the request that it names.
             kpi: the name of an outcome.
         """
         notes = []
-        if request_id is not None and not self._logs.known_requests([(app, request_id)]).requests:
-            notes.append(f"no request {request_id} of {app} is in the log yet; it counts when that comes")
-        if kpi is not None and kpi not in (read := self._outcomes_read(app)):
-            notes.append(unread_note(app, kpi, read))
+        try:
+            if request_id is not None and not self._logs.known_requests([(app, request_id)]).requests:
+                notes.append(f"no request {request_id} of {app} is in the log yet; it counts when that comes")
+            if kpi is not None and kpi not in (read := self._outcomes_read(app)):
+                notes.append(unread_note(app, kpi, read))
+        except WorkbenchError as fault:
+            notes.append(f"whether anything knows its names is not known: {fault}")
         return tuple(notes)
 
     def accept(self, kind: str, app: str, events: Sequence[Any]) -> Accepted:

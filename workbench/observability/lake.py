@@ -410,7 +410,7 @@ class Lake:
                     connection.close()
 
     def _raise_explained(self, fault: duckdb.Error, what: str) -> None:
-        if engine.may_be_damage(fault, self._address) and (damage := self._first_damaged()) is not None:
+        if what == "read" and engine.may_be_damage(fault, self._address) and (damage := self._first_damaged()) is not None:
             raise engine.of_damage(self._address, what, str(damage)) from fault
         error = engine.explained(fault, self._address, what)
         if error is None:

@@ -25,6 +25,8 @@ _MOST_ENDS = 2_000
 """Files whose ends are read, the newest; the sizes of all are looked at."""
 _MOST_BYTES = 256 << 20
 """What is read whole to find a file that ends well and cannot be decoded."""
+_ALONE: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "256MiB", "threads": 1, "temp_directory": ""}
+"""What an instance may take that decodes a file which may be damaged, beside the lake's own."""
 _MAGIC = b"PAR1"
 _GLOB = re.compile(r"[\[*?]")
 _SHOWN = 3
@@ -172,7 +174,7 @@ def _undecodable(files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, str]
         if file.n_bytes > left:
             continue
         left -= file.n_bytes
-        with closing(duckdb.connect(":memory:")) as alone:  # what a damaged file does to an instance ends with it
+        with closing(duckdb.connect(":memory:", config=_ALONE)) as alone:  # what a damaged file does to an instance ends with it
             try:
                 alone.execute("SELECT count(COLUMNS(*)) FROM read_parquet(?)", [_GLOB.sub(r"[\g<0>]", file.path)])
             except duckdb.OutOfMemoryException:
