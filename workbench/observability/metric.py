@@ -41,15 +41,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rolled:
-    """What a row of the roll-up (`rolled.py`) adds to a metric: as of its requests one by one, summed."""
+    """What a row of the roll-up (`rolled.py`) adds to a metric: as of its requests one by one, summed. A quantile has histograms for y."""
 
     y: Column
     x: Column
     k: Column
     bad: Column | None = None
     """How many of its requests say what cannot be."""
-    histogram: str | None = None
-    """The column of requests whose histogram holds the values of a quantile; then y, x and k come from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +173,7 @@ def quantile(name: str, column: str, q: float, what: str, *, unit: str = "ms", d
     )
     if not column.endswith("_ms"):
         return metric
-    rolled = Rolled(y=_all, x=_all, k=_all, bad=lambda t: t[f"n_bad_{column.removesuffix('_ms')}"], histogram=column)
+    rolled = Rolled(y=_all, x=_all, k=_all, bad=lambda t: t[f"n_bad_{column.removesuffix('_ms')}"])
     return replace(metric, rolled=rolled)
 
 

@@ -65,13 +65,16 @@ def exact_sum(column: ir.Value, *, where: ir.Value | None = None) -> ir.Value:
     return column.sum(where=where)
 
 
-def _quantiles(metrics: Sequence[Metric]) -> list[list[int]]:
-    """The numbers of the quantile metrics, those of the same column together: found one by one, its values are held as many times."""
+def quantiles_of(metrics: Sequence[Metric]) -> dict[str | int, list[int]]:
+    """Column to the numbers of the metrics that are quantiles of it: found one by one, its values are held as many times.
+
+    One that is of no column of requests stands alone, under its number.
+    """
     numbers: dict[str | int, list[int]] = {}
     for number, metric in enumerate(metrics):
         if metric.kind is Kind.QUANTILE:
             numbers.setdefault(metric.column or number, []).append(number)
-    return list(numbers.values())
+    return numbers
 
 
 def _sums(table: ir.Table, number: int, metric: Metric) -> dict[str, ir.Value]:
@@ -97,7 +100,7 @@ def totals(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) -> ir
     aggregates: dict[str, ir.Value] = {"rows": rows.count()}
     for number, metric in enumerate(metrics):
         aggregates |= _sums(rows, number, metric)
-    alike = _quantiles(metrics)
+    alike = quantiles_of(metrics).values()
     for numbers in alike:
         aggregates[f"quantiles{numbers[0]}"] = rows[f"y{numbers[0]}"].quantile([metrics[number].q for number in numbers])
     table = rows.aggregate(by=list(keys), **aggregates)
@@ -139,14 +142,14 @@ def order_statistics(rows: ir.Table, metrics: Sequence[Metric], keys: Sequence[s
 
     Groups of the same n differ in how many clusters their observations come from; `spread` is as in `cluster_sums`.
     """
-    alike = _quantiles(metrics)
+    alike = quantiles_of(metrics).values()
     if not alike:
         return None
     firsts = {number: numbers[0] for numbers in alike for number in numbers}
     cluster = ibis.window(group_by=[*keys, "cluster"])
-    rows = rows.mutate(**{f"size{n}": rows[f"k{n}"].sum().over(cluster) for n in firsts.values()})
+    rows = rows.mutate(**{f"size{n}": rows[f"k{n}"].sum().over(cluster) for n, *_ in alike})
     aggregates: dict[str, ir.Value] = {}
-    for n in firsts.values():
+    for n, *_ in alike:
         known = rows[f"y{n}"].notnull()
         aggregates[f"sorted{n}"] = rows[f"y{n}"].collect().sort()
         aggregates |= {f"n{n}": known.sum(), f"spread{n}": rows[f"size{n}"].sum(where=known).cast("int64")}

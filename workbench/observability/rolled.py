@@ -18,7 +18,7 @@ import polars as pl
 
 from workbench.observability.dimensions import TIME, Filters, bucket_number, chosen
 from workbench.observability.metric import Kind, Metric, needs_of
-from workbench.observability.query import exact_sum, to_sql
+from workbench.observability.query import exact_sum, quantiles_of, to_sql
 from workbench.observability.rollup import HISTOGRAMS, TOTALS, entries_sql
 from workbench.observability.rollup_plan import ROLLED_COLUMNS
 from workbench.observability.success import SuccessRules, is_ruled, success
@@ -53,10 +53,11 @@ def statements(metrics: tuple[Metric, ...], dims: tuple[str, ...], grain: str | 
     totals = _totals(ibis.table(rolled.schema(), name=CHOSEN), metrics, keys)
     is_by_end = any(name in HOW_IT_ENDED for name in (*dims, *dict(filters)))
     counted, histograms = [], set()
-    for column, numbers in _quantiles(metrics).items():
-        histogram = HISTOGRAMS[column] if is_by_end else TOTALS[HISTOGRAMS[column]]
+    for column, numbers in quantiles_of(metrics).items():
+        own = HISTOGRAMS[str(column)]
+        histogram = own if is_by_end else TOTALS[own]
         histograms.add(histogram)
-        counted.append((numbers, _counted_sql(histogram, keys)))
+        counted.append((tuple(numbers), _counted_sql(histogram, keys)))
     read = {field.name for field in totals.op().find(ops.Field)} & set(rolled.columns)
     chosen = rolled.select(*sorted(read | histograms))
     return Statements(chosen=to_sql(chosen), totals=to_sql(totals), counted=tuple(counted))
@@ -80,15 +81,6 @@ def _totals(chosen: ir.Table, metrics: Sequence[Metric], keys: Sequence[str]) ->
         if rolled.bad is not None:
             aggregates[f"bad{number}"] = exact_sum(rolled.bad(chosen))
     return chosen.aggregate(by=list(keys), **aggregates)
-
-
-def _quantiles(metrics: Sequence[Metric]) -> dict[str, tuple[int, ...]]:
-    """Column of requests to the numbers of the metrics that are quantiles of it."""
-    numbers: dict[str, tuple[int, ...]] = {}
-    for number, metric in enumerate(metrics):
-        if metric.kind is Kind.QUANTILE and metric.rolled is not None and metric.rolled.histogram is not None:
-            numbers[metric.rolled.histogram] = (*numbers.get(metric.rolled.histogram, ()), number)
-    return numbers
 
 
 def _counted_sql(histogram: str, keys: Sequence[str]) -> str:
